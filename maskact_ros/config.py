@@ -1,0 +1,500 @@
+"""The MaskACT configuration: every parameter of the specification, once, with type, default and allowed values.
+
+In: a dictionary, a JSON file, or flat ROS parameters. Out: a frozen, validated `MaskACTConfig`.
+The specification's `None` means "off" (or, for `lora_config`, "the default adapter"); ROS parameters have no
+`None`, so there it is spelled `none`, a word that YAML, `ros2 param set` and `ros2 param dump` all leave alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from maskact_ros.errors import MaskACTError
+
+PATCH_SIZE = 16  # pixels a side; every DINOv3 backbone of the specification cuts the image so
+LATENT_LABEL = -1  # the label of the latent and state tokens in `label_attention_rules`
+NONE = "none"  # how ROS parameters spell the specification's None
+BACKBONES = ("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16")
+NORMALIZATIONS = ("MEAN_STD", "MIN_MAX", "IDENTITY")
+STAGES = ("stage1", "stage2")
+
+# What may change, and when: `checkpoint` is fixed by the trained weights, `training` matters to the trainer only,
+# `runtime` may differ from the checkpoint's value when the policy runs.
+Scope = Literal["checkpoint", "training", "runtime"]
+
+
+class ConfigError(MaskACTError):
+    """A parameter that does not fit: the text names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The LoRA adapter of the encoder; the defaults are what `lora_config: None` stands for.
+
+    Scaling is rank-stabilised, `lora_alpha / sqrt(r)`, as in the reference (Kalajdzievski 2023, arXiv:2312.03732).
+    """
+
+    r: int = 16
+    lora_alpha: float = 16
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    lora_dropout: float = 0.1
+    bias: str = "none"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What the table of the specification says of one parameter, and what its values may be."""
+
+    name: str
+    type: str  # as the specification writes it
+    default: Any
+    description: str
+    scope: Scope
+    allowed: str  # the end of an error's sentence: "an integer >= 1"
+    parse: Callable[[Any], Any]  # raises ValueError or TypeError on a value that is not allowed
+    extra: bool  # not in the specification's table
+
+
+def _integer(minimum: int) -> tuple[str, Callable[[Any], int]]:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise ValueError
+        return value
+
+    return f"an integer >= {minimum}", parse
+
+
+def _number(
+    minimum: float = -math.inf, maximum: float = math.inf, *, open_below: bool = False, open_above: bool = False
+) -> tuple[str, Callable[[Any], float]]:
+    def parse(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError
+        below = value <= minimum if open_below else value < minimum
+        above = value >= maximum if open_above else value > maximum
+        if below or above:
+            raise ValueError
+        return float(value)
+
+    if math.isinf(minimum) and math.isinf(maximum):
+        return "a finite number", parse
+    low = f"{'>' if open_below else '>='} {minimum:g}" if math.isfinite(minimum) else ""
+    high = f"{'<' if open_above else '<='} {maximum:g}" if math.isfinite(maximum) else ""
+    return "a number " + " and ".join(part for part in (low, high) if part), parse
+
+
+def _boolean() -> tuple[str, Callable[[Any], bool]]:
+    def parse(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+    return "true or false", parse
+
+
+def _choice(*options: str) -> tuple[str, Callable[[Any], str]]:
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value not in options:
+            raise ValueError
+        return value
+
+    return "one of " + ", ".join(options), parse
+
+
+def _path() -> tuple[str, Callable[[Any], str]]:
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise ValueError
+        return value
+
+    return "a folder's path", parse
+
+
+def _optional(kind: tuple[str, Callable[[Any], Any]]) -> tuple[str, Callable[[Any], Any]]:
+    allowed, parse = kind
+    return f"{allowed}, or none", lambda value: None if value is None else parse(value)
+
+
+def _betas() -> tuple[str, Callable[[Any], tuple[float, float]]]:
+    _, beta = _number(0, 1, open_above=True)
+
+    def parse(value: Any) -> tuple[float, float]:
+        first, second = value if isinstance(value, (list, tuple)) else ()
+        return beta(first), beta(second)
+
+    return "two numbers >= 0 and < 1", parse
+
+
+def _weights() -> tuple[str, Callable[[Any], tuple[float, ...]]]:
+    _, weight = _number(0)
+
+    def parse(value: Any) -> tuple[float, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError
+        return tuple(weight(item) for item in value)
+
+    return "one number >= 0 for each mask class", parse
+
+
+def _normalization() -> tuple[str, Callable[[Any], Mapping[str, str]]]:
+    keys = ("VISUAL", "STATE", "ACTION")
+
+    def parse(value: Any) -> Mapping[str, str]:
+        if not isinstance(value, Mapping) or set(value) - set(keys):
+            raise ValueError
+        merged = {key: value.get(key, "MEAN_STD") for key in keys}
+        if set(merged.values()) - set(NORMALIZATIONS):
+            raise ValueError
+        return merged
+
+    return f"{', '.join(keys)}, each one of {', '.join(NORMALIZATIONS)}", parse
+
+
+def _rules() -> tuple[str, Callable[[Any], Mapping[int, tuple[int, ...]] | None]]:
+    def label(value: Any) -> int:
+        # JSON's keys, and the specification's own example, write labels as strings.
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError
+        return int(value)
+
+    def parse(value: Any) -> Mapping[int, tuple[int, ...]] | None:
+        if not isinstance(value, Mapping):
+            raise ValueError
+        rules: dict[int, tuple[int, ...]] = {}
+        for key, allowed in value.items():
+            if not isinstance(allowed, (list, tuple)) or not allowed or label(key) in rules:
+                raise ValueError
+            rules[label(key)] = tuple(sorted({label(item) for item in allowed}))
+        return dict(sorted(rules.items())) or None
+
+    return 'a non-empty list of labels for each ruled label, such as {"0": ["1"], "-1": ["0", "1"]}', parse
+
+
+def _lora() -> tuple[str, Callable[[Any], LoraConfig]]:
+    checks: dict[str, Callable[[Any], Any]] = {
+        "r": _integer(1)[1],
+        "lora_alpha": _number(0, open_below=True)[1],
+        "lora_dropout": _number(0, 1, open_above=True)[1],
+        "bias": _choice("none", "all", "lora_only")[1],
+    }
+
+    def parse(value: Any) -> LoraConfig:
+        if isinstance(value, LoraConfig):
+            return value
+        if not isinstance(value, Mapping) or set(value) - {f.name for f in fields(LoraConfig)}:
+            raise ValueError
+        settings = {key: check(value[key]) for key, check in checks.items() if key in value}
+        if "target_modules" in value:
+            modules = value["target_modules"]
+            if not isinstance(modules, (list, tuple)) or not modules or not all(isinstance(m, str) for m in modules):
+                raise ValueError
+            settings["target_modules"] = tuple(modules)
+        return LoraConfig(**settings)
+
+    return (
+        "r (an integer >= 1), lora_alpha (a number > 0), target_modules (a list of module names), "
+        "lora_dropout (>= 0 and < 1) and bias (none, all or lora_only)",
+        parse,
+    )
+
+
+def _parameter(
+    spec_type: str,
+    default: Any,
+    description: str,
+    kind: tuple[str, Callable[[Any], Any]],
+    *,
+    scope: Scope = "checkpoint",
+    extra: bool = False,
+) -> Any:
+    allowed, parse = kind
+    metadata = {
+        "type": spec_type,
+        "default": default,
+        "description": description,
+        "scope": scope,
+        "allowed": allowed,
+        "parse": parse,
+        "extra": extra,
+    }
+    return field(default_factory=lambda: parse(default), metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskACTConfig:
+    """Every parameter of MaskACT; construct it from untrusted values with `from_dict`.
+
+    Raises:
+        ConfigError: a value, or a combination of values, is not allowed.
+    """
+
+    n_obs_steps: int = _parameter("int", 1, "Observation window size; only 1 is supported.", _integer(1))
+    chunk_size: int = _parameter("int", 100, "Length of the predicted action sequence.", _integer(1))
+    n_action_steps: int = _parameter(
+        "int",
+        100,
+        "Actions of a chunk to execute before the next takes over; no more than chunk_size.",
+        _integer(1),
+        scope="runtime",
+    )
+
+    training_stage: str = _parameter(
+        "str", "stage2", "stage1 trains the mask only, stage2 everything.", _choice(*STAGES), scope="training"
+    )
+    mask_loss_weight: float = _parameter(
+        "float", 0.3, "Weight of the mask loss in stage 2.", _number(0), scope="training"
+    )
+    action_loss_weight: float = _parameter(
+        "float", 1.0, "Weight of the action loss in stage 2.", _number(0), scope="training"
+    )
+    stage2_dino_lr_ratio: float = _parameter(
+        "float", 0.1, "Encoder's learning rate in stage 2, as a ratio of optimizer_lr.", _number(0), scope="training"
+    )
+    stage2_freeze_mask_head: bool = _parameter(
+        "bool", False, "Whether stage 2 freezes the mask head.", _boolean(), scope="training"
+    )
+
+    normalization_mapping: Mapping[str, str] = _parameter(
+        "dict",
+        {"VISUAL": "MEAN_STD", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"},
+        "How images, state and action are normalised.",
+        _normalization(),
+    )
+
+    vision_backbone: str = _parameter("str", "dinov3_vitb16", "DINOv3 model of the encoder.", _choice(*BACKBONES))
+    freeze_backbone: bool = _parameter(
+        "bool", True, "Whether the backbone's own weights stay as they are.", _boolean(), scope="training"
+    )
+    dino_model_dir: str = _parameter(
+        "str", "dinov3-vitb16", "Folder of the DINOv3 model to start training from.", _path(), scope="training"
+    )
+    use_lora: bool = _parameter("bool", True, "Whether the encoder carries LoRA adapters.", _boolean())
+    lora_config: LoraConfig | None = _parameter(
+        "dict", None, "LoRA settings; none stands for r = 16, alpha = 16 on q, k and v.", _optional(_lora())
+    )
+
+    use_mask: bool = _parameter("bool", True, "Whether masks are predicted.", _boolean())
+    num_mask: int = _parameter("int", 4, "Number of mask classes, background included.", _integer(2))
+    mask_importance_weights: tuple[float, ...] | None = _parameter(
+        "list[float]",
+        None,
+        "Importance of each class when the pixels of a patch vote for its label; none weighs all alike.",
+        _optional(_weights()),
+        scope="runtime",
+    )
+    image_size: int = _parameter("int", 480, "Side of the square image that the model sees, in pixels.", _integer(1))
+    use_aux_head: bool = _parameter("bool", False, "Whether training adds an auxiliary mask head.", _boolean())
+    label_attention_rules: Mapping[int, tuple[int, ...]] | None = _parameter(
+        "dict",
+        None,
+        "For a label, the labels its tokens may attend to; -1 is latent and state. Labels left out attend to all.",
+        _optional(_rules()),
+        scope="runtime",
+    )
+
+    pre_norm: bool = _parameter("bool", False, "Whether layers normalise before instead of after.", _boolean())
+    dim_model: int = _parameter("int", 512, "Width of the transformer.", _integer(4))
+    n_heads: int = _parameter("int", 8, "Attention heads of the transformer.", _integer(1))
+    dim_feedforward: int = _parameter("int", 3200, "Width of the feed-forward layers.", _integer(1))
+    feedforward_activation: str = _parameter(
+        "str", "relu", "Activation of the feed-forward layers.", _choice("relu", "gelu", "glu")
+    )
+    n_encoder_layers: int = _parameter("int", 4, "Layers of the transformer's encoder.", _integer(1))
+    n_decoder_layers: int = _parameter("int", 1, "Layers of the transformer's decoder.", _integer(1))
+
+    use_vae: bool = _parameter("bool", True, "Whether training encodes the actions with a VAE.", _boolean())
+    latent_dim: int = _parameter("int", 32, "Width of the VAE's latent.", _integer(1))
+    n_vae_encoder_layers: int = _parameter("int", 4, "Layers of the VAE's encoder.", _integer(1))
+
+    optimizer_lr: float = _parameter(
+        "float", 1e-4, "Learning rate of the model.", _number(0, open_below=True), scope="training"
+    )
+    optimizer_lr_backbone: float = _parameter(
+        "float", 1e-5, "Learning rate of the encoder in stage 1.", _number(0), scope="training"
+    )
+    optimizer_betas: tuple[float, float] = _parameter(
+        "tuple[float, float]", [0.9, 0.999], "Adam's betas.", _betas(), scope="training"
+    )
+    optimizer_weight_decay: float = _parameter("float", 1e-3, "Adam's weight decay.", _number(0), scope="training")
+    temporal_ensemble_coeff: float | None = _parameter(
+        "float",
+        None,
+        "Temporal ensembling: chunk i, 0 the oldest, weighs exp(-coeff * i); none switches it off.",
+        _optional(_number()),
+        scope="runtime",
+    )
+
+    kl_weight: float = _parameter(
+        "float", 10.0, "Weight of the VAE's KL divergence in the loss.", _number(0), scope="training", extra=True
+    )
+    dropout: float = _parameter(
+        "float",
+        0.1,
+        "Dropout of the transformer while training.",
+        _number(0, 1, open_above=True),
+        scope="training",
+        extra=True,
+    )
+
+    def __post_init__(self) -> None:
+        for parameter in PARAMETERS.values():
+            value = getattr(self, parameter.name)
+            object.__setattr__(self, parameter.name, _parsed(parameter, value))
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.n_obs_steps != 1:
+            raise _error("n_obs_steps", self.n_obs_steps, "1, the only window that is supported")
+        if self.n_action_steps > self.chunk_size:
+            raise _error("n_action_steps", self.n_action_steps, f"at most chunk_size, which is {self.chunk_size}")
+        if self.dim_model % 4:
+            raise _error("dim_model", self.dim_model, "a multiple of 4, for the 2-D position table")
+        if self.dim_model % self.n_heads:
+            raise _error("dim_model", self.dim_model, f"a multiple of n_heads, which is {self.n_heads}")
+        if self.image_size % PATCH_SIZE:
+            raise _error("image_size", self.image_size, f"a multiple of {PATCH_SIZE}, the patch size")
+        if self.mask_importance_weights is not None and len(self.mask_importance_weights) != self.num_mask:
+            raise _error(
+                "mask_importance_weights",
+                list(self.mask_importance_weights),
+                f"as many numbers as num_mask, which is {self.num_mask}",
+            )
+        for label, allowed in (self.label_attention_rules or {}).items():
+            for named in (label, *allowed):
+                if not LATENT_LABEL <= named < self.num_mask:
+                    raise ConfigError(
+                        f"label_attention_rules names the label {named} (in the rule of {label}); allowed: 0 to "
+                        f"{self.num_mask - 1} (num_mask is {self.num_mask}), and -1 for latent and state"
+                    )
+
+    @property
+    def lora(self) -> LoraConfig:
+        """The adapter in effect: `lora_config`, or the default it stands for."""
+        return self.lora_config or LoraConfig()
+
+    @property
+    def patches_per_side(self) -> int:
+        """Patches along one side of the image; the encoder makes its square of them."""
+        return self.image_size // PATCH_SIZE
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MaskACTConfig:
+        """Build a configuration from JSON's types; what is left out takes the specification's default.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type, or a value that is not allowed.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"the configuration is {_shown(values)}; allowed: a JSON object of parameters")
+        values = dict(values)
+        if (kind := values.pop("type", "mask_act")) != "mask_act":
+            raise _error("type", kind, "mask_act")
+        for key in values:
+            if key not in PARAMETERS:
+                raise ConfigError(unknown_key(f"{key} (value {_shown(values[key])})", key, PARAMETERS))
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> MaskACTConfig:
+        """Read a JSON file; raises ConfigError that names the file."""
+        path = Path(path)
+        try:
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not JSON ({error})") from None
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types, every parameter, `type` first; `from_dict` gives the same configuration back."""
+        return {"type": "mask_act"} | {name: _plain(getattr(self, name)) for name in PARAMETERS}
+
+    def to_parameters(self) -> dict[str, Any]:
+        """Flat ROS parameters with their effective values: dictionaries as `name.key`, None as `none`."""
+        flat: dict[str, Any] = {}
+        for name in PARAMETERS:
+            value = getattr(self, name)
+            if name == "normalization_mapping":
+                flat |= {f"{name}.{key}": item for key, item in value.items()}
+            elif name == "lora_config":
+                flat |= {f"{name}.{key}": item for key, item in _plain(self.lora).items()}
+            elif name == "label_attention_rules":
+                for label in range(LATENT_LABEL, self.num_mask):
+                    allowed = (value or {}).get(label)
+                    flat[f"{name}.{label}"] = NONE if allowed is None else list(allowed)
+            else:
+                flat[name] = NONE if value is None else _plain(value)
+        return flat
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> MaskACTConfig:
+        """The inverse of `to_parameters`; an adapter like the default one becomes None, which means the same.
+
+        Raises:
+            ConfigError: as `from_dict`.
+        """
+        values: dict[str, Any] = {}
+        for flat_name, value in parameters.items():
+            name, _, key = flat_name.partition(".")
+            if not key:
+                values[name] = None if value == NONE else value
+            elif name != "label_attention_rules" or value != NONE:
+                values.setdefault(name, {})[key] = value
+        config = cls.from_dict(values)
+        return config if config.lora_config != LoraConfig() else cls.from_dict(values | {"lora_config": None})
+
+
+def unknown_key(shown: str, key: str, known: Mapping[str, Any]) -> str:
+    """One sentence on a key that does not exist, with the closest that does."""
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "allowed: " + ", ".join(known)
+    return f"unknown parameter {shown}; {hint}"
+
+
+def _error(name: str, value: Any, allowed: str) -> ConfigError:
+    return ConfigError(f"{name} is {_shown(value)}; allowed: {allowed}")
+
+
+def _parsed(parameter: Parameter, value: Any) -> Any:
+    try:
+        return parameter.parse(value)
+    except (ValueError, TypeError):
+        hint = ""
+        if isinstance(value, str) and parameter.type in ("int", "float") and value != NONE:
+            hint = " (text, not a number: YAML wants 1.0e-4 where JSON writes 1e-4)"
+        raise _error(parameter.name, value, parameter.allowed + hint) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(_plain(value))
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types from a parameter's value."""
+    if isinstance(value, LoraConfig):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _declared(item: Field[Any]) -> Parameter:
+    return Parameter(name=item.name, **item.metadata)
+
+
+PARAMETERS: Mapping[str, Parameter] = MappingProxyType({f.name: _declared(f) for f in fields(MaskACTConfig)})
