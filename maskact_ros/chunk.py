@@ -46,4 +46,5 @@ class Chunk:
         before = np.minimum(position.astype(np.int64), max(len(self.actions) - 2, 0))
         after = np.minimum(before + 1, len(self.actions) - 1)
         fraction = (position - before)[:, None]
-        return (1.0 - fraction) * self.actions[before] + fraction * self.actions[after]
+        positions: NDArray[np.float64] = (1.0 - fraction) * self.actions[before] + fraction * self.actions[after]
+        return positions
