@@ -1,0 +1,83 @@
+"""Streams to observations: joints by name, and the joint state that belongs to an image's stamp.
+
+The observation is an image with the last joint state at or before its stamp. That rule needs no look into the
+future, so that nodes and bags, which see the same messages, get the same numbers bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.errors import MaskACTError
+
+
+class AlignmentError(MaskACTError):
+    """Messages that do not make an observation: the text says which stream, and what was expected."""
+
+
+class JointOrder:
+    """Picks the robot's joints out of messages that name theirs, in any order and among others."""
+
+    def __init__(self, names: Sequence[str]):
+        self._names = tuple(names)
+        self._given: tuple[str, ...] | None = None
+        self._index: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+
+    def pick(self, names: Sequence[str], values: Sequence[float]) -> NDArray[np.float64]:
+        """The values (D,) of our joints; raises AlignmentError on a missing or repeated joint or a wrong length."""
+        given = tuple(names)
+        if given != self._given:
+            self._index = self._indices(given)
+            self._given = given
+        if len(values) != len(given):
+            raise AlignmentError(f"the message has {len(given)} joint names but {len(values)} positions")
+        picked: NDArray[np.float64] = np.asarray(values, dtype=np.float64)[self._index]
+        if not np.isfinite(picked).all():
+            wrong = [name for name, value in zip(self._names, picked, strict=True) if not math.isfinite(value)]
+            raise AlignmentError(f"the position of {', '.join(wrong)} is not finite")
+        return picked
+
+    def _indices(self, given: tuple[str, ...]) -> NDArray[np.intp]:
+        missing = [name for name in self._names if name not in given]
+        if missing:
+            raise AlignmentError(f"the joints {', '.join(missing)} are missing; the message has {', '.join(given)}")
+        repeated = [name for name in self._names if given.count(name) > 1]
+        if repeated:
+            raise AlignmentError(f"the joints {', '.join(repeated)} appear more than once in the message")
+        return np.array([given.index(name) for name in self._names], dtype=np.intp)
+
+
+class StateBuffer:
+    """The last few seconds of joint states, to be asked for the one in force at a moment."""
+
+    def __init__(self, *, tolerance_s: float, keep_s: float = 10.0):
+        self._tolerance_ns = round(tolerance_s * 1e9)
+        self._keep_ns = round(keep_s * 1e9)
+        self._states: deque[tuple[int, NDArray[np.float64]]] = deque()
+
+    def add(self, stamp_ns: int, positions: NDArray[np.float64]) -> None:
+        """Take a state; one that is older than the last means that the clock went back, and empties the buffer."""
+        if self._states and stamp_ns < self._states[-1][0]:
+            self._states.clear()
+        self._states.append((stamp_ns, positions))
+        while self._states[0][0] < stamp_ns - self._keep_ns:
+            self._states.popleft()
+
+    def at(self, stamp_ns: int) -> NDArray[np.float64]:
+        """The state (D,) in force at `stamp_ns`; raises AlignmentError when there is none within the tolerance."""
+        # A copy, because another thread may be adding.
+        for state_stamp_ns, positions in reversed(self._states.copy()):
+            if state_stamp_ns <= stamp_ns:
+                age_ns = stamp_ns - state_stamp_ns
+                if age_ns <= self._tolerance_ns:
+                    return positions
+                raise AlignmentError(
+                    f"the joint state before the image is {age_ns / 1e9:.3f} s older than it; "
+                    f"allowed: {self._tolerance_ns / 1e9:g} s"
+                )
+        raise AlignmentError("no joint state from before the image has arrived")

@@ -1,0 +1,46 @@
+"""Temporal ensembling by time: all chunks that predict a moment, averaged with weights `exp(-coeff * i)`.
+
+i = 0 is the oldest chunk that reaches the moment (Zhao et al. 2023, "Learning Fine-Grained Bimanual Manipulation",
+section IV-A). In lock step with the policy's period this is the published formula; off it, chunks are interpolated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.chunk import Chunk
+
+
+class TemporalEnsembler:
+    """Remembers the chunks that still reach into the future and averages them over the newest one's horizon."""
+
+    def __init__(self, coeff: float):
+        self.coeff = coeff
+        self._chunks: list[Chunk] = []  # oldest first
+
+    def reset(self) -> None:
+        """Forget all chunks: a new epoch begins."""
+        self._chunks.clear()
+
+    def add(self, chunk: Chunk) -> Chunk:
+        """Take the newest chunk and return the ensembled one, with its stamp and period.
+
+        Raises:
+            ValueError: the chunk is not newer than the last.
+        """
+        if self._chunks and chunk.stamp_ns <= self._chunks[-1].stamp_ns:
+            raise ValueError("chunks must come in the order of their stamps")
+        due_ns = chunk.due_ns
+        self._chunks = [old for old in self._chunks if old.end_ns >= due_ns[0]] + [chunk]
+        predictions = np.stack([old.sample(due_ns) for old in self._chunks])  # (M, K, D)
+        reaches = np.stack([due_ns <= old.end_ns for old in self._chunks])  # (M, K); all begin before due_ns[0]
+        weights = self._weights(reaches)  # (M, K)
+        return Chunk(chunk.stamp_ns, chunk.period_ns, np.einsum("mk,mkd->kd", weights, predictions))
+
+    def _weights(self, reaches: NDArray[np.bool_]) -> NDArray[np.float64]:
+        age_rank = np.cumsum(reaches, axis=0) - 1  # 0 for the oldest chunk that reaches a moment
+        exponents = np.where(reaches, -self.coeff * age_rank, -np.inf)
+        weights: NDArray[np.float64] = np.exp(exponents - exponents.max(axis=0))  # largest is 1: no overflow
+        weights /= weights.sum(axis=0)
+        return weights

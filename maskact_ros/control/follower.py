@@ -1,0 +1,157 @@
+"""`PlanFollower`: what to command now. The action publisher's decisions, without ROS and without threads.
+
+In: chunks, joint states, and the wish to be enabled or not. Out: each control period a set point, or silence, and the
+rung it stands on: idle (silent) -> engaging -> following -> holding; disabling brakes and holds the last set point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.chunk import Chunk
+from maskact_ros.control.safety import SafetyFilter
+from maskact_ros.robot import RobotSpec
+
+Vector = NDArray[np.float64]
+
+
+class Rung(StrEnum):
+    """Where the follower stands, from silent to moving and back to rest."""
+
+    IDLE = "idle"  # not enabled since the start: nothing is published
+    ENGAGING = "engaging"  # enabled; waiting for a chunk captured after that
+    FOLLOWING = "following"
+    HOLDING = "holding"  # nothing to follow: brakes, then repeats the last set point
+    DISABLED = "disabled"  # as holding, by the user's wish
+
+
+@dataclass(frozen=True)
+class FollowerState:
+    """What the `state` topic says."""
+
+    rung: Rung = Rung.IDLE
+    epoch: int = 0
+    reason: str = "not enabled yet"
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the user wants motion."""
+        return self.rung not in (Rung.IDLE, Rung.DISABLED)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The last joint state: positions (D,) and when it came, on the steady clock."""
+
+    positions: Vector
+    received_s: float
+
+
+class PlanFollower:
+    """One command loop's memory; every method is called from that loop's thread.
+
+    Times: `now_ns` is the node's clock, in which chunks are stamped; `steady_s` the steady clock, for watchdogs.
+    """
+
+    def __init__(self, robot: RobotSpec, *, rate_hz: float, joint_states_timeout_s: float):
+        self._period_ns = round(1e9 / rate_hz)
+        self._joint_states_timeout_s = joint_states_timeout_s
+        self._filter = SafetyFilter(robot, 1.0 / rate_hz)
+        self._chunk: Chunk | None = None
+        self._measured: Measured | None = None
+        self._epoch_began_ns = 0
+        self._last_now_ns: int | None = None
+        self._started = False  # whether a set point has ever been sent
+        self.state = FollowerState()
+        self.image_to_command_ms: float | None = None  # of the newest chunk, once its first set point is out
+        self.chunks_refused = 0
+
+    @property
+    def clamped(self) -> int:
+        """Set points whose target lay beyond a joint's limits."""
+        return self._filter.clamped
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no motion is being commanded."""
+        return self._filter.at_rest
+
+    def enable(self, now_ns: int) -> None:
+        """Follow chunks captured from now on; does nothing while enabled."""
+        if not self.state.enabled:
+            self._new_epoch(now_ns, Rung.ENGAGING, "waiting for a chunk captured after enabling")
+
+    def disable(self, reason: str) -> None:
+        """Brake and keep the last set point; silent as before if there never was one."""
+        if self.state.enabled:
+            self._chunk = None
+            rung = Rung.DISABLED if self._started else Rung.IDLE
+            self.state = replace(self.state, rung=rung, reason=reason)
+
+    def reset(self, now_ns: int) -> None:
+        """Throw away the plan and everything in flight; stays enabled if it was."""
+        if self.state.enabled:
+            self._new_epoch(now_ns, Rung.ENGAGING, "reset; waiting for a chunk captured after it")
+        else:
+            self._new_epoch(now_ns, self.state.rung, self.state.reason)
+
+    def observe(self, measured: Measured) -> None:
+        """Take a joint state."""
+        self._measured = measured
+
+    def offer(self, chunk: Chunk, now_ns: int) -> None:
+        """Take a chunk, unless it is older than the plan in force or than the epoch, or from the future."""
+        newest_ns = self._epoch_began_ns if self._chunk is None else max(self._epoch_began_ns, self._chunk.stamp_ns)
+        if not self.state.enabled or not newest_ns < chunk.stamp_ns <= now_ns:
+            self.chunks_refused += 1
+            return
+        self._chunk = chunk
+        self.image_to_command_ms = None
+
+    def tick(self, now_ns: int, steady_s: float) -> Vector | None:
+        """The set point (D,) of this period, or None to stay silent."""
+        if self._last_now_ns is not None and now_ns < self._last_now_ns and self.state.enabled:
+            self._new_epoch(now_ns, Rung.ENGAGING, "the clock jumped back; waiting for a new chunk")
+        self._last_now_ns = now_ns
+        if not self.state.enabled:
+            return self._filter.brake() if self._started else None
+        problem = self._problem(now_ns, steady_s)
+        if problem is not None:
+            if self._started and self.state.rung is not Rung.ENGAGING:
+                self.state = replace(self.state, rung=Rung.HOLDING, reason=problem)
+            elif self._chunk is not None:
+                self.state = replace(self.state, reason=problem)
+            return self._filter.brake() if self._started else None
+        return self._follow(now_ns)
+
+    def _problem(self, now_ns: int, steady_s: float) -> str | None:
+        """Why there is nothing to follow, or None."""
+        if self._measured is None or steady_s - self._measured.received_s > self._joint_states_timeout_s:
+            return f"no joint states for {self._joint_states_timeout_s:g} s"
+        if self._chunk is None:
+            return self.state.reason
+        if now_ns > self._chunk.end_ns:
+            return "the chunk is used up and no new one has come"
+        return None
+
+    def _follow(self, now_ns: int) -> Vector:
+        assert self._chunk is not None
+        assert self._measured is not None
+        if self.state.rung is Rung.ENGAGING and self._filter.at_rest:
+            self._filter.start(self._measured.positions)
+        previous, target = self._chunk.sample(np.array([now_ns - self._period_ns, now_ns]))
+        if self.image_to_command_ms is None:
+            self.image_to_command_ms = (now_ns - self._chunk.stamp_ns) / 1e6
+        if self.state.rung is not Rung.FOLLOWING:
+            self.state = replace(self.state, rung=Rung.FOLLOWING, reason="following the plan")
+        self._started = True
+        return self._filter.follow(target, previous)
+
+    def _new_epoch(self, now_ns: int, rung: Rung, reason: str) -> None:
+        self._chunk = None
+        self._epoch_began_ns = now_ns
+        self.state = FollowerState(rung=rung, epoch=self.state.epoch + 1, reason=reason)

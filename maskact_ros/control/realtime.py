@@ -1,0 +1,67 @@
+"""The command loop: a thread that calls a function at absolute deadlines on the steady clock.
+
+In: a rate and a function. Out: its calls, never two for one deadline, with missed periods skipped and counted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+_CLOCK_MONOTONIC = 1
+_TIMER_ABSTIME = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+def sleep_until_ns(deadline_ns: int) -> None:
+    """Sleep until `time.monotonic_ns()` reaches the deadline; other threads run meanwhile."""
+    at = _Timespec(deadline_ns // 1_000_000_000, deadline_ns % 1_000_000_000)
+    while _libc.clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, ctypes.byref(at), None) != 0:
+        pass  # a signal woke us; the deadline is absolute, so nothing drifts
+
+
+class RateLoop:
+    """Calls `tick(deadline_ns)` at a fixed rate until it is stopped, or until tick raises."""
+
+    def __init__(self, rate_hz: float, tick: Callable[[int], None], *, name: str):
+        self._period_ns = round(1e9 / rate_hz)
+        self._tick = tick
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.misses = 0  # periods that were skipped because their deadline had passed
+        self.lateness_us: deque[float] = deque(maxlen=4096)  # of each wake-up
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin, one period from now."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the call in progress, and wait for that."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        deadline_ns = time.monotonic_ns() + self._period_ns
+        try:
+            while not self._stop.is_set():
+                sleep_until_ns(deadline_ns)
+                late_ns = time.monotonic_ns() - deadline_ns
+                self.lateness_us.append(late_ns / 1e3)
+                self._tick(deadline_ns)
+                deadline_ns += self._period_ns
+                behind = (time.monotonic_ns() - deadline_ns) // self._period_ns
+                if behind >= 0:
+                    # Never caught up in a burst: the next call is at the next deadline that lies ahead.
+                    self.misses += behind + 1
+                    deadline_ns += (behind + 1) * self._period_ns
+        except BaseException as failure:  # noqa: BLE001 - kept for the thread that owns the loop to raise
+            self.failure = failure

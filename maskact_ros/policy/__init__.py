@@ -1,0 +1,1 @@
+"""The MaskACT policy: encoder, mask head, transformer, losses, checkpoints, runtime. No ROS."""
