@@ -42,7 +42,7 @@ class LoraConfig:
     """
 
     r: int = 16
-    lora_alpha: float = 16
+    lora_alpha: float = 16.0
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
     lora_dropout: float = 0.1
     bias: str = "none"

@@ -1,0 +1,183 @@
+"""The frame of our nodes: parameters, lifecycle, diagnostics, signals and exit codes.
+
+A node fills in `configure`, `activate`, `deactivate` and `clean_up`; a user's mistake in any of them becomes one
+logged sentence and a refused transition, never a stack trace.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.config import MaskACTConfig
+from maskact_ros.errors import MaskACTError
+from maskact_ros.nodes.diagnostics import Diagnostics
+from maskact_ros.nodes.params import NodeParameter, ParameterError, declare, declare_spec, refuse_unknown
+from maskact_ros.robot import RobotError, RobotSpec
+
+AUTOSTART = NodeParameter("autostart", True, "Whether the node configures and activates itself.")
+ROBOT_FILE = NodeParameter(
+    "robot_file", "", "The robot's description, robot.yaml; left out, the one that the checkpoint carries."
+)
+POLICY_PATH = NodeParameter("policy_path", "", "Folder of the checkpoint that the three nodes run.")
+
+
+class ManagedNode(LifecycleNode):  # type: ignore[misc]
+    """A lifecycle node with declared parameters and diagnostics; raises ParameterError for a wrong override."""
+
+    def __init__(self, name: str, parameters: Sequence[NodeParameter]):
+        super().__init__(name)
+        self._parameters_given = {p.name: p for p in (AUTOSTART, *parameters)}
+        declare(self, list(self._parameters_given.values()))
+        self.diagnostics = Diagnostics(self)
+        self.diagnostics.value("state", "unconfigured")
+        self.failure = ""  # the sentence of the last refused transition
+
+    # What a node fills in. Each may raise MaskACTError.
+    def configure(self) -> None:
+        """Load, check and warm up; create publishers and subscriptions."""
+
+    def activate(self) -> None:
+        """Begin to work."""
+
+    def deactivate(self) -> None:
+        """Stop working."""
+
+    def clean_up(self) -> None:
+        """Let go of what `configure` made; also after a configure that failed half-way."""
+
+    def leave(self) -> None:
+        """The process is about to end: come to rest."""
+
+    def get(self, name: str) -> Any:
+        """A parameter's value."""
+        return self.get_parameter(name).value
+
+    def policy_and_robot(self) -> tuple[CheckpointInfo, MaskACTConfig, RobotSpec]:
+        """The checkpoint, the configuration in effect, and the robot, which must be the checkpoint's own kind.
+
+        Raises:
+            MaskACTError: no checkpoint, a parameter that contradicts it, or a robot that differs, with every difference.
+        """
+        if not self.get("policy_path"):
+            raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
+        info = CheckpointInfo.read(Path(self.get("policy_path")))
+        config = declare_spec(self, info.config)
+        refuse_unknown(self)
+        robot = RobotSpec.from_yaml(self.get("robot_file")) if self.get("robot_file") else info.robot
+        differences = robot.differences(info.robot)
+        if differences:
+            raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))
+        return info, config, robot
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
+        """As rclpy's, but a read-only parameter is refused with the reason."""
+        for parameter in parameter_list:
+            if self.has_parameter(parameter.name) and self.describe_parameter(parameter.name).read_only:
+                why = self.describe_parameter(parameter.name).additional_constraints
+                return SetParametersResult(successful=False, reason=f"{parameter.name} cannot change now. {why}")
+        return super().set_parameters_atomically(parameter_list)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        return self._transition(self.configure, "inactive", undo=self.clean_up)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        super().on_activate(state)
+        return self._transition(self.activate, "active", undo=self.deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        result = self._transition(self.deactivate, "inactive")
+        super().on_deactivate(state)
+        return result
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        return self._transition(self.clean_up, "unconfigured")
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        if state.label == "active":
+            self._transition(self.deactivate, "inactive")
+        return self._transition(self.clean_up, "finalized")
+
+    def _transition(self, step: Any, then: str, undo: Any = None) -> TransitionCallbackReturn:
+        try:
+            step()
+        except MaskACTError as error:
+            self.failure = str(error)
+            self.get_logger().error(self.failure)
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow a bug without a word
+            self.failure = f"a bug in maskact_ros, please report it: {error!r}"
+            self.get_logger().error(f"{self.failure}\n{traceback.format_exc()}")
+        else:
+            self.diagnostics.value("state", then)
+            return TransitionCallbackReturn.SUCCESS
+        if undo is not None:
+            undo()
+        return TransitionCallbackReturn.FAILURE
+
+
+def main(node_class: type[ManagedNode]) -> None:
+    """Run a node until SIGINT or SIGTERM; the exit code is 0, 1 after a refused start, 2 after a wrong parameter."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(_help(node_class))
+        return
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        code = _run(node_class, stop)
+    except MaskACTError as error:
+        print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
+        code = 2
+    rclpy.try_shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of torch and DDS sometimes crash while Python takes itself down; everything of ours is closed by now.
+    os._exit(code)
+
+
+def _run(node_class: type[ManagedNode], stop: threading.Event) -> int:
+    node = node_class()  # type: ignore[call-arg]  # each node names itself
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    if node.get("autostart"):
+        for step in (node.trigger_configure, node.trigger_activate):
+            if not stop.is_set() and step() != TransitionCallbackReturn.SUCCESS:
+                return 1
+    while not stop.is_set():
+        executor.spin_once(timeout_sec=0.1)
+    node.leave()
+    node.trigger_shutdown()
+    executor.shutdown()
+    node.destroy_node()
+    return 0
+
+
+def _help(node_class: type[ManagedNode]) -> str:
+    module = inspect.getmodule(node_class)
+    assert module is not None
+    lines = [inspect.cleandoc(module.__doc__ or ""), "", "Parameters (-p name:=value after --ros-args):"]
+    for parameter in (AUTOSTART, *module.PARAMETERS):
+        default = parameter.default if parameter.default != "" else "not set"
+        lines += [f"  {parameter.name} (default: {default})", f"      {parameter.description}"]
+    return "\n".join(lines)

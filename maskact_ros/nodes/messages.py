@@ -1,0 +1,142 @@
+"""Messages to data and back: stamps, features, chunks, joint states, set points, the publisher's state.
+
+Features travel as a sensor_msgs/CompressedImage: the image's header, a `format` text that describes the layout (as
+image_transport's compressedDepth does), and one block of bytes: features (N, D) float16, then, if there are masks,
+labels (N,) int8 and confidence (N,) float16.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float64MultiArray, Header, String
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from maskact_ros.align import AlignmentError, JointOrder
+from maskact_ros.chunk import Chunk
+from maskact_ros.control.follower import FollowerState, Rung
+from maskact_ros.errors import MaskACTError
+
+_FEATURES = "maskact_features"
+
+
+class MessageError(MaskACTError):
+    """A message that does not say what it should: the text names the field, its value and what is allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the encoder saw in one image; labels and confidence are None when the policy has no masks."""
+
+    stamp_ns: int
+    weights_hash: str
+    features: NDArray[np.float16]  # (N, D)
+    patch_labels: NDArray[np.int8] | None  # (N,)
+    patch_confidence: NDArray[np.float16] | None  # (N,)
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """Nanoseconds of a message's stamp."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def ns_to_stamp(stamp_ns: int) -> Time:
+    """A message's stamp of nanoseconds."""
+    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+
+
+def features_to_message(features: Features, frame_id: str) -> CompressedImage:
+    """One message with everything the planner needs of one image."""
+    count, width = features.features.shape
+    blocks = [features.features.tobytes()]
+    if features.patch_labels is not None and features.patch_confidence is not None:
+        blocks += [features.patch_labels.tobytes(), features.patch_confidence.tobytes()]
+    message = CompressedImage(header=Header(stamp=ns_to_stamp(features.stamp_ns), frame_id=frame_id))
+    message.format = f"{_FEATURES} {count} {width} {'mask' if len(blocks) > 1 else 'plain'} {features.weights_hash}"
+    message.data = array.array("B", b"".join(blocks))  # an array enters a message as one copy, bytes do not
+    return message
+
+
+def features_from_message(message: CompressedImage) -> Features:
+    """The inverse of `features_to_message`, viewing the message's memory; raises MessageError."""
+    words = message.format.split(" ")
+    if len(words) != 5 or words[0] != _FEATURES or not (words[1] + words[2]).isdecimal():
+        raise MessageError(f"the features' format is {message.format[:80]!r}; allowed: what camera_encoder sends")
+    count, width, masked = int(words[1]), int(words[2]), words[3] == "mask"
+    expected = count * width * 2 + (count * 3 if masked else 0)
+    if len(message.data) != expected:
+        raise MessageError(f"the features' data has {len(message.data)} bytes; allowed: {expected} for their format")
+    data = memoryview(message.data)
+    split = count * width * 2
+    features = np.frombuffer(data[:split], dtype=np.float16).reshape(count, width)
+    labels = np.frombuffer(data[split : split + count], dtype=np.int8) if masked else None
+    confidence = np.frombuffer(data[split + count :], dtype=np.float16) if masked else None
+    return Features(stamp_to_ns(message.header.stamp), words[4], features, labels, confidence)
+
+
+def chunk_to_message(chunk: Chunk, joint_names: tuple[str, ...]) -> JointTrajectory:
+    """A trajectory with the chunk's stamp, point i at `(i + 1) * period`."""
+    points = []
+    for i, positions in enumerate(chunk.actions, start=1):
+        seconds, nanoseconds = divmod(i * chunk.period_ns, 1_000_000_000)
+        point = JointTrajectoryPoint(time_from_start=Duration(sec=seconds, nanosec=nanoseconds))
+        point.positions = array.array("d", positions.tobytes())
+        points.append(point)
+    header = Header(stamp=ns_to_stamp(chunk.stamp_ns))
+    return JointTrajectory(header=header, joint_names=list(joint_names), points=points)
+
+
+def chunk_from_message(message: JointTrajectory, joints: JointOrder) -> Chunk:
+    """The chunk of a trajectory with evenly spaced points; raises MessageError."""
+    if not message.points:
+        raise MessageError("the chunk has no points; allowed: at least one")
+    times = [p.time_from_start.sec * 1_000_000_000 + p.time_from_start.nanosec for p in message.points]
+    period_ns = times[0]
+    if period_ns <= 0 or any(time != i * period_ns for i, time in enumerate(times, start=1)):
+        raise MessageError("the chunk's times are not period, 2 * period, 3 * period and so on, as a chunk's must be")
+    try:
+        actions = np.stack([joints.pick(message.joint_names, point.positions) for point in message.points])
+        return Chunk(stamp_to_ns(message.header.stamp), period_ns, actions)
+    except (AlignmentError, ValueError) as error:
+        raise MessageError(f"the chunk is refused: {error}") from None
+
+
+def state_to_message(state: FollowerState) -> String:
+    """The publisher's state as JSON: rung, epoch, enabled, reason."""
+    return String(data=json.dumps(asdict(state) | {"enabled": state.enabled}))
+
+
+def state_from_message(message: String) -> FollowerState:
+    """The inverse of `state_to_message`; raises MessageError."""
+    try:
+        values = json.loads(message.data)
+        return FollowerState(Rung(values["rung"]), int(values["epoch"]), str(values["reason"]))
+    except (ValueError, TypeError, KeyError):
+        raise MessageError(f"the state is {message.data[:80]!r}; allowed: what action_publisher sends") from None
+
+
+def image_to_message(picture: NDArray[np.uint8] | NDArray[np.float32], encoding: str, header: Header) -> Image:
+    """A picture (H, W) or (H, W, C) as a message, without padding."""
+    height, width = picture.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding=encoding, is_bigendian=0)
+    message.step = picture.nbytes // height
+    message.data = array.array("B", picture.tobytes())
+    return message
+
+
+class CommandMessage:
+    """The command for a forward command controller: one set point (D,), in a message that is built once."""
+
+    def __init__(self, joint_count: int):
+        self._message = Float64MultiArray(data=array.array("d", bytes(8 * joint_count)))
+
+    def of(self, set_point: NDArray[np.float64]) -> Float64MultiArray:
+        """The message with this set point; valid until the next call."""
+        self._message.data = array.array("d", set_point.tobytes())
+        return self._message
