@@ -14,7 +14,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 RATE_WINDOW_S = 5.0
 
 
@@ -23,6 +22,8 @@ class Diagnostics:
 
     Percentiles are of the last 4096 samples, rates of the last five seconds, counts since the start.
     """
+
+    OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
     def __init__(self, node: Node, *, period_s: float = 1.0):
         self._node = node
@@ -60,14 +61,14 @@ class Diagnostics:
         with self._lock:
             self._values[name] = str(value)
 
-    def problem(self, topic: str, text: str, level: bytes = ERROR) -> None:
+    def problem(self, topic: str, text: str, level: bytes = DiagnosticStatus.ERROR) -> None:
         """Something is wrong with `topic`, until `solved` is called for it."""
         with self._lock:
             known = self._problems.get(topic)
             self._problems[topic] = (level, text)
         if known is None:
             log = self._node.get_logger()
-            (log.error if level == ERROR else log.warning)(text)
+            (log.error if level == self.ERROR else log.warning)(text)
 
     def solved(self, topic: str) -> None:
         """Nothing is wrong with `topic` any more."""
@@ -80,7 +81,7 @@ class Diagnostics:
         """Publish the status as it is now."""
         status = DiagnosticStatus(name=self._node.get_fully_qualified_name(), hardware_id="maskact")
         with self._lock:
-            status.level = max((level for level, _ in self._problems.values()), default=OK)
+            status.level = max((level for level, _ in self._problems.values()), default=self.OK)
             status.message = "; ".join(text for _, text in self._problems.values()) or "ok"
             values = self._collected()
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]

@@ -18,10 +18,15 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import MaskACTConfig
@@ -64,15 +69,45 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     def leave(self) -> None:
         """The process is about to end: come to rest."""
 
+    @property
+    def crash(self) -> BaseException | None:
+        """A bug that ended one of the node's threads; the process ends with it."""
+        return None
+
     def get(self, name: str) -> Any:
         """A parameter's value."""
         return self.get_parameter(name).value
+
+    def check_choice(self, name: str, allowed: Sequence[str]) -> None:
+        """Raise ParameterError unless a text parameter is one of the allowed."""
+        if self.get(name) not in allowed:
+            raise ParameterError(f"{name} is {self.get(name)!r}; allowed: {', '.join(allowed)}")
+
+    def threads(self) -> int:
+        """Threads for torch: `num_threads`, or half of the cores, as two of our processes compute at once."""
+        return self.get("num_threads") or max(1, (os.cpu_count() or 2) // 2)
+
+    def create_steady_timer(self, period_s: float, callback: Any) -> Timer:
+        """A timer on the steady clock, which neither simulation nor a correction of the time can stop."""
+        return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def destroy_entities(self, *attributes: str) -> None:
+        """Destroy the publishers, subscriptions and services in these attributes, where `configure` got so far."""
+        destroy = {
+            Publisher: self.destroy_lifecycle_publisher,
+            Subscription: self.destroy_subscription,
+            Service: self.destroy_service,
+        }
+        for attribute in attributes:
+            held = self.__dict__.pop(attribute, [])
+            for entity in held if isinstance(held, list) else [held]:
+                next(how for kind, how in destroy.items() if isinstance(entity, kind))(entity)
 
     def policy_and_robot(self) -> tuple[CheckpointInfo, MaskACTConfig, RobotSpec]:
         """The checkpoint, the configuration in effect, and the robot, which must be the checkpoint's own kind.
 
         Raises:
-            MaskACTError: no checkpoint, a parameter that contradicts it, or a robot that differs, with every difference.
+            MaskACTError: no checkpoint, a parameter that contradicts it, or another robot (every difference).
         """
         if not self.get("policy_path"):
             raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
@@ -164,8 +199,13 @@ def _run(node_class: type[ManagedNode], stop: threading.Event) -> int:
         for step in (node.trigger_configure, node.trigger_activate):
             if not stop.is_set() and step() != TransitionCallbackReturn.SUCCESS:
                 return 1
-    while not stop.is_set():
+    while not stop.is_set() and node.crash is None:
         executor.spin_once(timeout_sec=0.1)
+    if node.crash is not None:
+        node.get_logger().fatal(
+            "a bug in maskact_ros ends the node, please report it:\n" + "".join(traceback.format_exception(node.crash))
+        )
+        return 1
     node.leave()
     node.trigger_shutdown()
     executor.shutdown()

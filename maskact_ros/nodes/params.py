@@ -95,7 +95,7 @@ def declare_spec(node: Node, checkpoint: MaskACTConfig) -> MaskACTConfig:
 def refuse_unknown(node: Node) -> None:
     """Raise ParameterError when the node was given a parameter that it does not have: a typing error, most likely."""
     overrides: Mapping[str, Any] = node._parameter_overrides
-    known = {name: None for name in node._parameters}
+    known = dict.fromkeys(node._parameters)
     for name, parameter in overrides.items():
         if name not in known and not name.startswith("qos_overrides."):
             raise ParameterError(unknown_key(f"{name} (value {_plain(parameter.value)!r})", name, known))

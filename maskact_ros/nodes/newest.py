@@ -1,0 +1,54 @@
+"""Hands the newest item from the executor's thread to a worker thread; what the worker is too slow for is dropped.
+
+In: items, and the function that works on one. Out: calls of that function, one at a time, always with the newest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class NewestWorker(Generic[Item]):
+    """A thread that works on the newest item; an exception ends it and is kept in `crash`."""
+
+    def __init__(self, work: Callable[[Item], None], *, name: str):
+        self._work = work
+        self._changed = threading.Condition()
+        self._item: Item | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+        self.crash: Exception | None = None
+
+    def put(self, item: Item) -> bool:
+        """Give the newest item; True when an older one, still waiting, was dropped for it."""
+        with self._changed:
+            dropped = self._item is not None
+            self._item = item
+            self._changed.notify()
+        return dropped
+
+    def stop(self) -> None:
+        """End after the item in work, and wait for that; a waiting item is dropped."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._item is not None)
+                if self._stopped:
+                    return
+                item, self._item = self._item, None
+            assert item is not None
+            try:
+                self._work(item)
+            except Exception as crash:  # noqa: BLE001 - kept for the node, which ends with it
+                self.crash = crash
+                return
