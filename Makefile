@@ -1,0 +1,78 @@
+# The commands of maskact_ros. Each sets up what it needs; `make` alone lists them.
+#
+# .venv holds the package and ROS 2 Kilted from the package index or, where a ROS distribution is sourced, the package on
+# top of that distribution; .venv-jazzy holds it with Jazzy from the index. An environment is whole when its stamp is
+# there: one whose set-up was interrupted has none, and is made anew.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lint test test-jazzy system
+
+# The first of these that runs and is supported; `make setup PYTHON=/usr/bin/python3.12` takes another.
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
+
+# A distribution counts when this Python can use it.
+ROS := $(if $(and $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo found)),sourced,kilted)
+STAMP := .venv/.complete-$(ROS)
+JAZZY_STAMP := .venv-jazzy/.complete-jazzy
+
+# What sets the environments apart: pip's extras, the pinned versions, venv's options, and how their commands are run.
+EXTRAS_kilted := ros,sim,test
+EXTRAS_jazzy := ros-jazzy,sim,test
+EXTRAS_sourced := sim,test
+PINS_kilted := requirements/python.txt requirements/kilted.txt
+PINS_jazzy := requirements/python.txt requirements/jazzy.txt
+PINS_sourced := requirements/python.txt
+VENV_sourced := --system-site-packages
+RUN_kilted := env -u ROS_DISTRO -u PYTHONPATH -u AMENT_PREFIX_PATH -u LD_LIBRARY_PATH
+RUN_jazzy := $(RUN_kilted)
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP)  ## Make .venv, with the command .venv/bin/maskact
+
+demo: $(STAMP)  ## Run the three nodes on the simulated arm; ARGS="--episodes 3" is passed on
+	$(RUN_$(ROS)) .venv/bin/maskact demo $(ARGS)
+
+lint: $(STAMP)  ## Check style and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+# The ROS tests measure rates, so they have the machine to themselves; the others share it, one thread each.
+test: lint  ## Check style and types, then run all tests; the ROS tests on Kilted and on Jazzy
+	OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --ignore test/ros
+	$(RUN_$(ROS)) .venv/bin/pytest test/ros
+	$(MAKE) --no-print-directory test-jazzy
+
+test-jazzy: $(JAZZY_STAMP)  ## Run the ROS tests on Jazzy
+	$(RUN_jazzy) .venv-jazzy/bin/pytest test/ros
+
+$(STAMP): setup.py setup.cfg $(PINS_$(ROS)) | system
+	$(call environment,.venv,$(ROS))
+
+$(JAZZY_STAMP): setup.py setup.cfg $(PINS_jazzy) | system
+	$(call environment,.venv-jazzy,jazzy)
+
+# $(call environment,FOLDER,ROS) makes an environment, or brings it up to date. The stamp goes first and comes last.
+define environment
+	@if [ -e $@ ]; then rm $@; else echo "Making $1; the first time takes minutes."; rm -rf $1; fi
+	@$(RUN_$2) $(PYTHON) -m venv $(VENV_$2) $1
+	@$(RUN_$2) $1/bin/pip install --quiet --disable-pip-version-check $(PINS_$2:%=-c %) setuptools
+	@$(RUN_$2) $1/bin/pip install --quiet --disable-pip-version-check $(PINS_$2:%=-c %) --no-build-isolation -e '.[$(EXTRAS_$2)]'
+	@touch $@
+endef
+
+# What pip cannot supply: venv itself, which Debian packages apart, and OSMesa, which renders without a display.
+system:
+	@[ -n "$(PYTHON)" ] || { echo "maskact_ros needs Python 3.11 or 3.12, and found neither."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt_install,$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'))
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libOSMesa.so.8")' 2>/dev/null || $(call apt_install,libosmesa6)
+
+# $(call apt_install,PACKAGE) installs where that is allowed without a password, and else says how.
+apt_install = { \
+	sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
+	$$sudo apt-get update --quiet; $$sudo apt-get install --quiet --yes --no-install-recommends $1; \
+	} || { echo "maskact_ros needs $1. Please run: sudo apt-get install $1"; exit 1; }
