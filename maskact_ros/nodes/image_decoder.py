@@ -74,7 +74,7 @@ def _trusted_encodings() -> tuple[list[str], str]:
         )
     except subprocess.TimeoutExpired:
         return [], f"{WITHOUT} did not pass its check within {CHECK_TIMEOUT_S:g} s"
-    if check.returncode != 0:
+    if check.returncode != 0 or not check.stdout:
         last_line = (check.stderr.strip().splitlines() or [""])[-1]
         return [], f"{WITHOUT} fails its check (exit code {check.returncode}) {last_line}".rstrip()
     agreeing: list[str] = json.loads(check.stdout.splitlines()[-1])
