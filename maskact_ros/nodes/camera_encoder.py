@@ -132,7 +132,7 @@ class CameraEncoder(ManagedNode):
         message, stamp_ns = item
         started_s = time.perf_counter()
         try:
-            rgb = self._decoder.rgb(message)
+            rgb = self._decoder(message)
         except ImageError as error:
             self.diagnostics.problem("image", f"the camera's image is refused: {error}")
             self.diagnostics.count("frames_refused")

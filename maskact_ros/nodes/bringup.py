@@ -1,0 +1,175 @@
+"""What runs: the processes of a bringup with their parameters and remappings; `maskact` and the launch file read it.
+
+In: the launch arguments. Out: one `Process` for each node, and the environment that all of them share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskact_ros import __version__
+from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import PathError, shared
+from maskact_ros.robot import RobotSpec
+
+
+class BringupError(MaskACTError):
+    """Launch arguments that do not fit together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BringupArguments:
+    """The launch arguments; an empty text means: as `robot.yaml` or the package says."""
+
+    policy_path: str = ""
+    params_file: str = ""
+    robot_file: str = ""
+    image_topic: str = ""
+    joint_states_topic: str = ""
+    command_topic: str = ""
+    namespace: str = "/maskact"
+    sim: bool = False
+    rviz: bool = False
+    autostart: bool = True
+    use_sim_time: bool = False
+    expert: bool = False  # the scripted expert in the place of inference; needs sim
+    sim_parameters: dict[str, Any] = field(default_factory=dict)
+
+
+DESCRIPTIONS = {
+    "policy_path": "folder of the checkpoint to run; left out, the package's demonstration policy",
+    "params_file": "parameters of the nodes; left out, the package's config/maskact.yaml",
+    "robot_file": "the robot's description; left out, the one that the checkpoint carries",
+    "image_topic": "topic of the camera's images; left out, as the robot's description says",
+    "joint_states_topic": "topic of the joint states; left out, as the robot's description says",
+    "command_topic": "topic of the commands; left out, as the robot's description says",
+    "namespace": "namespace of all nodes and topics",
+    "sim": "start the simulated robot, too",
+    "rviz": "start RViz with the camera, the overlay and the robot, too",
+    "autostart": "let the nodes configure and activate themselves",
+    "use_sim_time": "take the time from /clock",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """One node to start: an executable of a ROS package, its node name, parameters and remappings."""
+
+    executable: str
+    package: str = "maskact_ros"
+    name: str = ""
+    namespace: str
+    params_file: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    remappings: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+    def command(self) -> list[str]:
+        """How to start one of our own executables without `ros2`: with this very Python."""
+        assert self.package == "maskact_ros"
+        ros = ["-r", f"__node:={self.name}", "-r", f"__ns:={self.namespace}"]
+        if self.params_file:
+            ros += ["--params-file", self.params_file]
+        for name, value in self.parameters.items():
+            ros += ["-p", f"{name}:={json.dumps(value)}"]
+        for topic, target in self.remappings.items():
+            ros += ["-r", f"{topic}:={target}"]
+        return [sys.executable, "-m", f"maskact_ros.nodes.{self.executable}", *self.arguments, "--ros-args", *ros]
+
+
+def processes(arguments: BringupArguments) -> list[Process]:
+    """The processes to start, the robot's first and the arm's last; raises MaskACTError for what cannot work."""
+    if arguments.expert and not arguments.sim:
+        raise BringupError("the expert drives the simulated robot only; start it with sim")
+    policy = Path(arguments.policy_path).expanduser().resolve() if arguments.policy_path else demo_policy()
+    robot_file = str(Path(arguments.robot_file).expanduser().resolve()) if arguments.robot_file else ""
+    params_file = str(Path(arguments.params_file).expanduser().resolve()) if arguments.params_file else ""
+    if params_file and not Path(params_file).is_file():
+        raise BringupError(f"params_file is {params_file}; allowed: a file that exists")
+    robot = RobotSpec.from_yaml(robot_file) if robot_file else CheckpointInfo.read(policy).robot
+    topics = {
+        "image_raw": arguments.image_topic or robot.only_camera.image_topic,
+        "joint_states": arguments.joint_states_topic or robot.joint_states_topic,
+        "command": arguments.command_topic or robot.command_topic,
+    }
+    everywhere: dict[str, Any] = {"use_sim_time": arguments.use_sim_time}
+    remappings = {name: topic for name, topic in topics.items() if topic != name}
+
+    def ours(executable: str, **parameters: Any) -> Process:
+        return Process(
+            executable=executable,
+            name=executable,
+            namespace=arguments.namespace,
+            params_file=params_file or str(shared("config/maskact.yaml")),
+            parameters=everywhere | parameters,
+            remappings=remappings,
+        )
+
+    policy_parameters: dict[str, Any] = {"policy_path": str(policy), "autostart": arguments.autostart}
+    if robot_file:
+        policy_parameters["robot_file"] = robot_file
+    started = []
+    if arguments.sim:
+        simulated = {"robot_file": robot_file} if robot_file else {}
+        started.append(ours("sim_robot", **simulated, **arguments.sim_parameters))
+    started.append(ours("camera_encoder", **policy_parameters))
+    started.append(ours("expert", **simulated) if arguments.expert else ours("inference", **policy_parameters))
+    started.append(ours("action_publisher", **policy_parameters))
+    if arguments.rviz:
+        started += _rviz(arguments.namespace, everywhere, remappings)
+    return started
+
+
+def demo_policy() -> Path:
+    """The shipped demonstration policy; as long as none ships, an untrained one, made once in the user's cache."""
+    try:
+        return shared("models/demo")
+    except PathError:
+        return _untrained_policy()
+
+
+def _untrained_policy() -> Path:
+    from maskact_ros.policy.commands import init_checkpoint  # loads torch, which only this needs here
+
+    sources = [shared(f"config/{name}") for name in ("demo_policy.json", "demo_backbone/config.json", "robot.yaml")]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskact_ros"
+    policy = cache / f"untrained-{__version__}-{digest}"
+    if not policy.exists():
+        init_checkpoint(sources[0], policy, RobotSpec.from_yaml(sources[2]), seed=0)
+    return policy
+
+
+def environment() -> dict[str, str]:
+    """Environment variables to add for every process: the Fast DDS profile, unless the user has one."""
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # the second is Jazzy's
+    if any(name in os.environ for name in names):
+        return {}
+    return dict.fromkeys(names, str(shared("config/fastdds.xml")))
+
+
+def _rviz(namespace: str, everywhere: dict[str, Any], remappings: dict[str, str]) -> list[Process]:
+    urdf = shared("config/sim_arm.urdf").read_text(encoding="utf-8")
+    return [
+        Process(
+            package="robot_state_publisher",
+            executable="robot_state_publisher",
+            namespace=namespace,
+            parameters=everywhere | {"robot_description": urdf},
+            remappings=remappings,
+        ),
+        Process(
+            package="rviz2",
+            executable="rviz2",
+            namespace=namespace,
+            parameters=everywhere,
+            arguments=("-d", str(shared("config/maskact.rviz"))),
+        ),
+    ]

@@ -1,0 +1,119 @@
+"""Starts the processes of a bringup, passes on what they say, and stops them in the right order.
+
+In: `Process` descriptions. Out: running nodes; the first that ends by itself, with its last lines; and at the end an
+arm at rest, because the action publisher is told first and the others only when it has come to rest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from maskact_ros.nodes.bringup import Process
+
+REST_S = 2.2  # the action publisher comes to rest within 2 s, or gives up
+END_S = 0.6  # the others end within this, or are killed
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended by itself."""
+
+    name: str
+    how: str  # "exit code 1", "signal SIGKILL"
+    last_lines: tuple[str, ...]
+
+
+class Supervisor:
+    """Runs the processes until `stop`; what they print goes, line by line, to `say(name, line)`."""
+
+    def __init__(self, processes: Sequence[Process], environment: Mapping[str, str], say: Callable[[str, str], None]):
+        self._say = say
+        self._running: dict[str, subprocess.Popen[str]] = {}
+        self._last_lines: dict[str, deque[str]] = {}
+        self._readers: list[threading.Thread] = []
+        for process in processes:
+            self._start(process, {**os.environ, **environment, "PYTHONUNBUFFERED": "1"})
+
+    def pid(self, name: str) -> int:
+        """The process id of a node."""
+        return self._running[name].pid
+
+    def ended(self) -> Ended | None:
+        """The first process that has ended, if any has."""
+        for name, process in self._running.items():
+            code = process.poll()
+            if code is not None:
+                self._join_reader(name)
+                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                return Ended(name, how, tuple(self._last_lines[name]))
+        return None
+
+    def stop(self) -> None:
+        """Let the arm come to rest, then end all processes; returns within three seconds."""
+        publisher = self._running.get("action_publisher")
+        if publisher is not None:
+            _signal([publisher], signal.SIGINT)
+            _wait([publisher], REST_S)
+        _signal(self._running.values(), signal.SIGINT)
+        _wait(self._running.values(), END_S)
+        _signal(self._running.values(), signal.SIGKILL)
+        for name, process in self._running.items():
+            process.wait()
+            self._join_reader(name)
+
+    def _start(self, process: Process, environment: dict[str, str]) -> None:
+        # A session of its own: Ctrl-C reaches us alone, and we decide the order. Killed with us if we are killed.
+        running = subprocess.Popen(
+            process.command(),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+        self._running[process.name] = running
+        self._last_lines[process.name] = deque(maxlen=8)
+        reader = threading.Thread(target=self._read, args=(process.name, running), name=process.name, daemon=True)
+        reader.start()
+        self._readers.append(reader)
+
+    def _read(self, name: str, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._last_lines[name].append(line.rstrip())
+            self._say(name, line.rstrip())
+
+    def _join_reader(self, name: str) -> None:
+        next(reader for reader in self._readers if reader.name == name).join(timeout=0.5)
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _signal(processes: Iterable[subprocess.Popen[str]], number: int) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _wait(processes: Iterable[subprocess.Popen[str]], timeout_s: float) -> None:
+    until_s = time.monotonic() + timeout_s
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.0, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return
