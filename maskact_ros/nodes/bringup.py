@@ -115,10 +115,14 @@ def processes(arguments: BringupArguments) -> list[Process]:
     policy_parameters: dict[str, Any] = {"policy_path": str(policy), "autostart": arguments.autostart}
     if robot_file:
         policy_parameters["robot_file"] = robot_file
+    simulated: dict[str, Any] = {"robot_file": robot_file} if robot_file else {}
     started = []
     if arguments.sim:
-        simulated = {"robot_file": robot_file} if robot_file else {}
-        started.append(ours("sim_robot", **simulated, **arguments.sim_parameters))
+        clock = {
+            "use_sim_time": False,
+            "publish_clock": arguments.use_sim_time,
+        }  # it makes the time, the others take it
+        started.append(ours("sim_robot", **simulated, **clock, **arguments.sim_parameters))
     started.append(ours("camera_encoder", **policy_parameters))
     started.append(ours("expert", **simulated) if arguments.expert else ours("inference", **policy_parameters))
     started.append(ours("action_publisher", **policy_parameters))

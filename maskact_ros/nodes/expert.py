@@ -1,0 +1,98 @@
+"""The scripted expert in the place of inference: it shows the task on the simulated robot, without a policy.
+
+Subscribes joint_states, object_pose and bin_pose, which only the simulation can know; publishes action_chunk,
+stamped with the joint state that it was planned from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from numpy.typing import NDArray
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from maskact_ros.align import AlignmentError, JointOrder
+from maskact_ros.chunk import Chunk
+from maskact_ros.nodes.managed import ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.messages import chunk_to_message, stamp_to_ns
+from maskact_ros.nodes.params import NodeParameter, refuse_unknown
+from maskact_ros.paths import shared
+from maskact_ros.robot import RobotSpec
+from maskact_ros.sim.expert import Expert
+
+PARAMETERS = (
+    ROBOT_FILE,
+    NodeParameter("plan_rate_hz", 10.0, "Chunks a second.", 1.0, 30.0),
+    NodeParameter("horizon", 30, "Points of a chunk.", 2, 300),
+)
+
+
+class ExpertNode(ManagedNode):
+    """Thin: newest joint state and poses -> the expert's rollout -> message."""
+
+    def __init__(self) -> None:
+        super().__init__("expert", PARAMETERS)
+
+    def configure(self) -> None:
+        """Create the expert and the topics."""
+        refuse_unknown(self)
+        self._robot = RobotSpec.from_yaml(self.get("robot_file") or shared("config/robot.yaml"))
+        self._joints = JointOrder(self._robot.joint_names)
+        self._expert = Expert(self._robot)
+        self._state: JointState | None = None
+        self._poses: dict[str, NDArray[np.float64]] = {}
+        newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self._chunks = self.create_lifecycle_publisher(JointTrajectory, "action_chunk", 1)
+        self._subscriptions_made = [
+            self.create_subscription(JointState, "joint_states", self._receive_joints, newest),
+            self.create_subscription(PoseStamped, "object_pose", lambda m: self._receive_pose("object", m), newest),
+            self.create_subscription(PoseStamped, "bin_pose", lambda m: self._receive_pose("bin", m), newest),
+        ]
+
+    def activate(self) -> None:
+        """Begin to plan."""
+        self._timer = self.create_steady_timer(1.0 / self.get("plan_rate_hz"), self._plan)
+
+    def deactivate(self) -> None:
+        """Stop planning."""
+        self.destroy_timer(self._timer)
+
+    def clean_up(self) -> None:
+        """Let go of the topics."""
+        self.destroy_entities("_subscriptions_made", "_chunks")
+
+    def _receive_joints(self, message: JointState) -> None:
+        self._state = message
+
+    def _receive_pose(self, what: str, message: PoseStamped) -> None:
+        position, orientation = message.pose.position, message.pose.orientation
+        place = (position.x, position.y, position.z)
+        self._poses[what] = np.array([*place, orientation.w, orientation.x, orientation.y, orientation.z])
+
+    def _plan(self) -> None:
+        if self._state is None or len(self._poses) < 2:
+            return
+        state, self._state = self._state, None
+        try:
+            positions = self._joints.pick(state.name, state.position)
+            velocities = self._joints.pick(state.name, state.velocity)
+        except AlignmentError as error:
+            self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
+            return
+        self.diagnostics.solved("joint_states")
+        poses = self._poses["object"], self._poses["bin"]
+        actions = self._expert.rollout(positions, velocities, *poses, self.get("horizon"))
+        chunk = Chunk(stamp_to_ns(state.header.stamp), self._robot.policy_period_ns, actions)
+        self._chunks.publish(chunk_to_message(chunk, self._robot.joint_names))
+        self.diagnostics.event("chunks")
+
+
+def run() -> None:
+    """Entry point of `ros2 run maskact_ros expert`."""
+    main(ExpertNode)
+
+
+if __name__ == "__main__":
+    run()
