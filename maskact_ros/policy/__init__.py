@@ -1,1 +1,1 @@
-"""The MaskACT policy: encoder, mask head, transformer, losses, checkpoints, runtime. No ROS."""
+"""The policy: DINOv3 encoder, mask head and ACT transformer, from uint8 images and joint positions to actions."""

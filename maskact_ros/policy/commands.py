@@ -1,0 +1,122 @@
+"""What the command line does with policies: make an untrained one, import the reference's, predict once.
+
+Each prints what a user should know, raises MaskACTError with one sentence, and knows nothing of argparse.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from maskact_ros.checkpoint import CheckpointInfo, PolicySpec, parse_policy
+from maskact_ros.config import ConfigError
+from maskact_ros.errors import MaskACTError
+from maskact_ros.policy.backbone import preset, read_settings, read_weights
+from maskact_ros.policy.errors import PolicyError
+from maskact_ros.policy.maskact import MaskACT
+from maskact_ros.policy.reference import load_reference
+from maskact_ros.policy.weights import load_backbone, load_checkpoint, save_checkpoint
+from maskact_ros.robot import RobotSpec
+from maskact_ros.statistics import Statistics
+
+
+def init_checkpoint(
+    config_json: Path, out: Path, robot: RobotSpec, *, seed: int = 0, overwrite: bool = False
+) -> CheckpointInfo:
+    """Write an untrained checkpoint of a policy's JSON: MaskACTConfig, and `geometry` and `mask_classes` by choice.
+
+    The backbone comes from `dino_model_dir`, which is relative to the JSON's folder; the statistics come from the
+    robot's limits.
+
+    Raises:
+        MaskACTError: the JSON or the backbone's folder is not valid, or `out` exists.
+    """
+    try:
+        config, geometry, mask_classes = parse_policy(json.loads(config_json.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{config_json}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(f"{config_json}: not JSON ({error})") from None
+    except MaskACTError as error:
+        raise ConfigError(f"{config_json}: {error}") from None
+
+    folder = config_json.parent / config.dino_model_dir
+    weights = None
+    if folder.is_dir():
+        settings, weights = read_settings(folder), read_weights(folder)
+        origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
+    else:
+        settings = preset(config.vision_backbone)
+        origin = f"random weights of a {config.vision_backbone} (there is no folder {folder})"
+    spec = PolicySpec(
+        config=config,
+        robot=robot,
+        statistics=Statistics.from_limits(robot),
+        backbone=settings,
+        geometry=geometry,
+        mask_classes=mask_classes,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MaskACT(spec)
+    if weights is not None:
+        load_backbone(model, weights, str(folder))
+    info = save_checkpoint(out, model, overwrite=overwrite)
+    print(f"{out}: untrained policy of seed {seed}; backbone: {origin}")
+    return info
+
+
+def import_reference(
+    reference_dir: Path, out: Path, backbone_dir: Path, robot: RobotSpec | None = None, *, overwrite: bool = False
+) -> CheckpointInfo:
+    """Write the checkpoint of a folder in the reference's layout; raises MaskACTError as `load_reference`."""
+    imported = load_reference(reference_dir, backbone_dir, robot)
+    info = save_checkpoint(out, imported.model, overwrite=overwrite)
+    for remark in imported.remarks:
+        print(remark)
+    print(f"{out}: imported from {reference_dir}")
+    return info
+
+
+def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out_npz: Path) -> None:
+    """Write what the policy makes of one observation, at full precision.
+
+    `features` (N, D), `chunk` (K, J) and, where the policy has masks, `pixel_logits` (C, S, S) and
+    `patch_labels` (N,).
+
+    Raises:
+        MaskACTError: the checkpoint or the image cannot be read, or the state has not one number for each joint.
+    """
+    info = CheckpointInfo.read(checkpoint)
+    joints = info.robot.joint_names
+    if len(state) != len(joints) or not np.isfinite(state).all():
+        raise PolicyError(f"the state is {list(state)}; allowed: {len(joints)} finite numbers, for {', '.join(joints)}")
+    picture = cv2.imread(str(image_file), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise PolicyError(f"{image_file}: cannot be read as an image")
+    rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    image = info.geometry.to_model(rgb, info.config.image_size)
+    model = load_checkpoint(info).eval()
+    with torch.inference_mode():
+        encoded = model.encode(torch.from_numpy(image)[None])
+        seen = encoded.segmentation
+        chunk = model.act(
+            encoded.features,
+            None if seen is None else seen.patch_labels,
+            torch.tensor([list(state)], dtype=torch.float32),
+        )
+    result: dict[str, torch.Tensor] = {"features": encoded.features, "chunk": chunk}
+    if seen is not None:
+        result |= {"pixel_logits": seen.pixel_logits, "patch_labels": seen.patch_labels.to(torch.int8)}
+    arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in result.items()}
+    try:
+        with out_npz.open("wb") as file:
+            np.savez(file, **arrays)
+    except OSError as error:
+        raise PolicyError(f"{out_npz}: cannot be written ({error.strerror})") from None

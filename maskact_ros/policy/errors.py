@@ -1,0 +1,7 @@
+"""What a user can get wrong about a policy."""
+
+from maskact_ros.errors import MaskACTError
+
+
+class PolicyError(MaskACTError):
+    """Weights, backbone or input that do not fit the policy: the text names the thing and both values."""

@@ -1,0 +1,83 @@
+"""Weights to and from a checkpoint's `model.safetensors`, by one naming for all releases of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo, write_checkpoint
+from maskact_ros.policy.backbone import canonical_name
+from maskact_ros.policy.errors import PolicyError
+from maskact_ros.policy.maskact import MaskACT
+
+_SHOWN = 3  # names in an error's sentence
+
+
+def save_checkpoint(folder: str | Path, model: MaskACT, *, overwrite: bool = False) -> CheckpointInfo:
+    """Write the policy with its weights; raises CheckpointError as `write_checkpoint`."""
+    tensors = {canonical_name(name): tensor.contiguous() for name, tensor in model.state_dict().items()}
+    return write_checkpoint(folder, model.spec, lambda path: save_file(tensors, path), overwrite=overwrite)
+
+
+def load_checkpoint(info: CheckpointInfo) -> MaskACT:
+    """The whole policy of a checkpoint, to train on, in training mode; raises MaskACTError."""
+    model = MaskACT(info)
+    info.verify()
+    load_part(info, model)
+    return model
+
+
+def load_part(info: CheckpointInfo, module: nn.Module, prefix: str = "", *, without: tuple[str, ...] = ()) -> None:
+    """Load what begins with `prefix`, less what begins with one of `without`, both cut off the names, into a module.
+
+    Raises:
+        PolicyError: the file cannot be read, or its tensors are not the module's.
+    """
+    path = info.folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 it is no dictionary
+            wanted = [name for name in names if not name[len(prefix) :].startswith(without)]
+            tensors = {name[len(prefix) :]: file.get_tensor(name) for name in wanted}
+    except (OSError, SafetensorError) as error:
+        raise PolicyError(f"{path}: cannot be read as safetensors ({error})") from None
+    load_tensors(module, tensors, str(path))
+
+
+def load_backbone(model: MaskACT, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy a published DINOv3 model's tensors into the policy's backbone, under its adapters; raises PolicyError."""
+    backbone = model.perception.encoder.backbone
+    own = {canonical_name(name): tensor for name, tensor in backbone.state_dict().items()}
+    place = {name.replace(".base_layer.", "."): name for name in own if ".lora_" not in name}
+    published = {canonical_name(name): tensor for name, tensor in tensors.items()}
+    adapters = {name: tensor for name, tensor in own.items() if ".lora_" in name}
+    load_tensors(backbone, adapters | {place.get(name, name): tensor for name, tensor in published.items()}, source)
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy tensors with canonical names into a module; each of the module's must be there, and no other.
+
+    Raises:
+        PolicyError: tensors are missing or unknown, by name, or differ in shape, with both.
+    """
+    own = {canonical_name(name): tensor for name, tensor in module.state_dict().items()}
+    if missing := [name for name in own if name not in tensors]:
+        raise PolicyError(f"{source}: {_listed(missing)} missing")
+    if unknown := [name for name in tensors if name not in own]:
+        raise PolicyError(f"{source}: {_listed(unknown)} unknown to this policy's configuration")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise PolicyError(
+                f"{source}: tensor {name} has the shape {list(tensor.shape)}, the policy's has {list(own[name].shape)}"
+            )
+        own[name].copy_(tensor)  # a state dict's tensors share the module's memory
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"tensor {shown} is" if len(names) == 1 else f"tensors {shown}{more} are"
