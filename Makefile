@@ -60,8 +60,8 @@ $(JAZZY_STAMP): setup.py setup.cfg $(PINS_jazzy) | system
 define environment
 	@if [ -e $@ ]; then rm $@; else echo "Making $1; the first time takes minutes."; rm -rf $1; fi
 	@$(RUN_$2) $(PYTHON) -m venv $(VENV_$2) $1
-	@$(RUN_$2) $1/bin/pip install --quiet --disable-pip-version-check $(PINS_$2:%=-c %) setuptools
-	@$(RUN_$2) $1/bin/pip install --quiet --disable-pip-version-check $(PINS_$2:%=-c %) --no-build-isolation -e '.[$(EXTRAS_$2)]'
+	@$(RUN_$2) $1/bin/pip install -qq --disable-pip-version-check $(PINS_$2:%=-c %) setuptools
+	@$(RUN_$2) $1/bin/pip install -qq --disable-pip-version-check $(PINS_$2:%=-c %) --no-build-isolation -e '.[$(EXTRAS_$2)]'
 	@touch $@
 endef
 

@@ -71,11 +71,11 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"camera_encoder = {NAME}.nodes.camera_encoder:main",
-            f"inference = {NAME}.nodes.inference:main",
-            f"action_publisher = {NAME}.nodes.action_publisher:main",
-            f"sim_robot = {NAME}.nodes.sim_robot:main",
-            f"expert = {NAME}.nodes.expert:main",
+            f"camera_encoder = {NAME}.nodes.camera_encoder:run",
+            f"inference = {NAME}.nodes.inference:run",
+            f"action_publisher = {NAME}.nodes.action_publisher:run",
+            f"sim_robot = {NAME}.nodes.sim_robot:run",
+            f"expert = {NAME}.nodes.expert:run",
             f"maskact = {NAME}.cli:main",
         ],
     },

@@ -1,0 +1,61 @@
+"""Arrows between layers point one way, and a node loads no more than it needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from source_tree import PACKAGE, ROOT, imports
+
+# What a layer may import of the other layers, and of libraries beside numpy and the standard library.
+LAYERS = {
+    "core": (set(), {"yaml", "cv2"}),
+    "policy": ({"core"}, {"cv2", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
+    "control": ({"core"}, {"ruckig"}),
+    "data": ({"core"}, {"cv2", "h5py", "pyarrow", "rosbags"}),
+    "sim": ({"core"}, {"cv2", "mujoco"}),
+    "training": ({"core", "policy", "control", "data", "sim"}, {"accelerate", "tensorboard", "torch"}),
+    "nodes": ({"core", "policy", "control", "sim"}, {"av", "cv2", "cv_bridge", "rclpy", "rich"}),
+    "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes"}, set()),
+}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer(dotted: str) -> str:
+    """The layer of `maskact_ros.policy.act`, or of a name in it."""
+    _, _, inside = dotted.partition(".")
+    top = inside.split(".")[0]
+    return top if top == "cli" or (top and (PACKAGE / top).is_dir()) else "core"
+
+
+def dotted(module: Path) -> str:
+    return ".".join(module.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=dotted)
+def test_a_module_imports_only_what_its_layer_may(module):
+    own = layer(dotted(module))
+    assert own in LAYERS, f"give the new layer {own} its row in LAYERS"
+    layers, libraries = LAYERS[own]
+    for name in imports(module):
+        top = name.split(".")[0]
+        if top == "maskact_ros":
+            assert layer(name) in {own, *layers}, f"{own} may not import {name}"
+        elif top not in sys.stdlib_module_names and top != "numpy":
+            message = own == "nodes" and top.endswith(("_msgs", "_srvs", "_interfaces"))
+            assert message or top in libraries, f"{own} may not import {name}"
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("maskact_ros.nodes.action_publisher", {"torch", "transformers", "peft", "onnxruntime", "mujoco"}),
+        ("maskact_ros.cli", {"torch", "transformers", "peft", "onnxruntime", "mujoco", "rclpy"}),
+    ],
+)
+def test_importing_it_does_not_load_the_heavy_libraries(module, heavy):
+    script = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
