@@ -62,13 +62,15 @@ class Parameter:
     extra: bool  # not in the specification's table
 
 
-def _integer(minimum: int) -> tuple[str, Callable[[Any], int]]:
+def _integer(minimum: int, maximum: int | None = None) -> tuple[str, Callable[[Any], int]]:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise ValueError
+        if maximum is not None and value > maximum:
+            raise ValueError
         return value
 
-    return f"an integer >= {minimum}", parse
+    return f"an integer >= {minimum}" + ("" if maximum is None else f" and <= {maximum}"), parse
 
 
 def _number(
@@ -281,7 +283,7 @@ class MaskACTConfig:
     )
 
     use_mask: bool = _parameter("bool", True, "Whether masks are predicted.", _boolean())
-    num_mask: int = _parameter("int", 4, "Number of mask classes, background included.", _integer(2))
+    num_mask: int = _parameter("int", 4, "Number of mask classes, background included.", _integer(2, 127))
     mask_importance_weights: tuple[float, ...] | None = _parameter(
         "list[float]",
         None,

@@ -54,7 +54,7 @@ class CameraEncoder(ManagedNode):
         info, config, robot = self.policy_and_robot()
         self._camera = robot.only_camera
         self._info, self._config = info, config
-        self._runtime = EncoderRuntime.load(info, config, self.get("device"), num_threads=self.threads())
+        self._runtime = EncoderRuntime.load(info, config, self.get("device"), threads=self.threads())
         self._runtime.warm_up()
         self._decoder = ImageDecoder()
         self.get_logger().info(self._decoder.reason)
@@ -156,8 +156,8 @@ class CameraEncoder(ManagedNode):
         self._features.publish(features_to_message(features, message.header.frame_id))
         self.diagnostics.event("features")
         self.diagnostics.duration("prepare", (prepared_s - started_s) * 1e3)
-        self.diagnostics.duration("encoder", seen.timings.encoder_ms)
-        self.diagnostics.duration("mask_head", seen.timings.mask_head_ms)
+        self.diagnostics.duration("encoder", seen.timings.encoder_s * 1e3)
+        self.diagnostics.duration("mask_head", seen.timings.mask_head_s * 1e3)
         self.diagnostics.duration("features_age", (self.get_clock().now().nanoseconds - stamp_ns) / 1e6)
 
         header = message.header

@@ -20,7 +20,7 @@ RATE_WINDOW_S = 5.0
 class Diagnostics:
     """Collects and publishes; `problem` tells what is wrong now, and logs it once per change.
 
-    Percentiles are of the last 4096 samples, rates of the last five seconds, counts since the start.
+    Percentiles are of the last 4096 samples, rates of the last five seconds, totals and counts since the start.
     """
 
     OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -43,6 +43,7 @@ class Diagnostics:
         with self._lock:
             events = self._events.setdefault(name, deque())
             events.append(now_s)
+            self._counts[f"{name}_total"] += 1
             while events[0] < now_s - RATE_WINDOW_S:
                 events.popleft()
 
@@ -50,6 +51,7 @@ class Diagnostics:
         """A stage took so long."""
         with self._lock:
             self._durations_ms.setdefault(name, deque(maxlen=4096)).append(milliseconds)
+            self._counts[f"{name}_total"] += 1
 
     def count(self, name: str, more: int = 1) -> None:
         """Something that should be rare happened again."""

@@ -19,6 +19,7 @@ from maskact_ros.align import AlignmentError, JointOrder, StateBuffer
 from maskact_ros.chunk import Chunk
 from maskact_ros.control.ensemble import TemporalEnsembler
 from maskact_ros.control.schedule import PlanSchedule
+from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.managed import POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
     Features,
@@ -53,7 +54,7 @@ class Inference(ManagedNode):
     def configure(self) -> None:
         """Load the transformer and warm it up."""
         self._info, self._config, self._robot = self.policy_and_robot()
-        self._runtime = PlannerRuntime.load(self._info, self._config, self.get("device"), num_threads=self.threads())
+        self._runtime = PlannerRuntime.load(self._info, self._config, self.get("device"), threads=self.threads())
         self._runtime.warm_up()
         self._joints = JointOrder(self._robot.joint_names)
         self._states = StateBuffer(tolerance_s=self.get("state_tolerance_s"))
@@ -164,7 +165,12 @@ class Inference(ManagedNode):
             return
         self.diagnostics.solved("alignment")
         started_s = time.perf_counter()
-        actions = self._runtime.predict(features.features, features.patch_labels, state)
+        try:
+            actions = self._runtime.predict(features.features, features.patch_labels, state)
+        except MaskACTError as error:
+            self.diagnostics.problem("policy", f"no chunk: {error}")
+            return
+        self.diagnostics.solved("policy")
         self.diagnostics.duration("plan", (time.perf_counter() - started_s) * 1e3)
         chunk = Chunk(features.stamp_ns, self._robot.policy_period_ns, actions)
         with self._epoch_lock:

@@ -10,13 +10,14 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from maskact_ros.nodes.bringup import Process
+from maskact_ros.nodes.bringup import BringupArguments, Process, environment, processes
 
 REST_S = 2.2  # the action publisher comes to rest within 2 s, or gives up
 END_S = 0.6  # the others end within this, or are killed
@@ -117,3 +118,24 @@ def _wait(processes: Iterable[subprocess.Popen[str]], timeout_s: float) -> None:
             process.wait(timeout=max(0.0, until_s - time.monotonic()))
         except subprocess.TimeoutExpired:
             return
+
+
+def run_bringup(arguments: BringupArguments) -> int:
+    """Run a bringup until Ctrl-C (then 0) or until a node ends by itself (then 1, after saying which and why)."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    described = processes(arguments)
+    ours = [process for process in described if process.package == "maskact_ros"]
+    supervisor = Supervisor(ours, environment(), lambda name, line: print(f"[{name}] {line}", flush=True))
+    ended = None
+    while ended is None and not stop.wait(0.05):
+        ended = supervisor.ended()
+    if ended is not None:
+        print(f"{ended.name} ended by itself ({ended.how}); the arm is brought to rest", file=sys.stderr, flush=True)
+    supervisor.stop()
+    if ended is None:
+        return 0
+    lines = "\n  ".join(ended.last_lines)
+    print(f"bringup ends because {ended.name} ended ({ended.how}); its last lines:\n  {lines}", file=sys.stderr)
+    return 1

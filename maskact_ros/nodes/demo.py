@@ -1,0 +1,248 @@
+"""`maskact demo`: bringup with the simulated robot, episode after episode, a live status line, pictures at the end.
+
+In: how many episodes or seconds, which scene. Out: a summary, `overlay.mp4`, `overview.png` and `log.txt`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from maskact_ros.errors import MaskACTError
+from maskact_ros.nodes.bringup import BringupArguments, demo_policy, environment, processes
+from maskact_ros.nodes.isolation import IsolatedDomain
+from maskact_ros.nodes.observer import Observer
+from maskact_ros.nodes.supervisor import Supervisor
+
+EPISODE_LIMIT_S = 15.0  # longer than the expert ever needs; then the episode counts as failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoArguments:
+    """What to show."""
+
+    policy_path: str = ""
+    episodes: int = 3
+    seconds: float | None = None  # ends the demonstration, whatever episode it is in
+    seed: int = 0
+    shift: str = "none"
+    expert: bool = False
+    headless: bool = False
+    out: Path = Path("demo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """Of a latency, in milliseconds; None where nothing was measured."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What `--json` prints."""
+
+    episodes: int
+    successes: int
+    image_rate_hz: float
+    chunk_rate_hz: float
+    command_rate_hz: float
+    image_to_command_ms: Percentiles
+    frames_dropped: int
+    deadline_misses: int
+
+
+def run_demo(arguments: DemoArguments) -> DemoResult:
+    """Run the demonstration until its end or Ctrl-C, bring the arm to rest, and write the pictures.
+
+    Raises:
+        MaskACTError: an argument is wrong, a node does not start or ends by itself.
+    """
+    if arguments.episodes < 1:
+        raise MaskACTError(f"episodes is {arguments.episodes}; allowed: an integer >= 1")
+    if arguments.seconds is not None and not 0 < arguments.seconds < 1e6:
+        raise MaskACTError(f"seconds is {arguments.seconds:g}; allowed: a number > 0")
+    console = Console(stderr=True, highlight=False)
+    policy = arguments.policy_path or str(demo_policy())
+    if arguments.expert:
+        console.print("[bold]The scripted expert drives the arm[/]; the masks are the simulation's own.")
+    elif Path(policy).name.startswith("untrained"):
+        console.print(
+            "[bold yellow]The policy is untrained[/]: masks and motion are arbitrary. `--expert` shows the task."
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    domain = IsolatedDomain()
+    os.environ.update(domain.environment | environment())
+    console.print(
+        f"To look in from another terminal: export ROS_DOMAIN_ID={domain.id} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+    )
+    described = processes(
+        BringupArguments(
+            policy_path=policy,
+            sim=True,
+            expert=arguments.expert,
+            sim_parameters={"seed": arguments.seed, "shift": arguments.shift},
+        )
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    with (arguments.out / "log.txt").open("w", encoding="utf-8") as log:
+
+        def say(name: str, line: str) -> None:
+            log.write(f"{name}: {line}\n")
+            if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
+                console.print(f"{name}: {line}", markup=False)
+
+        observer = Observer(arguments.out, true_masks=arguments.expert)
+        supervisor = Supervisor(described, {}, say)
+        try:
+            demo = _Demo(arguments, observer, supervisor, console, stop)
+            demo.run([process.name for process in described])
+        finally:
+            supervisor.stop()
+            observer.close()
+            rclpy.try_shutdown()
+            domain.close()
+    console.print("Drawing the overview …")
+    observer.draw_overview(arguments.out / "overview.png")
+    console.print(f"[bold]{demo.successes} of {demo.episodes} episodes solved.[/] Pictures: {arguments.out}/")
+    return demo.result()
+
+
+class _Demo:
+    """The conductor: enables, watches the episode, disables, resets, and so on."""
+
+    def __init__(
+        self,
+        arguments: DemoArguments,
+        observer: Observer,
+        supervisor: Supervisor,
+        console: Console,
+        stop: threading.Event,
+    ):
+        self._arguments = arguments
+        self._observer = observer
+        self._supervisor = supervisor
+        self._console = console
+        self._stop = stop
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(observer)
+        self._live: Live | None = None
+        self.episodes = 0
+        self.successes = 0
+
+    def run(self, names: list[str]) -> None:
+        """Until the wanted episodes or seconds are over, Ctrl-C, or the end of a node, which raises."""
+        if not self._arguments.headless and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        try:
+            self._until(lambda: self._observer.active() >= set(names), "starting: " + ", ".join(names))
+            until_s = time.monotonic() + (self._arguments.seconds or float("inf"))
+            while not self._stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s:
+                self._episode(until_s)
+        finally:
+            if self._live is not None:
+                self._live.stop()
+
+    def _episode(self, until_s: float) -> None:
+        observer = self._observer
+        if self.episodes:
+            number = observer.episode["number"]
+            self._ask(observer.reset_simulation, "resetting the scene")
+            self._until(lambda: observer.episode["number"] != number, "resetting the scene")
+        self._ask(lambda: observer.enable(True), "enabling")
+        deadline_s = min(time.monotonic() + EPISODE_LIMIT_S, until_s)
+        self._until(lambda: observer.episode["success"] or time.monotonic() > deadline_s, "")
+        self._ask(lambda: observer.enable(False), "disabling")
+        self._until(lambda: observer.state.rung == "disabled", "disabling")
+        solved = bool(observer.episode["success"])
+        if solved or time.monotonic() < until_s:  # an episode that the clock or Ctrl-C cut off is none
+            if self._stop.is_set() and not solved:
+                return
+            self.episodes += 1
+            self.successes += solved
+            how = f"solved in {observer.episode['seconds']:.1f} s" if solved else f"not solved in {EPISODE_LIMIT_S:g} s"
+            self._console.print(f"episode {self.episodes} (seed {observer.episode['seed']}): {how}")
+
+    def _ask(self, request: Callable[[], Future], doing: str) -> None:
+        future = request()
+        self._until(future.done, doing)
+        if future.done() and not future.result().success:
+            raise MaskACTError(f"{doing} failed: {future.result().message}")
+
+    def _until(self, condition: Callable[[], bool], doing: str) -> None:
+        """Spin until the condition holds or the demonstration is over; raises when a node ends by itself."""
+        shown_s = 0.0
+        while not condition():
+            if self._stop.is_set():
+                return
+            self._executor.spin_once(timeout_sec=0.05)
+            ended = self._supervisor.ended()
+            if ended is not None:
+                lines = "\n  ".join(ended.last_lines)
+                raise MaskACTError(f"{ended.name} ended by itself ({ended.how}); its last lines:\n  {lines}")
+            if self._live is not None and time.monotonic() - shown_s > 0.25:
+                shown_s = time.monotonic()
+                self._live.update(self._status(doing))
+
+    def _status(self, doing: str) -> Table:
+        figures = self._observer
+        table = Table(show_header=True, header_style="bold", box=None, padding=(0, 2, 0, 0))
+        columns = {
+            "state": doing or f"{figures.state.rung}: {figures.state.reason}",
+            "images": f"{figures.figure('camera_encoder', 'features_hz'):.1f} Hz",
+            "chunks": f"{figures.figure(self._planner, 'chunks_hz'):.1f} Hz",
+            "commands": f"{figures.figure('action_publisher', 'commands_hz'):.1f} Hz",
+            "image→command p50/p95": "{:.0f} / {:.0f} ms".format(
+                figures.figure("action_publisher", "image_to_command_ms_p50"),
+                figures.figure("action_publisher", "image_to_command_ms_p95"),
+            ),
+            "episodes": f"{self.episodes}/{self._arguments.episodes}",
+            "solved": str(self.successes),
+        }
+        for name in columns:
+            table.add_column(name, no_wrap=True)
+        table.add_row(*columns.values())
+        return table
+
+    @property
+    def _planner(self) -> str:
+        return "expert" if self._arguments.expert else "inference"
+
+    def result(self) -> DemoResult:
+        """The figures of the whole run, from the last diagnostics of each node."""
+        figure, rate = self._observer.figure, self._observer.mean_rate_hz
+        # The expert plans from joint states and poses, so with it no command comes from an image.
+        of_images = not self._arguments.expert and figure("action_publisher", "image_to_command_total") > 0
+        latency = {
+            p: figure("action_publisher", f"image_to_command_ms_{p}") if of_images else None
+            for p in ("p50", "p95", "p99")
+        }
+        return DemoResult(
+            episodes=self.episodes,
+            successes=self.successes,
+            image_rate_hz=rate("camera_encoder", "images"),
+            chunk_rate_hz=rate(self._planner, "chunks"),
+            command_rate_hz=rate("action_publisher", "commands"),
+            image_to_command_ms=Percentiles(**latency),
+            frames_dropped=int(figure("camera_encoder", "frames_dropped")),
+            deadline_misses=int(figure("action_publisher", "deadline_misses")),
+        )
