@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.robot import RobotSpec
-from maskact_ros.sim.kinematics import joints_for, tool_heading, tool_position
+from maskact_ros.sim.kinematics import joints_for, tool_position
 from maskact_ros.sim.scene import BIN_HALF, CUBE_HALF, TRACKING_LAG_S
 from maskact_ros.sim.world import HOME
 
 Vector = NDArray[np.float64]
 
-CRUISE = 0.22  # of the speed limits
+CRUISE = 0.20  # of the speed limits
 EFFORT = 0.25  # of the acceleration limits
-SETTLING_S = 0.28  # the last stretch of a motion is covered with this time constant
+SETTLING_S = 0.32  # the last stretch of a motion is covered with this time constant
 
 OPEN, SQUEEZE = 0.04, 0.018  # set points of the gripper
 TOUCHING = CUBE_HALF + 0.0008  # gripper opening when the fingers are on the cube
@@ -54,9 +54,9 @@ class Expert:
         """
         cube, turn = np.array(object_pose[:3]), _turn(object_pose[3:])
         speed = np.array(velocities)
-        # The set points under way are ahead of the joints; a held cube keeps the fingers off theirs.
+        # The set points under way are ahead of the joints; a cube that is being held keeps the fingers off theirs.
         point = positions + TRACKING_LAG_S * speed
-        if _holds(positions, cube):
+        if _holds(point, cube) and self._goal(point, cube, turn, bin_pose[:3])[-1] == SQUEEZE:
             point[-1], speed[-1] = SQUEEZE, 0.0
         path = np.empty((steps, len(point)))
         for i in range(steps):
@@ -82,27 +82,24 @@ class Expert:
             if point[-1] < OPEN - 0.004 and np.linalg.norm(tool - cube) < 0.05:
                 return np.append(point[:6], OPEN)
             clear = _smooth((tool[2] - CARRY_HEIGHT) / GATE + 1.0)
-            up = joints_for(np.array([*tool[:2], CARRY_HEIGHT]), tool_heading(point))
+            up = joints_for(np.array([*tool[:2], CARRY_HEIGHT]), point[5])
             return np.append(clear * HOME[:6] + (1.0 - clear) * up, HOME[-1])
         if _holds(point, cube):
-            over = target + (0.0, 0.0, DROP_HEIGHT)
+            over = np.array([target[0], target[1], target[2] + DROP_HEIGHT])
             release = np.abs(tool[:2] - target[:2]).max() < 0.02 and tool[2] < over[2] + 0.012
-            arm = _funnel(tool, over, CARRY_HEIGHT, 0.06, math.atan2(over[1], over[0]))
-            return np.append(arm, OPEN if release else SQUEEZE)
-        pan = math.atan2(cube[1], cube[0])
-        heading = pan + _within_quarter(turn - pan)  # the least turn of the hand that squares it to the cube
-        aligned = abs(tool_heading(point) - heading) < 0.06
-        arm = _funnel(tool, cube, cube[2] + HOVER, 0.035, heading)
-        return np.append(arm, SQUEEZE if _encloses(tool, cube, 0.008) and aligned else OPEN)
+            return np.append(_funnel(tool, over, CARRY_HEIGHT, 0.06, roll=0.0), OPEN if release else SQUEEZE)
+        roll = -_within_quarter(turn - math.atan2(cube[1], cube[0]))  # the least that squares the hand to the cube
+        grasp = _encloses(tool, cube, 0.008) and abs(point[5] - roll) < 0.06
+        return np.append(_funnel(tool, cube, cube[2] + HOVER, 0.035, roll), SQUEEZE if grasp else OPEN)
 
 
-def _funnel(tool: Vector, target: Vector, top: float, radius: float, heading: float) -> Vector:
+def _funnel(tool: Vector, target: Vector, top: float, radius: float, roll: float) -> Vector:
     """Joints (6,) to head for, so that the tool comes down on `target` from above and leaves low places upwards."""
     aside = max(math.hypot(*(target[:2] - tool[:2])) - 0.006, 0.0)
     surface = target[2] + (top - target[2]) * _smooth(aside / radius)
     sideways = _smooth((tool[2] - surface) / GATE + 1.0)
     x, y = tool[:2] + sideways * (target[:2] - tool[:2])
-    return joints_for(np.array([x, y, surface]), heading)
+    return joints_for(np.array([x, y, surface]), roll)
 
 
 def _holds(point: Vector, cube: Vector) -> bool:

@@ -1,7 +1,6 @@
 """Kinematics of the simulated arm in closed form: joints to tool pose, and a downward tool pose to joints.
 
-The tool is the point between the fingertips; its heading is the angle of the axis along which the fingers open,
-about the vertical, meaningful modulo pi. Lengths in metres, angles in radians, the six arm joints in their order.
+The tool is the point between the fingertips. Lengths in metres, angles in radians, the six arm joints in their order.
 """
 
 from __future__ import annotations
@@ -33,15 +32,11 @@ def tool_position(joints: Vector) -> Vector:
     )
 
 
-def tool_heading(joints: Vector) -> float:
-    """The heading of a tool that points down; pan and roll turn about the same axis then, in opposite senses."""
-    return float(joints[0] - joints[5])
+def joints_for(position: Vector, roll: float) -> Vector:
+    """The joints (6,) that put the tool at `position` (3,), pointing down, elbow up, the hand rolled by `roll`.
 
-
-def joints_for(position: Vector, heading: float) -> Vector:
-    """The joints (6,) that put the tool at `position` (3,), pointing down, elbow up.
-
-    A position out of reach gives the joints of the nearest one along the line from the shoulder.
+    The fingers open square to the direction of the arm when `roll` is zero. A position out of reach gives the joints
+    of the nearest one along the line from the shoulder.
     """
     x, y, z = position
     pan = math.atan2(y, x)
@@ -51,4 +46,4 @@ def joints_for(position: Vector, heading: float) -> Vector:
     rise = math.acos((UPPER_ARM**2 + distance**2 - FOREARM**2) / (2 * UPPER_ARM * distance))
     lift = math.atan2(radius, height) - rise
     elbow = math.pi - bend
-    return np.array([pan, lift, elbow, math.pi - lift - elbow, 0.0, pan - heading])
+    return np.array([pan, lift, elbow, math.pi - lift - elbow, 0.0, roll])

@@ -121,7 +121,8 @@ def _object(look: Look, rng: np.random.Generator, keep_clear: tuple[Point, ...])
 
 
 def _distractors(look: Look, rng: np.random.Generator, keep_clear: tuple[Point, ...]) -> Look:
-    taken, placed = list(keep_clear), []
+    taken = list(keep_clear)
+    placed: list[Distractor] = []
     while len(placed) < DISTRACTORS:
         at = (float(rng.uniform(0.15, 0.44)), float(rng.uniform(-0.38, 0.42)))
         if all(math.dist(at, other) > 0.12 for other in taken):
