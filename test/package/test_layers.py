@@ -15,7 +15,7 @@ LAYERS = {
     "data": ({"core"}, {"cv2", "h5py", "pyarrow", "rosbags"}),
     "sim": ({"core"}, {"cv2", "mujoco"}),
     "training": ({"core", "policy", "control", "data", "sim"}, {"accelerate", "tensorboard", "torch"}),
-    "nodes": ({"core", "policy", "control", "sim"}, {"av", "cv2", "cv_bridge", "rclpy", "rich"}),
+    "nodes": ({"core", "policy", "control", "sim"}, {"av", "cv2", "cv_bridge", "matplotlib", "rclpy", "rich"}),
     "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes"}, set()),
 }
 

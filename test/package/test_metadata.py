@@ -17,6 +17,7 @@ SUPPLIERS = {
     "accelerate": (None, "accelerate"),
     "av": (None, "av"),
     "cv2": ("python3-opencv", "opencv-python-headless"),
+    "matplotlib": ("python3-matplotlib", "matplotlib"),
     "mujoco": ("python3-mujoco-pip", "mujoco"),
     "numpy": ("python3-numpy", "numpy"),
     "peft": (None, "peft"),
