@@ -1,0 +1,53 @@
+"""Label attention and the vote of patch labels, each against its naive version."""
+
+import pytest
+import torch
+
+from maskact_ros.policy.attention import label_attention_mask, rule_table
+from maskact_ros.policy.voting import vote
+
+RULES = {
+    "one class each": {0: (0,), 1: (1,), 2: (2,)},
+    "latent ruled too": {-1: (0, 2), 1: (-1, 2)},
+    "a class left out": {0: (1,), 1: (0, 2)},
+    "only absent keys": {0: (2,), 2: (-1,)},
+}
+
+
+def naive_mask(labels, rules):
+    batch, tokens = labels.shape
+    mask = torch.zeros(batch, tokens, tokens, dtype=torch.bool)
+    for b in range(batch):
+        for query in range(tokens):
+            rule = rules.get(int(labels[b, query]))
+            present = [key for key in range(tokens) if rule is None or int(labels[b, key]) in rule]
+            for key in present or range(tokens):
+                mask[b, query, key] = True
+    return mask
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES.keys())
+def test_the_table_gives_the_same_mask_as_a_loop_over_all_tokens(rules):
+    labels = torch.randint(-1, 3, (4, 30), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(label_attention_mask(labels, rule_table(rules, 3)), naive_mask(labels, rules))
+
+
+def test_a_query_whose_rule_allows_no_present_label_attends_to_all():
+    labels = torch.tensor([[-1, 0, 0, 1]])
+    mask = label_attention_mask(labels, rule_table({0: (2,)}, 3))
+    assert mask[0, 1].all()
+    assert torch.equal(mask, naive_mask(labels, {0: (2,)}))
+
+
+def test_the_vote_is_the_naive_vote():
+    logits = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(2))
+    importance = torch.tensor([1.0, 3.0, 0.0])
+    labels, confidence = vote(logits, importance)
+    probability = logits.softmax(1)
+    clamped = [1.0, 3.0, 0.01]
+    for b in range(2):
+        for patch in range(9):
+            y, x = 16 * (patch // 3), 16 * (patch % 3)
+            share = [clamped[c] * float(probability[b, c, y : y + 16, x : x + 16].mean()) for c in range(3)]
+            assert int(labels[b, patch]) == share.index(max(share))
+            assert float(confidence[b, patch]) == pytest.approx(max(share) / sum(share), rel=1e-5)
