@@ -73,6 +73,6 @@ system:
 
 # $(call apt_install,PACKAGE) installs where that is allowed without a password, and else says how.
 apt_install = { \
-	sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
-	$$sudo apt-get update --quiet; $$sudo apt-get install --quiet --yes --no-install-recommends $1; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; sudo -n true 2>/dev/null; fi && \
+	{ $$sudo apt-get update --quiet; $$sudo apt-get install --quiet --yes --no-install-recommends $1; }; \
 	} || { echo "maskact_ros needs $1. Please run: sudo apt-get install $1"; exit 1; }

@@ -39,7 +39,6 @@ setup(
         "numpy>=1.26",
         "peft>=0.17",
         "PyYAML>=6.0",
-        "ruckig>=0.14",
         "safetensors>=0.4",
         "torch>=2.5",
         "transformers>=4.56",  # the first with DINOv3

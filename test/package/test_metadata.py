@@ -14,7 +14,6 @@ import maskact_ros
 
 # Where a library comes from: its rosdep key, None when rosdep has none, and its name on the package index.
 SUPPLIERS = {
-    "accelerate": (None, "accelerate"),
     "av": (None, "av"),
     "cv2": ("python3-opencv", "opencv-python-headless"),
     "matplotlib": ("python3-matplotlib", "matplotlib"),
@@ -22,8 +21,6 @@ SUPPLIERS = {
     "numpy": ("python3-numpy", "numpy"),
     "peft": (None, "peft"),
     "rich": ("python3-rich", "rich"),
-    "rosbags": ("python3-rosbags-pip", "rosbags"),
-    "ruckig": (None, "ruckig"),
     "safetensors": (None, "safetensors"),
     "torch": ("python3-pytorch-pip", "torch"),
     "transformers": ("python3-transformers-pip", "transformers"),
