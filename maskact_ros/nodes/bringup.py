@@ -5,7 +5,9 @@ In: the launch arguments. Out: one `Process` for each node, and the environment 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import sys
@@ -153,10 +155,18 @@ def _untrained_policy() -> Path:
 
 def environment() -> dict[str, str]:
     """Environment variables to add for every process: the Fast DDS profile, unless the user has one."""
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # the second is Jazzy's
-    if any(name in os.environ for name in names):
+    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    if any(variable in os.environ for variable in variables):
         return {}
-    return dict.fromkeys(names, str(shared("config/fastdds.xml")))
+    # Fast DDS 3, since Kilted, reads the first and warns of the second; Jazzy's Fast DDS 2 knows the second only.
+    return {variables[_rclpy_major() < 9]: str(shared("config/fastdds.xml"))}
+
+
+def _rclpy_major() -> int:
+    for distribution in ("ros-rclpy", "rclpy"):  # from the package index, from a ROS distribution
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return int(importlib.metadata.version(distribution).partition(".")[0])
+    raise BringupError("rclpy is not installed; source a ROS 2 workspace, or install the extra maskact_ros[ros]")
 
 
 def _rviz(namespace: str, everywhere: dict[str, Any], remappings: dict[str, str]) -> list[Process]:

@@ -155,6 +155,7 @@ class _Demo:
             self._live.start()
         try:
             self._until(lambda: self._observer.active() >= set(names), "starting: " + ", ".join(names))
+            self._observer.recording = True
             until_s = time.monotonic() + (self._arguments.seconds or float("inf"))
             while not self._stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s:
                 self._episode(until_s)

@@ -50,6 +50,7 @@ class Observer(Node):  # type: ignore[misc]
 
     def __init__(self, out: Path, *, true_masks: bool) -> None:
         super().__init__("demo", namespace="/maskact")
+        self.recording = False  # video, moments and joints
         self.state = FollowerState()
         self.episode: dict[str, Any] = {"number": 0, "success": False}
         self._first: dict[str, tuple[int, dict[str, str]]] = {}  # node -> (stamp, values) of its first report
@@ -171,15 +172,17 @@ class Observer(Node):  # type: ignore[misc]
     def _receive_mask(self, message: Image) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         rgb = self._images.get(stamp_ns)
-        if rgb is not None:
+        if self.recording and rgb is not None:
             self._worker.put((stamp_ns, rgb, mask_from_message(message)))
 
     def _receive_joints(self, message: JointState) -> None:
         self._joint_names = list(message.name)
-        self._measured.append((stamp_to_ns(message.header.stamp), list(message.position)))
+        if self.recording:
+            self._measured.append((stamp_to_ns(message.header.stamp), list(message.position)))
 
     def _receive_command(self, message: Float64MultiArray) -> None:
-        self._commanded.append((self.get_clock().now().nanoseconds, list(message.data)))
+        if self.recording:
+            self._commanded.append((self.get_clock().now().nanoseconds, list(message.data)))
 
     def _record(self, item: tuple[int, NDArray[np.uint8], NDArray[np.uint8]]) -> None:
         """One frame of the video and, now and then, a moment; in the worker's thread."""

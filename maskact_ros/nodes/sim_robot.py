@@ -87,6 +87,7 @@ class SimRobot(ManagedNode):
     def activate(self) -> None:
         """Let time pass."""
         self._command: NDArray[np.float64] = HOME
+        self._commanded_s: float | None = None  # when the episode's first command came
         self._said: Episode | None = None
         self._steps = 0  # since activation; a reset does not turn the time back
         self._began_s = time.monotonic()
@@ -178,13 +179,15 @@ class SimRobot(ManagedNode):
         self.diagnostics.solved("command")
         self.diagnostics.event("commands")
         self._command = command
+        if self._commanded_s is None:
+            self._commanded_s = self._world.time_s
 
     def _next_episode(self) -> None:
         if self.get("seed") != self._seed_given:
             self._seed_given, self._episodes_of_seed = self.get("seed"), -1
         self._episodes_of_seed += 1
         self._world.reset(self._seed_given + self._episodes_of_seed)
-        self._command = HOME
+        self._command, self._commanded_s = HOME, None
 
     def _publish_measurement(self, stamp_ns: int) -> None:
         measured = self._world.measure()
@@ -201,7 +204,9 @@ class SimRobot(ManagedNode):
         episode = self._world.episode
         if self._said is None or (episode.number, episode.success) != (self._said.number, self._said.success):
             self._said = episode
-            self._episodes.publish(String(data=json.dumps(asdict(episode))))
+            began_s = self._world.time_s if self._commanded_s is None else self._commanded_s
+            lasted = {"seconds": round(max(0.0, episode.seconds - began_s), 3)}  # since the first command
+            self._episodes.publish(String(data=json.dumps(asdict(episode) | lasted)))
 
     def _render(self, item: tuple[Snapshot, int]) -> None:
         """Render and publish one image; in the worker's thread."""
