@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.scene import build
@@ -72,7 +73,7 @@ def _add_link(root: ET.Element, model: mujoco.MjModel, body: int) -> None:
             ET.SubElement(painted, "color", rgba=_row(material.rgba))
 
 
-def _shapes(kind: int, size: np.ndarray) -> list[tuple[str, dict[str, str], float]]:
+def _shapes(kind: int, size: NDArray[np.float64]) -> list[tuple[str, dict[str, str], float]]:
     """The URDF shapes of one geom: shape, its attributes, and its offset along the geom's z axis."""
     if kind == mujoco.mjtGeom.mjGEOM_BOX:
         return [("box", {"size": _row(2 * size)}, 0.0)]
@@ -96,7 +97,7 @@ def _add_camera(root: ET.Element, model: mujoco.MjModel, name: str) -> None:
     _add_origin(joint, camera.pos, optical)
 
 
-def _add_origin(element: ET.Element, position: np.ndarray, quaternion: np.ndarray) -> None:
+def _add_origin(element: ET.Element, position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> None:
     matrix = np.zeros(9)
     mujoco.mju_quat2Mat(matrix, quaternion)
     r = matrix.reshape(3, 3)

@@ -106,6 +106,7 @@ class World:
         As a real drive does, each joint follows a jump of its set point at its speed limit, and one that is blocked
         forgets the distance it could not cover, so that it does not lurch when it is free again.
         """
+        assert np.isfinite(command).all(), "the caller refuses commands that are not finite"
         data = self._data
         for _ in range(steps):
             here = data.qpos[self._at]
