@@ -64,6 +64,12 @@ def make_spec(robot):
 
 
 @pytest.fixture
+def narrow_mask_head(monkeypatch):
+    """A mask head of 16 channels instead of 256: most of a tiny policy's time would be spent there."""
+    monkeypatch.setattr("maskact_ros.policy.mask_head._CHANNELS", 16)
+
+
+@pytest.fixture
 def batch():
     """Two observations of the tiny policy; the second one's chunk is padded after two actions."""
     generator = torch.Generator().manual_seed(5)

@@ -1,0 +1,148 @@
+"""The commands: an untrained checkpoint and one prediction; every mistake is one sentence."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from reference_checkpoint import BACKBONE
+from safetensors.torch import save_file
+
+from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.errors import MaskACTError
+from maskact_ros.policy.backbone import build_backbone, canonical_name
+from maskact_ros.policy.commands import init_checkpoint, predict_once
+from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
+from maskact_ros.policy.weights import load_checkpoint
+from maskact_ros.robot import RobotSpec
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+@pytest.fixture
+def policy_json(make_spec, tmp_path):
+    """A policy's JSON beside its backbone's folder, of which only the configuration is there."""
+    (tmp_path / "dino").mkdir()
+    (tmp_path / "dino" / "config.json").write_text(json.dumps(BACKBONE))
+    path = tmp_path / "policy.json"
+    values = replace(make_spec().config, dino_model_dir="dino", use_lora=True).to_dict()
+    path.write_text(json.dumps(values | {"mask_classes": ["nothing", "arm", "cup"], "geometry": {"mode": "letterbox"}}))
+    return path
+
+
+@pytest.fixture
+def checkpoint(policy_json, robot, tmp_path):
+    return init_checkpoint(policy_json, tmp_path / "checkpoint", robot)
+
+
+def test_the_demo_policy_runs_within_the_robots_limits(tmp_path):
+    robot = RobotSpec.from_yaml(CONFIG / "robot.yaml")
+    info = init_checkpoint(CONFIG / "demo_policy.json", tmp_path / "checkpoint", robot)
+    assert info.mask_classes == ("background", "robot", "cube", "bin")
+    size = info.config.image_size
+    encoding = EncoderRuntime.load(info).encode(np.full((size, size, 3), 90, np.uint8))
+    middle = (robot.lower + robot.upper) / 2
+    chunk = PlannerRuntime.load(info).predict(encoding.features, encoding.patch_labels, middle)
+    assert chunk.shape == (60, 7)
+    assert (chunk > robot.lower).all()
+    assert (chunk < robot.upper).all()
+
+
+def test_the_sections_of_a_policys_json_reach_the_checkpoint(checkpoint):
+    info = CheckpointInfo.read(checkpoint.folder)
+    assert info.mask_classes == ("nothing", "arm", "cup")
+    assert info.geometry.mode == "letterbox"
+
+
+def test_a_checkpoints_own_configuration_makes_another_like_it(checkpoint, robot, tmp_path):
+    path = tmp_path / "again.json"
+    path.write_bytes((checkpoint.folder / "config.json").read_bytes())
+    again = init_checkpoint(path, tmp_path / "again", robot)
+    assert again.weights_hash == checkpoint.weights_hash
+    assert again.config == checkpoint.config
+
+
+def test_the_seed_decides_the_weights(policy_json, robot, tmp_path):
+    hashes = [init_checkpoint(policy_json, tmp_path / str(i), robot, seed=i % 2).weights_hash for i in range(3)]
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+@pytest.mark.parametrize("release", [4, 5])
+def test_the_backbones_weights_come_from_its_folder(policy_json, robot, tmp_path, capsys, release):
+    torch.manual_seed(99)
+    weights = {canonical_name(name): t.clone() for name, t in build_backbone(BACKBONE).state_dict().items()}
+    names = {name: name.replace("layer.", "model.layer.", 1) if release == 5 else name for name in weights}
+    save_file({names[name]: tensor for name, tensor in weights.items()}, tmp_path / "dino" / "model.safetensors")
+    model = load_checkpoint(init_checkpoint(policy_json, tmp_path / "checkpoint", robot))
+    assert f"weights of {tmp_path / 'dino'}" in capsys.readouterr().out
+    loaded = {
+        canonical_name(name).replace(".base_layer.", "."): tensor
+        for name, tensor in model.perception.encoder.backbone.state_dict().items()
+    }
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_backbone_of_another_shape_than_its_configuration_is_one_sentence(policy_json, robot, tmp_path):
+    save_file(dict(build_backbone(BACKBONE | {"hidden_size": 24}).state_dict()), tmp_path / "dino/model.safetensors")
+    with pytest.raises(MaskACTError, match=r"has the shape .*, the policy's has"):
+        init_checkpoint(policy_json, tmp_path / "checkpoint", robot)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"colour": 1}, "policy.json: unknown parameter colour"),
+        ({"mask_classes": ["one"]}, "mask_classes is ['one']"),
+        ({"mask_classes": 3}, "mask_classes is 3; allowed: a list of names"),
+        ({"geometry": {"mode": "fisheye"}}, "mode is 'fisheye'"),
+    ],
+)
+def test_a_policys_json_that_does_not_fit_is_one_sentence(policy_json, robot, tmp_path, changes, words):
+    policy_json.write_text(json.dumps(json.loads(policy_json.read_text()) | changes))
+    with pytest.raises(MaskACTError) as error:
+        init_checkpoint(policy_json, tmp_path / "checkpoint", robot)
+    assert words in str(error.value)
+
+
+def test_a_prediction_from_a_cameras_picture_is_what_the_runtimes_compute(checkpoint, tmp_path):
+    picture = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "picture.png"), picture)
+    predict_once(checkpoint.folder, tmp_path / "picture.png", [0.1, 0.2, 0.3], tmp_path / "out.npz")
+    written = np.load(tmp_path / "out.npz")
+    assert {name: written[name].shape for name in written} == {
+        "features": (9, 16),
+        "chunk": (6, 3),
+        "pixel_logits": (3, 48, 48),
+        "patch_labels": (9,),
+    }
+    encoding = EncoderRuntime.load(checkpoint).encode(checkpoint.geometry.to_model(picture[..., ::-1].copy(), 48))
+    np.testing.assert_allclose(written["features"], encoding.features, rtol=2**-10, atol=1e-5)
+    np.testing.assert_array_equal(written["patch_labels"], encoding.patch_labels)
+
+
+@pytest.mark.parametrize(
+    ("image", "state", "out", "words"),
+    [
+        ("absent.png", [0, 0, 0], "out.npz", "absent.png: cannot be read as an image"),
+        ("text.png", [0, 0, 0], "out.npz", "text.png: cannot be read as an image"),
+        ("picture.png", [0, 0], "out.npz", "allowed: 3 finite numbers, for joint_0, joint_1, joint_2"),
+        ("picture.png", [0, 0, float("nan")], "out.npz", "allowed: 3 finite numbers"),
+        ("picture.png", [0, 0, 0], "absent/out.npz", "cannot be written"),
+    ],
+)
+def test_a_prediction_that_cannot_be_made_is_one_sentence(checkpoint, tmp_path, image, state, out, words):
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((48, 48, 3), np.uint8))
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(MaskACTError) as error:
+        predict_once(checkpoint.folder, tmp_path / image, state, tmp_path / out)
+    assert words in str(error.value)
+
+
+def test_a_truncated_checkpoint_is_one_sentence(checkpoint, tmp_path):
+    weights = checkpoint.folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(MaskACTError, match=r"model.safetensors: truncated, it has 1000 bytes"):
+        predict_once(checkpoint.folder, tmp_path / "any.png", [0, 0, 0], tmp_path / "out.npz")

@@ -1,0 +1,170 @@
+"""What the nodes run: the same numbers as the whole policy, and one sentence on input that does not fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from maskact_ros.policy.errors import PolicyError
+from maskact_ros.policy.maskact import MaskACT
+from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
+from maskact_ros.policy.weights import save_checkpoint
+
+STATE = np.array([0.1, 0.2, 0.3])
+
+
+@pytest.fixture(scope="module")
+def model(make_spec):
+    torch.manual_seed(6)
+    policy = MaskACT(make_spec(use_lora=True, freeze_backbone=True, use_aux_head=True)).eval()
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return policy
+
+
+@pytest.fixture(scope="module")
+def info(model, tmp_path_factory):
+    return save_checkpoint(tmp_path_factory.mktemp("runtime") / "checkpoint", model)
+
+
+@pytest.fixture(scope="module")
+def encoder(info):
+    return EncoderRuntime.load(info, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def planner(info):
+    return PlannerRuntime.load(info, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(7).integers(0, 256, (48, 48, 3), np.uint8)
+
+
+def test_encoder_and_planner_give_the_whole_policys_numbers(model, encoder, planner, image):
+    encoding = encoder.encode(image)
+    with torch.no_grad():
+        whole = model.encode(torch.from_numpy(image)[None])
+        labels = whole.segmentation.patch_labels
+        chunk = model.act(whole.features, labels, torch.tensor(STATE, dtype=torch.float32)[None])
+    np.testing.assert_allclose(encoding.features, whole.features[0], rtol=2**-10, atol=1e-5)
+    np.testing.assert_array_equal(encoding.patch_labels, labels[0])
+    np.testing.assert_allclose(encoding.patch_confidence, whole.segmentation.patch_confidence[0], rtol=2**-10)
+    np.testing.assert_allclose(planner.predict(encoding.features, encoding.patch_labels, STATE), chunk[0], atol=5e-3)
+
+
+def test_arrays_have_the_types_and_shapes_that_the_messages_carry(encoder, planner, image):
+    encoding = encoder.encode(image, label_image=True, confidence_image=True)
+    shapes = {
+        "features": (np.float16, (9, 16)),
+        "patch_labels": (np.int8, (9,)),
+        "patch_confidence": (np.float16, (9,)),
+        "label_image": (np.uint8, (48, 48)),
+        "confidence_image": (np.float32, (48, 48)),
+    }
+    for name, (dtype, shape) in shapes.items():
+        array = getattr(encoding, name)
+        assert (array.dtype, array.shape) == (dtype, shape), name
+    chunk = planner.predict(encoding.features, encoding.patch_labels, STATE)
+    assert (chunk.dtype, chunk.shape) == (np.float64, (6, 3))
+
+
+def test_label_and_confidence_images_are_made_on_request_only(encoder, image):
+    encoding = encoder.encode(image)
+    assert encoding.label_image is None
+    assert encoding.confidence_image is None
+    assert encoder.encode(image, label_image=True).confidence_image is None
+
+
+def test_timings_tell_encoder_and_mask_head_apart(encoder, image):
+    timings = encoder.encode(image).timings
+    assert timings.encoder_s > 0
+    assert timings.mask_head_s > 0
+
+
+def test_each_process_holds_the_weights_that_it_needs_and_no_others(encoder, planner):
+    held = {name for name, _ in encoder._perception.named_parameters()}
+    assert not any("lora" in name or "auxiliary" in name for name in held)
+    assert not any("vae" in name for name, _ in planner._planner.named_parameters())
+    assert not any(p.requires_grad for p in encoder._perception.parameters())
+
+
+def test_warming_up_changes_nothing(encoder, planner, image):
+    before = encoder.encode(image)
+    chunk = planner.predict(before.features, before.patch_labels, STATE)
+    encoder.warm_up()
+    planner.warm_up()
+    np.testing.assert_array_equal(encoder.encode(image).features, before.features)
+    np.testing.assert_array_equal(planner.predict(before.features, before.patch_labels, STATE), chunk)
+
+
+def test_runtime_parameters_may_differ_from_the_checkpoints(info, image):
+    ruled = replace(info.config, label_attention_rules={0: (0,), 1: (1,), 2: (2,)})
+    labels = np.arange(9, dtype=np.int8) % 3
+    features = np.ones((9, 16), np.float16)
+    free = PlannerRuntime.load(info).predict(features, labels, STATE)
+    assert not np.allclose(PlannerRuntime.load(info, ruled).predict(features, labels, STATE), free)
+
+    for favourite in range(3):
+        weights = tuple(10.0 if i == favourite else 0.0 for i in range(3))
+        favoured = EncoderRuntime.load(info, replace(info.config, mask_importance_weights=weights))
+        assert (favoured.encode(image).patch_labels == favourite).all()
+
+
+def test_a_policy_without_masks_has_no_labels(make_spec, image, tmp_path):
+    info = save_checkpoint(tmp_path / "checkpoint", MaskACT(make_spec(use_mask=False)))
+    encoding = EncoderRuntime.load(info).encode(image, label_image=True, confidence_image=True)
+    assert encoding.patch_labels is None
+    assert encoding.patch_confidence is None
+    assert encoding.label_image is None
+    assert encoding.confidence_image is None
+    assert encoding.timings.mask_head_s == 0
+    assert PlannerRuntime.load(info).predict(encoding.features, None, STATE).shape == (6, 3)
+
+
+def test_a_read_only_array_from_a_message_is_welcome(planner):
+    features = np.frombuffer(bytes(9 * 16 * 2), np.float16).reshape(9, 16)
+    labels = np.frombuffer(bytes(9), np.int8)
+    assert planner.predict(features, labels, STATE).shape == (6, 3)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "state", "words"),
+    [
+        (np.ones((4, 16), np.float16), np.zeros(9, np.int8), STATE, "features have the shape (4, 16)"),
+        (np.ones((9, 16), np.float16), np.zeros(4, np.int8), STATE, "patch labels have the shape (4,)"),
+        (np.ones((9, 16), np.float16), np.full(9, 3, np.int8), STATE, "patch labels reach from 3 to 3"),
+        (np.ones((9, 16), np.float16), None, STATE, "came without patch labels"),
+        (np.ones((9, 16), np.float16), np.zeros(9, np.int8), STATE[:2], "state have the shape (2,)"),
+        (np.ones((9, 16), np.float16), np.zeros(9, np.int8), STATE * np.nan, "allowed: finite joint positions"),
+        (np.full((9, 16), np.inf, np.float16), np.zeros(9, np.int8), STATE, "actions are not all finite"),
+    ],
+)
+def test_input_that_does_not_fit_is_one_sentence(planner, features, labels, state, words):
+    with pytest.raises(PolicyError) as error:
+        planner.predict(features, labels, state)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("image", [np.zeros((32, 48, 3), np.uint8), np.zeros((48, 48, 3), np.float32)])
+def test_a_picture_that_does_not_fit_is_one_sentence(encoder, image):
+    with pytest.raises(PolicyError, match="allowed: uint8 of"):
+        encoder.encode(image)
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_sentence(info, device):
+    with pytest.raises(PolicyError, match="which torch cannot use here"):
+        PlannerRuntime.load(info, device=device)
+
+
+def test_the_number_of_threads_is_the_callers_choice(info):
+    before = torch.get_num_threads()
+    try:
+        PlannerRuntime.load(info, threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
