@@ -1,8 +1,9 @@
-"""Where the package's own files are: in a source tree, in an editable install, or in a ROS workspace's share folder."""
+"""Where the package's own files are: in a source tree, in a ROS workspace's share folder, or in pip's."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from maskact_ros.errors import MaskACTError
@@ -16,7 +17,7 @@ class PathError(MaskACTError):
 
 def shared(name: str) -> Path:
     """A file or folder by its path from the repository's root; raises PathError when the installation lacks it."""
-    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
+    prefixes = [*filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)), sys.prefix]
     candidates = [_SOURCE / name, *(Path(prefix) / "share" / "maskact_ros" / name for prefix in prefixes)]
     for candidate in candidates:
         if candidate.exists():
