@@ -10,8 +10,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import PathError, shared
 from maskact_ros.robot import RobotSpec
 
+_ROS_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+
 
 class BringupError(MaskACTError):
-    """Launch arguments that do not fit together."""
+    """Launch arguments that do not fit, or not together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,13 @@ class BringupArguments:
     expert: bool = False  # the scripted expert in the place of inference; needs sim
     sim_parameters: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> BringupArguments:
+        """From `name:=text` as `ros2 launch` hands it over; raises BringupError for a text that is no true or false."""
+        switches = {entry.name for entry in fields(cls) if entry.type == "bool"}
+        given: dict[str, Any] = {n: _switch(n, text) if n in switches else text for n, text in texts.items()}
+        return cls(**given)
+
 
 DESCRIPTIONS = {
     "policy_path": "folder of the checkpoint to run; left out, the package's demonstration policy",
@@ -54,7 +65,7 @@ DESCRIPTIONS = {
     "command_topic": "topic of the commands; left out, as the robot's description says",
     "namespace": "namespace of all nodes and topics",
     "sim": "start the simulated robot, too",
-    "rviz": "start RViz with the camera, the overlay and the robot, too",
+    "rviz": "start RViz with the camera, the overlay and the robot, too; it needs ros2 launch",
     "autostart": "let the nodes configure and activate themselves",
     "use_sim_time": "take the time from /clock",
 }
@@ -62,7 +73,10 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """One node to start: an executable of a ROS package, its node name, parameters and remappings."""
+    """One node to start: an executable of a ROS package, its node name, parameters and remappings.
+
+    Parameters win over those of `params_file`. Our own nodes are needed: bringup ends when one of them does.
+    """
 
     executable: str
     package: str = "maskact_ros"
@@ -80,7 +94,7 @@ class Process:
         if self.params_file:
             ros += ["--params-file", self.params_file]
         for name, value in self.parameters.items():
-            ros += ["-p", f"{name}:={json.dumps(value)}"]
+            ros += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
         for topic, target in self.remappings.items():
             ros += ["-r", f"{topic}:={target}"]
         return [sys.executable, "-m", f"maskact_ros.nodes.{self.executable}", *self.arguments, "--ros-args", *ros]
@@ -95,41 +109,43 @@ def processes(arguments: BringupArguments) -> list[Process]:
     params_file = str(Path(arguments.params_file).expanduser().resolve()) if arguments.params_file else ""
     if params_file and not Path(params_file).is_file():
         raise BringupError(f"params_file is {params_file}; allowed: a file that exists")
-    robot = RobotSpec.from_yaml(robot_file) if robot_file else CheckpointInfo.read(policy).robot
+    checkpoint = CheckpointInfo.read(policy)
+    robot = RobotSpec.from_yaml(robot_file) if robot_file else checkpoint.robot
     topics = {
-        "image_raw": arguments.image_topic or robot.only_camera.image_topic,
-        "joint_states": arguments.joint_states_topic or robot.joint_states_topic,
-        "command": arguments.command_topic or robot.command_topic,
+        "image_raw": _topic("image_topic", arguments.image_topic or robot.only_camera.image_topic),
+        "joint_states": _topic("joint_states_topic", arguments.joint_states_topic or robot.joint_states_topic),
+        "command": _topic("command_topic", arguments.command_topic or robot.command_topic),
     }
-    everywhere: dict[str, Any] = {"use_sim_time": arguments.use_sim_time}
+    namespace = _namespace(arguments.namespace)
     remappings = {name: topic for name, topic in topics.items() if topic != name}
+    # A switch that nobody turned says nothing, so that params_file may.
+    everywhere: dict[str, Any] = {"use_sim_time": True} if arguments.use_sim_time else {}
 
     def ours(executable: str, **parameters: Any) -> Process:
         return Process(
             executable=executable,
             name=executable,
-            namespace=arguments.namespace,
+            namespace=namespace,
             params_file=params_file or str(shared("config/maskact.yaml")),
             parameters=everywhere | parameters,
             remappings=remappings,
         )
 
-    policy_parameters: dict[str, Any] = {"policy_path": str(policy), "autostart": arguments.autostart}
-    if robot_file:
-        policy_parameters["robot_file"] = robot_file
+    policy_parameters: dict[str, Any] = {"policy_path": str(policy)}
+    if not arguments.autostart:
+        policy_parameters["autostart"] = False
     simulated: dict[str, Any] = {"robot_file": robot_file} if robot_file else {}
+    policy_parameters |= simulated
     started = []
     if arguments.sim:
-        clock = {
-            "use_sim_time": False,
-            "publish_clock": arguments.use_sim_time,
-        }  # it makes the time, the others take it
+        # It makes the time that the others take.
+        clock = {"use_sim_time": False, "publish_clock": arguments.use_sim_time}
         started.append(ours("sim_robot", **simulated, **clock, **arguments.sim_parameters))
     started.append(ours("camera_encoder", **policy_parameters))
     started.append(ours("expert", **simulated) if arguments.expert else ours("inference", **policy_parameters))
     started.append(ours("action_publisher", **policy_parameters))
     if arguments.rviz:
-        started += _rviz(arguments.namespace, everywhere, remappings)
+        started += _viewers(namespace, everywhere, remappings, sim=arguments.sim)
     return started
 
 
@@ -169,21 +185,47 @@ def _rclpy_major() -> int:
     raise BringupError("rclpy is not installed; source a ROS 2 workspace, or install the extra maskact_ros[ros]")
 
 
-def _rviz(namespace: str, everywhere: dict[str, Any], remappings: dict[str, str]) -> list[Process]:
+def _viewers(namespace: str, everywhere: dict[str, Any], remappings: dict[str, str], *, sim: bool) -> list[Process]:
+    """RViz, whose configuration has relative topics; with the simulated robot, what moves its model, too."""
+    if not sim:  # a real robot has a robot_state_publisher of its own, by custom in the root namespace
+        remappings = remappings | {"robot_description": "/robot_description"}
+    rviz = Process(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        namespace=namespace,
+        parameters=everywhere,
+        remappings=remappings,
+        arguments=("-d", str(shared("config/maskact.rviz"))),
+    )
+    if not sim:
+        return [rviz]
     urdf = shared("config/sim_arm.urdf").read_text(encoding="utf-8")
-    return [
-        Process(
-            package="robot_state_publisher",
-            executable="robot_state_publisher",
-            namespace=namespace,
-            parameters=everywhere | {"robot_description": urdf},
-            remappings=remappings,
-        ),
-        Process(
-            package="rviz2",
-            executable="rviz2",
-            namespace=namespace,
-            parameters=everywhere,
-            arguments=("-d", str(shared("config/maskact.rviz"))),
-        ),
-    ]
+    state_publisher = Process(
+        package="robot_state_publisher",
+        executable="robot_state_publisher",
+        name="robot_state_publisher",
+        namespace=namespace,
+        parameters=everywhere | {"robot_description": urdf},
+        remappings=remappings,
+    )
+    return [state_publisher, rviz]
+
+
+def _switch(name: str, text: str) -> bool:
+    values = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in values:
+        raise BringupError(f"{name} is {text!r}; allowed: true or false")
+    return values[text.lower()]
+
+
+def _topic(name: str, topic: str) -> str:
+    if not _ROS_NAME.fullmatch(topic):
+        raise BringupError(f"{name} is {topic!r}; allowed: words of letters, digits and _, with / between them")
+    return topic
+
+
+def _namespace(text: str) -> str:
+    """The namespace as an absolute name; an empty one is the root."""
+    namespace = "/" + text.strip("/")
+    return namespace if namespace == "/" else _topic("namespace", namespace)

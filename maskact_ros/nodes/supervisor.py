@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from maskact_ros.nodes.bringup import BringupArguments, Process, environment, processes
+from maskact_ros.nodes.bringup import BringupArguments, BringupError, Process, environment, processes
 
 REST_S = 2.2  # the action publisher comes to rest within 2 s, or gives up
 END_S = 0.6  # the others end within this, or are killed
@@ -122,12 +122,14 @@ def _wait(processes: Iterable[subprocess.Popen[str]], timeout_s: float) -> None:
 
 def run_bringup(arguments: BringupArguments) -> int:
     """Run a bringup until Ctrl-C (then 0) or until a node ends by itself (then 1, after saying which and why)."""
+    if arguments.rviz:
+        raise BringupError("rviz is true; allowed: false here, as ros2 launch maskact_ros bringup.launch.py starts it")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    described = processes(arguments)
-    ours = [process for process in described if process.package == "maskact_ros"]
-    supervisor = Supervisor(ours, environment(), lambda name, line: print(f"[{name}] {line}", flush=True))
+    supervisor = Supervisor(
+        processes(arguments), environment(), lambda name, line: print(f"[{name}] {line}", flush=True)
+    )
     ended = None
     while ended is None and not stop.wait(0.05):
         ended = supervisor.ended()

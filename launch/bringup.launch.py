@@ -1,0 +1,65 @@
+"""ros2 launch maskact_ros bringup.launch.py: the three nodes, with the simulated robot and RViz on request.
+
+What runs with which parameters is said in maskact_ros/nodes/bringup.py; this hands it to ROS 2's launch system.
+"""
+
+from __future__ import annotations
+
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.events.process import ProcessExited
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription
+from maskact_ros.nodes.bringup import DESCRIPTIONS, BringupArguments, Process, environment, processes
+
+# Ctrl-C in a terminal reaches the nodes themselves; a SIGINT to `ros2 launch` alone does not, so SIGTERM, which means
+# the same to our nodes, follows soon. Then the action publisher has time enough to bring the arm to rest.
+SIGTERM_AFTER_S = "1.0"
+SIGKILL_AFTER_S = "4.0"
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` asks for."""
+    defaults = BringupArguments()
+    arguments = [
+        DeclareLaunchArgument(name, default_value=_text(getattr(defaults, name)), description=description)
+        for name, description in DESCRIPTIONS.items()
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_start)])
+
+
+def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    texts = {name: LaunchConfiguration(name).perform(context) for name in DESCRIPTIONS}
+    described = processes(BringupArguments.from_texts(texts))
+    variables = [SetEnvironmentVariable(name, value) for name, value in environment().items()]
+    return [*variables, *(_node(process) for process in described)]
+
+
+def _node(process: Process) -> Node:
+    def ended(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        if context.is_shutdown or process.package != "maskact_ros":
+            return []
+        said = f"{process.name} ended by itself (exit code {event.returncode}); the arm is brought to rest"
+        return [LogInfo(msg=said), Shutdown(reason=said)]
+
+    files = [process.params_file] if process.params_file else []
+    return Node(
+        package=process.package,
+        executable=process.executable,
+        name=process.name,
+        namespace=process.namespace,
+        parameters=[*files, process.parameters],
+        remappings=list(process.remappings.items()),
+        arguments=list(process.arguments),
+        output="screen",
+        emulate_tty=True,
+        sigterm_timeout=SIGTERM_AFTER_S,
+        sigkill_timeout=SIGKILL_AFTER_S,
+        on_exit=ended,
+    )
+
+
+def _text(default: str | bool) -> str:
+    return str(default).lower() if isinstance(default, bool) else default
