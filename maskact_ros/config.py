@@ -411,7 +411,7 @@ class MaskACTConfig:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not JSON ({error})") from None
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
@@ -450,7 +450,9 @@ class MaskACTConfig:
             if not key:
                 values[name] = None if value == NONE else value
             elif name != "label_attention_rules" or value != NONE:
-                values.setdefault(name, {})[key] = value
+                if not isinstance(entries := values.setdefault(name, {}), dict):
+                    raise _error(name, entries, f"either a value or entries such as {flat_name}, not both")
+                entries[key] = value
         config = cls.from_dict(values)
         return config if config.lora_config != LoraConfig() else cls.from_dict(values | {"lora_config": None})
 
@@ -469,7 +471,7 @@ def _error(name: str, value: Any, allowed: str) -> ConfigError:
 def _parsed(parameter: Parameter, value: Any) -> Any:
     try:
         return parameter.parse(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         hint = ""
         if isinstance(value, str) and parameter.type in ("int", "float") and value != NONE:
             hint = " (text, not a number: YAML wants 1.0e-4 where JSON writes 1e-4)"

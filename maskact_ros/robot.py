@@ -20,6 +20,9 @@ from maskact_ros.errors import MaskACTError
 
 JointType = Literal["revolute", "continuous", "prismatic"]
 
+# Within these, in rad and m, per s and per s², double precision has room for whatever is computed from limits.
+_SMALLEST, _LARGEST = 1e-6, 1e6
+
 
 class RobotError(MaskACTError):
     """A robot description that does not fit: the text names the entry, its value and what is allowed."""
@@ -65,17 +68,19 @@ class RobotSpec:
     def __post_init__(self) -> None:
         _check_unique("joints", [joint.name for joint in self.joints])
         _check_unique("cameras", [camera.name for camera in self.cameras])
-        _check(0 < self.policy_rate_hz <= 1000, "policy_rate_hz", self.policy_rate_hz, "a number > 0 and <= 1000")
+        _check(0.1 <= self.policy_rate_hz <= 1000, "policy_rate_hz", self.policy_rate_hz, "a number >= 0.1 and <= 1000")
         for joint in self.joints:
             where = f"joint {joint.name}"
             if joint.type == "continuous":
                 unlimited = joint.lower == -math.inf and joint.upper == math.inf
                 _check(unlimited, f"{where}: lower and upper", (joint.lower, joint.upper), "none on a continuous joint")
             else:
-                ordered = math.isfinite(joint.lower) and math.isfinite(joint.upper) and joint.lower < joint.upper
+                ordered = -_LARGEST <= joint.lower < joint.upper <= _LARGEST
                 _check(ordered, f"{where}: lower and upper", (joint.lower, joint.upper), "two numbers, lower < upper")
-            _check(0 < joint.velocity < math.inf, f"{where}: velocity", joint.velocity, "a number > 0")
-            _check(0 < joint.acceleration < math.inf, f"{where}: acceleration", joint.acceleration, "a number > 0")
+            for limit in ("velocity", "acceleration"):
+                value = getattr(joint, limit)
+                allowed = f"a number >= {_SMALLEST:g} and <= {_LARGEST:g}"
+                _check(_SMALLEST <= value <= _LARGEST, f"{where}: {limit}", value, allowed)
         for camera in self.cameras:
             _check(camera.width >= 1, f"camera {camera.name}: width", camera.width, "an integer >= 1")
             _check(camera.height >= 1, f"camera {camera.name}: height", camera.height, "an integer >= 1")
@@ -145,7 +150,7 @@ class RobotSpec:
             return cls.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise RobotError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise RobotError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except RobotError as error:
             raise RobotError(f"{path}: {error}") from None
@@ -211,7 +216,8 @@ def _entries(kind: type, values: Any, where: str) -> dict[str, Any]:
         elif entry.type == "int":
             _check(isinstance(value, int) and not isinstance(value, bool), label, value, "an integer")
         elif entry.type == "float":
-            _check(isinstance(value, (int, float)) and not isinstance(value, bool), label, value, "a number")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            _check(number and abs(value) < 1e300, label, value, "a finite number")
             value = float(value)
         elif entry.type == "JointType":
             _check(value in get_args(JointType), label, value, "one of " + ", ".join(get_args(JointType)))

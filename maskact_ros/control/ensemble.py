@@ -26,11 +26,10 @@ class TemporalEnsembler:
     def add(self, chunk: Chunk) -> Chunk:
         """Take the newest chunk and return the ensembled one, with its stamp and period.
 
-        Raises:
-            ValueError: the chunk is not newer than the last.
+        A chunk that is not newer than the last means that the clock went back; the earlier ones are forgotten.
         """
         if self._chunks and chunk.stamp_ns <= self._chunks[-1].stamp_ns:
-            raise ValueError("chunks must come in the order of their stamps")
+            self.reset()
         due_ns = chunk.due_ns
         self._chunks = [old for old in self._chunks if old.end_ns >= due_ns[0]] + [chunk]
         predictions = np.stack([old.sample(due_ns) for old in self._chunks])  # (M, K, D)

@@ -18,6 +18,9 @@ from maskact_ros.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 
+# How far outside of its limits a joint may be measured when the arm engages: what it covers in so long at full speed.
+_ENGAGING_TOLERANCE_S = 0.02
+
 
 class Rung(StrEnum):
     """Where the follower stands, from silent to moving and back to rest."""
@@ -58,6 +61,7 @@ class PlanFollower:
     """
 
     def __init__(self, robot: RobotSpec, *, rate_hz: float, joint_states_timeout_s: float):
+        self._robot = robot
         self._period_ns = round(1e9 / rate_hz)
         self._joint_states_timeout_s = joint_states_timeout_s
         self._filter = SafetyFilter(robot, 1.0 / rate_hz)
@@ -66,6 +70,8 @@ class PlanFollower:
         self._epoch_began_ns = 0
         self._last_now_ns: int | None = None
         self._started = False  # whether a set point has ever been sent
+        self._anchor_due = False  # whether the next set point starts from the measured pose
+        self._awaited = ""  # what the epoch waits for until its first chunk
         self.state = FollowerState()
         self.image_to_command_ms: float | None = None  # of the newest chunk, once its first set point is out
         self.chunks_refused = 0
@@ -83,6 +89,7 @@ class PlanFollower:
     def enable(self, now_ns: int) -> None:
         """Follow chunks captured from now on; does nothing while enabled."""
         if not self.state.enabled:
+            self._anchor_due = True
             self._new_epoch(now_ns, Rung.ENGAGING, "waiting for a chunk captured after enabling")
 
     def disable(self, reason: str) -> None:
@@ -93,18 +100,26 @@ class PlanFollower:
             self.state = replace(self.state, rung=rung, reason=reason)
 
     def reset(self, now_ns: int) -> None:
-        """Throw away the plan and everything in flight; stays enabled if it was."""
+        """Throw away the plan and everything in flight; stays enabled if it was, and goes on from the set point."""
         if self.state.enabled:
             self._new_epoch(now_ns, Rung.ENGAGING, "reset; waiting for a chunk captured after it")
         else:
             self._new_epoch(now_ns, self.state.rung, self.state.reason)
 
     def observe(self, measured: Measured) -> None:
-        """Take a joint state."""
+        """Take a joint state; raises ValueError unless it is a finite number for each joint."""
+        if measured.positions.shape != (len(self._robot.joints),) or not np.isfinite(measured.positions).all():
+            raise ValueError(f"the measured pose is {measured.positions}; allowed: a finite number for each joint")
         self._measured = measured
 
     def offer(self, chunk: Chunk, now_ns: int) -> None:
-        """Take a chunk, unless it is older than the plan in force or than the epoch, or from the future."""
+        """Take a chunk, unless it is older than the plan in force or than the epoch, or from the future.
+
+        Raises:
+            ValueError: the chunk is not of this robot's joints.
+        """
+        if chunk.actions.shape[1] != len(self._robot.joints):
+            raise ValueError(f"the chunk has {chunk.actions.shape[1]} joints, the robot {len(self._robot.joints)}")
         newest_ns = self._epoch_began_ns if self._chunk is None else max(self._epoch_began_ns, self._chunk.stamp_ns)
         if not self.state.enabled or not newest_ns < chunk.stamp_ns <= now_ns:
             self.chunks_refused += 1
@@ -121,10 +136,8 @@ class PlanFollower:
             return self._filter.brake() if self._started else None
         problem = self._problem(now_ns, steady_s)
         if problem is not None:
-            if self._started and self.state.rung is not Rung.ENGAGING:
-                self.state = replace(self.state, rung=Rung.HOLDING, reason=problem)
-            elif self._chunk is not None:
-                self.state = replace(self.state, reason=problem)
+            rung = Rung.ENGAGING if self.state.rung is Rung.ENGAGING else Rung.HOLDING
+            self.state = replace(self.state, rung=rung, reason=problem)
             return self._filter.brake() if self._started else None
         return self._follow(now_ns)
 
@@ -133,16 +146,33 @@ class PlanFollower:
         if self._measured is None or steady_s - self._measured.received_s > self._joint_states_timeout_s:
             return f"no joint states for {self._joint_states_timeout_s:g} s"
         if self._chunk is None:
-            return self.state.reason
+            return self._awaited
         if now_ns > self._chunk.end_ns:
             return "the chunk is used up and no new one has come"
+        return self._misplaced(self._measured.positions) if self._anchors_now else None
+
+    @property
+    def _anchors_now(self) -> bool:
+        # A set point that still moves goes on from where it is; so does one that rests through a reset.
+        return self._anchor_due and self._filter.at_rest
+
+    def _misplaced(self, pose: Vector) -> str | None:
+        """Why the arm cannot engage at a measured pose, or None: set points inside the limits would be a jump."""
+        for joint, position in zip(self._robot.joints, pose, strict=True):
+            beyond = max(joint.lower - position, position - joint.upper)
+            if beyond > joint.velocity * _ENGAGING_TOLERANCE_S:
+                return (
+                    f"{joint.name} is at {position:.3f}, beyond its limits {joint.lower:g} to {joint.upper:g}; "
+                    "move it back by hand"
+                )
         return None
 
     def _follow(self, now_ns: int) -> Vector:
         assert self._chunk is not None
         assert self._measured is not None
-        if self.state.rung is Rung.ENGAGING and self._filter.at_rest:
+        if self._anchors_now:
             self._filter.start(self._measured.positions)
+        self._anchor_due = False
         previous, target = self._chunk.sample(np.array([now_ns - self._period_ns, now_ns]))
         if self.image_to_command_ms is None:
             self.image_to_command_ms = (now_ns - self._chunk.stamp_ns) / 1e6
@@ -154,4 +184,5 @@ class PlanFollower:
     def _new_epoch(self, now_ns: int, rung: Rung, reason: str) -> None:
         self._chunk = None
         self._epoch_began_ns = now_ns
+        self._awaited = reason
         self.state = FollowerState(rung=rung, epoch=self.state.epoch + 1, reason=reason)

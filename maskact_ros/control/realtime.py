@@ -6,6 +6,8 @@ In: a rate and a function. Out: its calls, never two for one deadline, with miss
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import threading
 import time
 from collections import deque
@@ -23,8 +25,9 @@ class _Timespec(ctypes.Structure):
 def sleep_until_ns(deadline_ns: int) -> None:
     """Sleep until `time.monotonic_ns()` reaches the deadline; other threads run meanwhile."""
     at = _Timespec(deadline_ns // 1_000_000_000, deadline_ns % 1_000_000_000)
-    while _libc.clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, ctypes.byref(at), None) != 0:
-        pass  # a signal woke us; the deadline is absolute, so nothing drifts
+    while error := _libc.clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, ctypes.byref(at), None):
+        if error != errno.EINTR:  # else a signal woke us; the deadline is absolute, so nothing drifts
+            raise OSError(error, os.strerror(error))
 
 
 class RateLoop:

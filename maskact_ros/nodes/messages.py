@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import json
+import re
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from maskact_ros.control.follower import FollowerState, Rung
 from maskact_ros.errors import MaskACTError
 
 _FEATURES = "maskact_features"
+_FEATURES_FORMAT = re.compile(_FEATURES + r" ([1-9]\d{0,6}) ([1-9]\d{0,6}) (mask|plain) (\S+)", re.ASCII)
 
 
 class MessageError(MaskACTError):
@@ -65,10 +67,10 @@ def features_to_message(features: Features, frame_id: str) -> CompressedImage:
 
 def features_from_message(message: CompressedImage) -> Features:
     """The inverse of `features_to_message`, viewing the message's memory; raises MessageError."""
-    words = message.format.split(" ")
-    if len(words) != 5 or words[0] != _FEATURES or not (words[1] + words[2]).isdecimal():
+    layout = _FEATURES_FORMAT.fullmatch(message.format)
+    if layout is None:
         raise MessageError(f"the features' format is {message.format[:80]!r}; allowed: what camera_encoder sends")
-    count, width, masked = int(words[1]), int(words[2]), words[3] == "mask"
+    count, width, masked = int(layout[1]), int(layout[2]), layout[3] == "mask"
     expected = count * width * 2 + (count * 3 if masked else 0)
     if len(message.data) != expected:
         raise MessageError(f"the features' data has {len(message.data)} bytes; allowed: {expected} for their format")
@@ -77,7 +79,7 @@ def features_from_message(message: CompressedImage) -> Features:
     features = np.frombuffer(data[:split], dtype=np.float16).reshape(count, width)
     labels = np.frombuffer(data[split : split + count], dtype=np.int8) if masked else None
     confidence = np.frombuffer(data[split + count :], dtype=np.float16) if masked else None
-    return Features(stamp_to_ns(message.header.stamp), words[4], features, labels, confidence)
+    return Features(stamp_to_ns(message.header.stamp), layout[4], features, labels, confidence)
 
 
 def chunk_to_message(chunk: Chunk, joint_names: tuple[str, ...]) -> JointTrajectory:
@@ -117,7 +119,7 @@ def state_from_message(message: String) -> FollowerState:
     try:
         values = json.loads(message.data)
         return FollowerState(Rung(values["rung"]), int(values["epoch"]), str(values["reason"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise MessageError(f"the state is {message.data[:80]!r}; allowed: what action_publisher sends") from None
 
 
