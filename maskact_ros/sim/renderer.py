@@ -7,7 +7,9 @@ it and close it in one thread, while the world steps in another.
 from __future__ import annotations
 
 import os
+import weakref
 from types import TracebackType
+from typing import Any
 
 import cv2
 import mujoco
@@ -33,10 +35,6 @@ class Renderer:
     """
 
     def __init__(self, robot: RobotSpec, *, noise: bool = True) -> None:
-        if os.environ.get("MUJOCO_GL") == "disable":
-            raise SimError(
-                "the simulated camera needs OSMesa or EGL to draw: install one (sudo apt install libosmesa6)"
-            )
         camera = robot.only_camera
         height, width = camera.height, camera.width
         self._pristine, self._model = build(robot), build(robot)
@@ -52,10 +50,9 @@ class Renderer:
         self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(camera.name).id
         self._scene = mujoco.MjvScene(self._model, maxgeom=200)
         self._area = mujoco.MjrRect(0, 0, width, height)
-        self._gl = mujoco.GLContext(width, height)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._gl, self._context = _graphics(self._model, width, height)
+        # Freed at exit at the latest: after that, Python has taken the graphics library apart.
+        self._release = weakref.finalize(self, _free, self._gl, self._context)
 
     def rgb(self, snapshot: Snapshot) -> NDArray[np.uint8]:
         """The picture (H, W, 3); with noise, the same snapshot always gets the same noise."""
@@ -82,8 +79,7 @@ class Renderer:
 
     def close(self) -> None:
         """Release the graphics context; in the thread that made it."""
-        self._context.free()
-        self._gl.free()
+        self._release()
 
     def __enter__(self) -> Renderer:
         return self
@@ -119,6 +115,27 @@ def intrinsics(robot: RobotSpec) -> NDArray[np.float64]:
     camera = robot.only_camera
     focal = camera.height / 2 / np.tan(np.radians(CAMERA_FOVY_DEG) / 2)
     return np.array([[focal, 0, camera.width / 2], [0, focal, camera.height / 2], [0, 0, 1]])
+
+
+def _graphics(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, Any]:
+    """A graphics context of this thread, and MuJoCo's resources in it; raises SimError."""
+    backend = os.environ.get("MUJOCO_GL", "")
+    remedy = f"the simulated camera cannot draw with MUJOCO_GL={backend}; allowed: osmesa (apt install libosmesa6), egl"
+    if backend == "disable":
+        raise SimError(remedy)
+    try:
+        gl = mujoco.GLContext(width, height)
+        gl.make_current()
+        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+    except (ImportError, RuntimeError, mujoco.FatalError) as error:
+        raise SimError(f"{remedy}, or glfw where there is a display ({' '.join(str(error).split())})") from None
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+    return gl, context
+
+
+def _free(gl: Any, context: Any) -> None:
+    context.free()
+    gl.free()
 
 
 def _class_of_geom(model: mujoco.MjModel) -> NDArray[np.uint8]:

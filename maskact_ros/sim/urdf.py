@@ -86,12 +86,12 @@ def _shapes(kind: int, size: NDArray[np.float64]) -> list[tuple[str, dict[str, s
 
 
 def _add_camera(root: ET.Element, model: mujoco.MjModel, name: str) -> None:
-    """The camera's optical frame: x right, y down, z forward, where MuJoCo's has y up and z backward."""
+    """The optical frame, named as the camera: x right, y down, z forward; MuJoCo's has y up and z backward."""
     camera = model.camera(name)
-    ET.SubElement(root, "link", name=f"{name}_optical_frame")
+    ET.SubElement(root, "link", name=name)
     joint = ET.SubElement(root, "joint", name=f"{name}_camera", type="fixed")
     ET.SubElement(joint, "parent", link="base_link")
-    ET.SubElement(joint, "child", link=f"{name}_optical_frame")
+    ET.SubElement(joint, "child", link=name)
     optical = np.zeros(4)
     mujoco.mju_mulQuat(optical, camera.quat, np.array([0.0, 1.0, 0.0, 0.0]))
     _add_origin(joint, camera.pos, optical)

@@ -1,6 +1,9 @@
 """Pictures and their true masks: reproducible, aligned, and changed by a shift in what it names and nothing else."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ from maskact_ros.sim.renderer import Renderer, intrinsics
 from maskact_ros.sim.scene import CLASS_NAMES, build
 from maskact_ros.sim.world import HOME, World
 
+CONFIG = Path(__file__).parents[2] / "config"
 BACKGROUND, ROBOT, CUBE, BIN = range(len(CLASS_NAMES))
 
 
@@ -152,6 +156,28 @@ def test_renderer_works_in_a_thread_while_the_world_steps(robot):
 
 
 def test_machine_without_off_screen_rendering_is_told_what_to_install(robot, monkeypatch):
-    monkeypatch.setenv("MUJOCO_GL", "disable")
-    with pytest.raises(SimError, match="apt install libosmesa6"):
+    monkeypatch.setenv("MUJOCO_GL", "disable")  # what importing maskact_ros.sim sets where it finds no library
+    with pytest.raises(SimError, match=r"cannot draw with MUJOCO_GL=disable; allowed: osmesa \(apt install libosmesa6"):
         Renderer(robot)
+
+
+def test_graphics_that_fail_to_start_are_one_sentence(robot, monkeypatch):
+    def refuse(width, height):
+        raise RuntimeError("no\ndisplay")
+
+    monkeypatch.setattr("mujoco.GLContext", refuse)
+    with pytest.raises(SimError, match=r"cannot draw .* \(no display\)$"):
+        Renderer(robot)
+
+
+def test_renderer_that_nobody_closed_leaves_quietly_at_exit():
+    code = f"""
+from maskact_ros.robot import RobotSpec
+from maskact_ros.sim.renderer import Renderer
+from maskact_ros.sim.world import World
+robot = RobotSpec.from_yaml({str(CONFIG / "robot.yaml")!r})
+renderer = Renderer(robot)
+renderer.rgb(World(robot).snapshot())
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Traceback" not in answer.stderr, answer.stderr
