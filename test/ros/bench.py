@@ -1,0 +1,273 @@
+"""What the ROS tests are written with: real nodes in processes of their own, and a probe that listens and speaks.
+
+`Bench` is a ROS domain of its own with nodes and a probe in it; at the end of its `with` block all of them are gone.
+Waiting is for events, each with a deadline that is generous on a loaded machine; nothing sleeps for luck.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from std_srvs.srv import SetBool, Trigger
+
+from maskact_ros.nodes.bringup import Process
+from maskact_ros.nodes.isolation import IsolatedDomain
+from maskact_ros.robot import RobotSpec
+
+NAMESPACE = "/maskact"
+RELIABLE = QoSProfile(depth=2000, reliability=QoSReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A message and when it came, on the steady clock."""
+
+    at_s: float
+    message: object
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a node last said on /diagnostics."""
+
+    level: bytes
+    message: str
+    values: dict[str, str]
+
+
+class Probe:
+    """A node of the test's own process that records what it subscribes to; its callbacks run in one thread."""
+
+    def __init__(self, domain_id: int):
+        self._context = Context()
+        rclpy.init(args=[], context=self._context, domain_id=domain_id)
+        self.node = Node("probe", namespace=NAMESPACE, context=self._context)
+        self._changed = threading.Condition()
+        self._reports: dict[str, list[Report]] = {}
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive_report, 20)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def hear(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> list[Heard]:
+        """Subscribe; the list grows with every message."""
+        heard: list[Heard] = []
+        self.node.create_subscription(kind, topic, lambda message: self._note(heard, message), qos)
+        return heard
+
+    def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE):
+        return self.node.create_publisher(kind, topic, qos)
+
+    def every(self, period_s: float, callback: Callable[[], None]):
+        return self.node.create_timer(period_s, callback)
+
+    def now_ns(self) -> int:
+        return self.node.get_clock().now().nanoseconds
+
+    def wait(self, condition: Callable[[], object], what: str, within_s: float = 30.0):
+        """The condition's value once it is true; fails with `what` at the deadline."""
+        until_s = time.monotonic() + within_s
+        with self._changed:
+            while not (value := condition()):
+                assert time.monotonic() < until_s, f"waited {within_s:g} s in vain for {what}"
+                self._changed.wait(timeout=0.02)
+        return value
+
+    def call(self, kind: type, service: str, request, within_s: float = 30.0):
+        """A service's response."""
+        client = self.node.create_client(kind, service)
+        try:
+            assert client.wait_for_service(timeout_sec=within_s), f"there is no service {service}"
+            future = client.call_async(request)
+            self.wait(future.done, f"the response of {service}", within_s)
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def enable(self, on: bool = True) -> SetBool.Response:
+        return self.call(SetBool, "action_publisher/enable", SetBool.Request(data=on))
+
+    def reset(self, node: str) -> Trigger.Response:
+        return self.call(Trigger, f"{node}/reset", Trigger.Request())
+
+    def reports(self, node: str) -> list[Report]:
+        """All that a node said on /diagnostics."""
+        return self._reports.setdefault(node, [])
+
+    def wait_for_report(self, node: str, condition: Callable[[Report], object], what: str, within_s: float = 30.0):
+        """The first report, of those to come, for which the condition holds."""
+        known = len(self.reports(node))
+        return self.wait(lambda: next(filter(condition, self.reports(node)[known:]), None), what, within_s)
+
+    def wait_for_problem(self, node: str, *texts: str) -> Report:
+        """The first report, of those to come, of a warning or an error with these texts in it."""
+
+        def fits(report: Report) -> bool:
+            return report.level != DiagnosticStatus.OK and all(text in report.message for text in texts)
+
+        return self.wait_for_report(node, fits, f"a problem of {node} with {texts}")
+
+    def wait_for_ok(self, node: str) -> Report:
+        return self.wait_for_report(node, lambda report: report.level == DiagnosticStatus.OK, f"{node} to be well")
+
+    def close(self) -> None:
+        self._context.try_shutdown()
+        self._thread.join()
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass  # `close` was called
+
+    def _note(self, heard: list[Heard], message: object) -> None:
+        with self._changed:
+            heard.append(Heard(time.monotonic(), message))
+            self._changed.notify_all()
+
+    def _receive_report(self, array: DiagnosticArray) -> None:
+        with self._changed:
+            for status in array.status:
+                values = {item.key: item.value for item in status.values}
+                name = status.name.rsplit("/", 1)[-1]
+                self._reports.setdefault(name, []).append(Report(status.level, status.message, values))
+            self._changed.notify_all()
+
+
+class Program:
+    """A process of a test: what it printed, and how it ended."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path):
+        self._log = log
+        with log.open("w", encoding="utf-8") as file:
+            self._process = subprocess.Popen(
+                command,
+                env=os.environ | environment | {"PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, within_s: float = 30.0) -> int:
+        """The exit code."""
+        return self._process.wait(timeout=within_s)
+
+    def kill(self) -> None:
+        if self.running:
+            self.send(signal.SIGKILL)
+        self._process.wait()
+
+
+class Bench:
+    """A ROS domain with nodes and a probe in it; use it in a `with` block."""
+
+    def __init__(self, folder: Path, policy: Path):
+        self._folder = folder
+        self._policy = policy
+        self._programs: list[Program] = []
+
+    def __enter__(self):
+        self.domain = IsolatedDomain()
+        self.probe = Probe(self.domain.id)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for program in self._programs:
+            program.kill()
+        self.probe.close()
+        self.domain.close()
+
+    def run(self, command: list[str], **environment: str) -> Program:
+        """Start any program in the domain."""
+        log = self._folder / f"{len(self._programs)}.log"
+        program = Program(command, self.domain.environment | environment, log)
+        self._programs.append(program)
+        return program
+
+    def start(self, executable: str, *, params_file: Path | str = "", **parameters) -> Program:
+        """Start a node; the nodes that have a policy get the bench's, unless told otherwise."""
+        if executable not in ("sim_robot", "expert"):
+            parameters = {"policy_path": str(self._policy)} | parameters
+        process = Process(
+            executable=executable,
+            name=executable,
+            namespace=NAMESPACE,
+            params_file=str(params_file),
+            parameters=parameters,
+        )
+        return self.run(process.command())
+
+    def start_active(self, executable: str, **options) -> Program:
+        """Start a node, and wait until it says that it is active."""
+        program = self.start(executable, **options)
+        self.wait_until_active(executable, program)
+        return program
+
+    def wait_until_active(self, name: str, program: Program) -> None:
+        def active() -> bool:
+            assert program.running, f"{name} ended by itself:\n{program.output}"
+            return any(report.values.get("state") == "active" for report in self.probe.reports(name))
+
+        self.probe.wait(active, f"{name} to become active; it said:\n{program.output}", within_s=60.0)
+
+
+def state_of(heard: Heard) -> dict:
+    """What a message of the `state` topic says."""
+    return json.loads(heard.message.data)
+
+
+def set_points(commands: list[Heard]) -> np.ndarray:
+    """The commands as one array (T, D); fails when one has another number of values than the first."""
+    return np.array([list(command.message.data) for command in commands])
+
+
+def assert_a_motion_the_robot_can_follow(positions: np.ndarray, robot: RobotSpec, rate_hz: float = 100.0) -> None:
+    """Every set point (T, D) is finite and within limits, as is the velocity and acceleration from each to the next."""
+    assert positions.ndim == 2
+    assert positions.shape[1] == len(robot.joints)
+    assert np.isfinite(positions).all()
+    assert (positions >= robot.lower).all()
+    assert (positions <= robot.upper).all()
+    velocities = np.diff(positions, axis=0) * rate_hz
+    assert (np.abs(velocities) <= robot.velocity * (1 + 1e-6)).all(), _worst(velocities, robot.velocity)
+    accelerations = np.diff(velocities, axis=0) * rate_hz
+    assert (np.abs(accelerations) <= robot.acceleration * (1 + 1e-6)).all(), _worst(accelerations, robot.acceleration)
+
+
+def _worst(values: np.ndarray, limit: np.ndarray) -> str:
+    at, joint = np.unravel_index(np.argmax(np.abs(values) / limit), values.shape)
+    return f"joint {joint} at message {at}: {values[at, joint]:.3f}, limit {limit[joint]:g}"

@@ -1,0 +1,100 @@
+"""Stand-ins, inside the test's process, for what surrounds a node under test: the arm and the planner."""
+
+import array
+from collections.abc import Callable
+
+import numpy as np
+from bench import LATCHED, Heard, Probe, state_of
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
+
+from maskact_ros.chunk import Chunk
+from maskact_ros.nodes.messages import chunk_to_message, ns_to_stamp
+from maskact_ros.robot import RobotSpec
+
+
+class Arm:
+    """An arm that is where it was last commanded to be; it says so at 100 Hz, and hears commands and states."""
+
+    def __init__(self, probe: Probe, robot: RobotSpec):
+        self.robot = robot
+        self.middle = (robot.lower + robot.upper) / 2
+        self.alter: Callable[[JointState], JointState | None] = lambda message: message  # a fault; None is silence
+        self._probe = probe
+        self.commands = probe.hear(Float64MultiArray, "command")
+        self.states = probe.hear(String, "state", LATCHED)
+        self._joint_states = probe.publisher(JointState, "joint_states")
+        probe.every(0.01, self._measure)
+
+    def wait_for_rung(self, rung: str) -> Heard:
+        """The newest state, once it is on that rung."""
+
+        def newest() -> Heard | None:
+            return self.states[-1] if self.states and state_of(self.states[-1])["rung"] == rung else None
+
+        return self._probe.wait(newest, f"the rung {rung}")
+
+    def wait_for_commands(self, count: int) -> list[Heard]:
+        """The next `count` commands."""
+        known = len(self.commands)
+        self._probe.wait(lambda: len(self.commands) >= known + count, f"{count} commands")
+        return self.commands[known : known + count]
+
+    def _measure(self) -> None:
+        positions = list(self.commands[-1].message.data) if self.commands else self.middle.tolist()
+        message = JointState(name=list(self.robot.joint_names), position=positions)
+        message.header.stamp = ns_to_stamp(self._probe.now_ns())
+        altered = self.alter(message)
+        if altered is not None:
+            self._joint_states.publish(altered)
+
+
+class Planner:
+    """Sends chunks to the action publisher."""
+
+    def __init__(self, probe: Probe, robot: RobotSpec):
+        self._probe = probe
+        self._robot = robot
+        self._chunks = probe.publisher(JointTrajectory, "action_chunk")
+
+    def send(self, actions: np.ndarray, *, stamp_ns: int | None = None) -> None:
+        """Send a chunk of actions (K, D), captured now unless said otherwise."""
+        self.send_message(self.message(actions, stamp_ns=stamp_ns))
+
+    def message(self, actions: np.ndarray, *, stamp_ns: int | None = None) -> JointTrajectory:
+        stamp_ns = self._probe.now_ns() if stamp_ns is None else stamp_ns
+        return chunk_to_message(Chunk(stamp_ns, self._robot.policy_period_ns, actions), self._robot.joint_names)
+
+    def send_message(self, message: JointTrajectory) -> None:
+        self._chunks.publish(message)
+
+    def swing(self, seconds: float) -> np.ndarray:
+        """Actions (K, D): every joint swings about its middle once in two seconds, at up to 80 % of its speed."""
+        lower, upper = self._robot.lower, self._robot.upper
+        amplitude = np.minimum(0.8 * self._robot.velocity / np.pi, 0.4 * (upper - lower))
+        times_s = np.arange(1, 1 + round(seconds * self._robot.policy_rate_hz)) / self._robot.policy_rate_hz
+        return (lower + upper) / 2 + np.sin(np.pi * times_s)[:, None] * amplitude
+
+
+def shuffled(message: JointState) -> JointState:
+    """The same joint state with its joints in another order, and one more joint among them."""
+    order = np.random.default_rng(0).permutation(len(message.name))
+    names = [message.name[i] for i in order]
+    positions = [message.position[i] for i in order]
+    message.name, message.position = ["somebody_elses", *names], array.array("d", [9.0, *positions])
+    return message
+
+
+def without_the_last_joint(message: JointState) -> JointState:
+    message.name, message.position = message.name[:-1], message.position[:-1]
+    return message
+
+
+def with_a_nan(message: JointState) -> JointState:
+    message.position[2] = float("nan")
+    return message
+
+
+def silent(_: JointState) -> None:
+    return None
