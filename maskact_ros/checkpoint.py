@@ -133,11 +133,13 @@ def write_checkpoint(
     """Write a checkpoint; `write_weights` is given the path of the safetensors file to write.
 
     Raises:
-        CheckpointError: the folder exists and `overwrite` is not set, or it cannot be written.
+        CheckpointError: the folder exists and `overwrite` is not set, or is no checkpoint, or cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if folder.exists() and not overwrite:
         raise CheckpointError(f"{folder}: exists already, and is not overwritten unless you ask for it")
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{folder}: exists and is not a checkpoint, so it is not overwritten")
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         partial.mkdir(parents=True)

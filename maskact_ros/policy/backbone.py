@@ -95,8 +95,8 @@ def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     try:
-        config = DINOv3ViTConfig(**{key: value for key, value in settings.items() if key != "model_type"})
-        config._attn_implementation = "sdpa"
+        given = {key: value for key, value in settings.items() if key != "model_type"}
+        config = DINOv3ViTConfig(**given | {"attn_implementation": "sdpa"})
         model: nn.Module = DINOv3ViTModel(config).float()
     except Exception as error:  # noqa: BLE001 transformers has no error class of its own for bad settings
         raise PolicyError(f"backbone: transformers refuses its settings ({' '.join(str(error).split())})") from None

@@ -131,11 +131,15 @@ class Planner(nn.Module):
     def losses(
         self, encoded: EncodedBatch, state: Tensor, actions: Tensor, is_pad: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The action loss, of normalised actions, and the VAE's KL divergence, or None without a VAE."""
+        """The action loss, of normalised actions, and the VAE's KL divergence, or None without one.
+
+        In evaluation mode the latent is zero, as it is on the robot, and nothing is random.
+        """
         labels = None if encoded.segmentation is None else encoded.segmentation.patch_labels
         state = self.state_normalizer(state)
         actions = self.action_normalizer(actions)
-        latent: Latent | None = None if self.act.vae is None else self.act.vae(state, actions, is_pad)
+        vae = self.act.vae if self.training else None
+        latent: Latent | None = None if vae is None else vae(state, actions, is_pad)
         sample = None if latent is None else latent.sample()
         predicted = self.act(encoded.features, labels, state, sample)
         kl = None if latent is None else kl_divergence(latent)
@@ -184,7 +188,7 @@ class MaskACT(nn.Module):
             raise PolicyError(
                 "training_stage is stage1, which trains the masks only: it needs use_mask true and pictures with masks"
             )
-        if self.training and config.use_mask and len(batch.images) == 1:
+        if len(batch.images) == 1 and any(head.training for head in self._mask_heads()):
             raise PolicyError("a training batch has 1 picture; allowed: at least 2, for the mask head's batch norm")
         encoded = self.encode(batch.images)
         mask = auxiliary_mask = None

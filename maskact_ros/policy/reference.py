@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from maskact_ros.checkpoint import PolicySpec, default_mask_classes
-from maskact_ros.config import LATENT_LABEL, MaskACTConfig
+from maskact_ros.config import LATENT_LABEL, ConfigError, MaskACTConfig
 from maskact_ros.policy.backbone import canonical_name, read_settings, read_tensors
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
@@ -75,7 +75,10 @@ def load_reference(folder: Path, backbone_folder: Path, robot: RobotSpec | None)
     if only_there.get("use_lowdim", True) is not True:
         raise PolicyError(f"{folder}: use_lowdim is false; allowed: true, a policy that sees the robot's state")
     _rename_lowdim_label(values, only_there.get("lowdim_label", LATENT_LABEL))
-    config = MaskACTConfig.from_dict(values)
+    try:
+        config = MaskACTConfig.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{folder / 'config.json'}: {error}") from None
     features = _Features.of(only_there, folder)
     remarks = []
     if robot is None:
@@ -172,14 +175,20 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _rename_lowdim_label(values: dict[str, Any], lowdim_label: Any) -> None:
     """Make the rules call latent and state -1, whatever the reference's configuration calls them."""
     rules = values.get("label_attention_rules")
-    if not rules or lowdim_label == LATENT_LABEL:
+    if not isinstance(rules, dict) or lowdim_label == LATENT_LABEL:
         return
+    if lowdim_label in range(values.get("num_mask", 0)):
+        raise PolicyError(
+            f"lowdim_label is {lowdim_label}, which label_attention_rules cannot tell from the mask class of that "
+            f"number; allowed: a number that is no mask class's, such as {LATENT_LABEL}"
+        )
 
     def renamed(label: Any) -> Any:
-        return LATENT_LABEL if int(label) == lowdim_label else label
+        return LATENT_LABEL if str(label) == str(lowdim_label) else label
 
     values["label_attention_rules"] = {
-        str(renamed(query)): [renamed(key) for key in keys] for query, keys in rules.items()
+        renamed(query): [renamed(key) for key in keys] if isinstance(keys, list) else keys
+        for query, keys in rules.items()
     }
 
 

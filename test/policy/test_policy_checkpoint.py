@@ -135,6 +135,14 @@ def test_an_existing_folder_is_overwritten_on_request_only(model, saved):
     assert [path.name for path in saved.folder.parent.iterdir()] == ["checkpoint"]
 
 
+def test_a_folder_that_is_no_checkpoint_is_never_overwritten(model, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("years of work")
+    with pytest.raises(CheckpointError, match="exists and is not a checkpoint"):
+        save_checkpoint(tmp_path / "precious", model, overwrite=True)
+    assert (tmp_path / "precious" / "thesis.tex").read_text() == "years of work"
+
+
 def test_an_interrupted_write_leaves_nothing(model, tmp_path):
     def interrupted(path):
         path.write_bytes(b"half")

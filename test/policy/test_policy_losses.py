@@ -115,6 +115,20 @@ def test_a_stage_without_what_it_needs_is_one_sentence(make_spec, batch):
 def test_a_batch_of_one_picture_is_one_sentence(make_spec, batch):
     with pytest.raises(PolicyError, match="1 picture; allowed: at least 2"):
         losses(make_spec(), replace(batch, images=batch.images[:1]))
+    one = replace(batch, **{name: getattr(batch, name)[:1] for name in batch.__dataclass_fields__})
+    assert torch.isfinite(losses(make_spec(stage2_freeze_mask_head=True), one)[1].total)
+
+
+def test_the_held_out_loss_is_that_of_the_latent_on_the_robot(make_spec, batch):
+    model = MaskACT(make_spec()).eval()
+    with torch.no_grad():
+        first, second = model(batch).named(), model(batch).named()
+        labels = model.encode(batch.images).segmentation.patch_labels
+        predicted = model.act(model.encode(batch.images).features, labels, batch.state)
+        normalised = [model.planner.action_normalizer(actions) for actions in (predicted, batch.actions)]
+    assert first == second
+    assert "kl" not in first
+    assert first["action"] == pytest.approx(action_loss(*normalised, batch.action_is_pad).item(), rel=1e-5)
 
 
 def test_a_few_steps_lower_the_loss(make_spec, batch):

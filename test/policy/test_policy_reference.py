@@ -137,10 +137,11 @@ def without(name):
             "statistics of action: std is missing",
         ),
         (reference_tensors, {"use_lowdim": False}, "use_lowdim is false"),
+        (reference_tensors, {"lowdim_label": 2}, "lowdim_label is 2"),
         (reference_tensors, {"input_features": {}}, "do not describe one camera"),
-        (reference_tensors, {"colour": 1}, "unknown parameter colour"),
+        (reference_tensors, {"colour": 1}, "config.json: unknown parameter colour"),
     ],
-    ids=["missing", "unknown", "shape", "statistics", "no state", "features", "key"],
+    ids=["missing", "unknown", "shape", "statistics", "no state", "label", "features", "key"],
 )
 def test_a_reference_that_does_not_fit_is_one_sentence(tmp_path, tensors, config, words):
     tensors = {name: tensor for name, tensor in tensors().items() if tensor is not None}

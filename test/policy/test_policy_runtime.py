@@ -1,5 +1,7 @@
 """What the nodes run: the same numbers as the whole policy, and one sentence on input that does not fit."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +92,17 @@ def test_each_process_holds_the_weights_that_it_needs_and_no_others(encoder, pla
     assert not any("lora" in name or "auxiliary" in name for name in held)
     assert not any("vae" in name for name, _ in planner._planner.named_parameters())
     assert not any(p.requires_grad for p in encoder._perception.parameters())
+
+
+def test_the_planners_process_never_loads_the_libraries_of_the_encoder(info):
+    code = (
+        "import sys; from maskact_ros.checkpoint import CheckpointInfo; "
+        "from maskact_ros.policy.runtime import PlannerRuntime; "
+        f"PlannerRuntime.load(CheckpointInfo.read({str(info.folder)!r})).warm_up(); "
+        "print([name for name in ('transformers', 'peft') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
 
 
 def test_warming_up_changes_nothing(encoder, planner, image):
