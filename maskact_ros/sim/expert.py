@@ -31,7 +31,7 @@ GATE = 0.04  # metres below the path over which the way sideways closes
 
 
 class Expert:
-    """Picks the cube up and drops it into the bin."""
+    """Picks the cube up, drops it into the bin and goes home."""
 
     def __init__(self, robot: RobotSpec) -> None:
         self._period_s = 1.0 / robot.policy_rate_hz
@@ -70,7 +70,7 @@ class Expert:
             if held:
                 cube = cube + tool_position(point[:6]) - before
                 if point[-1] > TOUCHING:
-                    cube[2] = CUBE_HALF
+                    cube[2] = CUBE_HALF  # it has fallen
             path[i] = point
         return path
 
@@ -78,23 +78,28 @@ class Expert:
         """Where to head from the set points `point` (D,)."""
         tool = tool_position(point[:6])
         in_bin = np.abs(cube[:2] - target[:2]).max() < BIN_HALF and cube[2] < target[2] + DROP_HEIGHT + 0.02
-        if in_bin:
+        if in_bin:  # let go, then home by way of the air
             if point[-1] < OPEN - 0.004 and np.linalg.norm(tool - cube) < 0.05:
                 return np.append(point[:6], OPEN)
             clear = _smooth((tool[2] - CARRY_HEIGHT) / GATE + 1.0)
             up = joints_for(np.array([*tool[:2], CARRY_HEIGHT]), point[5])
             return np.append(clear * HOME[:6] + (1.0 - clear) * up, HOME[-1])
-        if _holds(point, cube):
+        if _holds(point, cube):  # to the bin
             over = np.array([target[0], target[1], target[2] + DROP_HEIGHT])
             release = np.abs(tool[:2] - target[:2]).max() < 0.02 and tool[2] < over[2] + 0.012
             return np.append(_funnel(tool, over, CARRY_HEIGHT, 0.06, roll=0.0), OPEN if release else SQUEEZE)
-        roll = -_within_quarter(turn - math.atan2(cube[1], cube[0]))  # the least that squares the hand to the cube
+        # To the cube, with the least roll that squares the hand to it.
+        roll = -_within_quarter(turn - math.atan2(cube[1], cube[0]))
         grasp = _encloses(tool, cube, 0.008) and abs(point[5] - roll) < 0.06
         return np.append(_funnel(tool, cube, cube[2] + HOVER, 0.035, roll), SQUEEZE if grasp else OPEN)
 
 
 def _funnel(tool: Vector, target: Vector, top: float, radius: float, roll: float) -> Vector:
-    """Joints (6,) to head for, so that the tool comes down on `target` from above and leaves low places upwards."""
+    """Joints (6,) to head for, so that the tool comes down on `target` from above and leaves low places upwards.
+
+    The way is a surface over the table: at `target` above it, at `top` from `radius` away. Below it, the tool rises
+    before it moves sideways.
+    """
     aside = max(math.hypot(*(target[:2] - tool[:2])) - 0.006, 0.0)
     surface = target[2] + (top - target[2]) * _smooth(aside / radius)
     sideways = _smooth((tool[2] - surface) / GATE + 1.0)
