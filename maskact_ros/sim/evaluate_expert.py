@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.chunk import Chunk
+from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import shared
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.scene import TIMESTEP_S
@@ -67,15 +69,18 @@ def run_episode(world: World, expert: Expert, robot: RobotSpec, *, points: int, 
 def main() -> None:
     """Print one line for each failure, and the rate of success last."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--robot", type=Path, default=Path("config/robot.yaml"))
+    parser.add_argument("--robot", type=Path, default=shared("config/robot.yaml"))
     parser.add_argument("--seeds", type=int, default=100, help="how many episodes, from seed 0 (100)")
     parser.add_argument("--shift", default="none", help="as World takes it, such as background+light (none)")
     parser.add_argument("--points", type=int, default=20, help="length of a chunk (20)")
     parser.add_argument("--replan", type=int, default=8, help="policy periods between two plans (8)")
     parser.add_argument("--latency", type=float, default=0.1, help="seconds from measurements to chunk (0.1)")
     arguments = parser.parse_args()
-    robot = RobotSpec.from_yaml(arguments.robot)
-    world, expert = World(robot, shift=arguments.shift), Expert(robot)
+    try:
+        robot = RobotSpec.from_yaml(arguments.robot)
+        world, expert = World(robot, shift=arguments.shift), Expert(robot)
+    except MaskACTError as error:
+        parser.error(str(error))
     runs = []
     for seed in range(arguments.seeds):
         world.reset(seed)

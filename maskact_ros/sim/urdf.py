@@ -15,6 +15,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import shared
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.scene import build
 
@@ -115,5 +117,8 @@ def _number(value: float) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--robot", type=Path, default=Path("config/robot.yaml"))
-    sys.stdout.write(urdf(RobotSpec.from_yaml(parser.parse_args().robot)))
+    parser.add_argument("--robot", type=Path, default=shared("config/robot.yaml"))
+    try:
+        sys.stdout.write(urdf(RobotSpec.from_yaml(parser.parse_args().robot)))
+    except MaskACTError as error:
+        parser.error(str(error))
