@@ -15,14 +15,15 @@ Item = TypeVar("Item")
 class NewestWorker(Generic[Item]):
     """A thread that works on the newest item; an exception ends it and is kept in `crash`."""
 
-    def __init__(self, work: Callable[[Item], None], *, name: str):
+    def __init__(self, work: Callable[[Item], None], *, name: str, finish: Callable[[], None] = lambda: None):
         self._work = work
+        self._finish = finish  # called last, in the same thread
         self._changed = threading.Condition()
         self._item: Item | None = None
         self._stopped = False
+        self.crash: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-        self.crash: Exception | None = None
 
     def put(self, item: Item) -> bool:
         """Give the newest item; True when an older one, still waiting, was dropped for it."""
@@ -40,15 +41,17 @@ class NewestWorker(Generic[Item]):
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopped or self._item is not None)
-                if self._stopped:
-                    return
-                item, self._item = self._item, None
-            assert item is not None
-            try:
+        try:
+            while (item := self._next()) is not None:
                 self._work(item)
-            except Exception as crash:  # noqa: BLE001 - kept for the node, which ends with it
-                self.crash = crash
-                return
+        except Exception as crash:  # noqa: BLE001 - kept for the node, which ends with it
+            self.crash = crash
+        finally:
+            self._finish()
+
+    def _next(self) -> Item | None:
+        """Wait for an item and take it; None when stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._item is not None)
+            item, self._item = self._item, None
+            return None if self._stopped else item

@@ -93,7 +93,9 @@ class SimRobot(ManagedNode):
         self._began_s = time.monotonic()
         self._image_due_s = 0.0
         self._renderer: Renderer | None = None  # belongs to the worker's thread
-        self._worker: NewestWorker[tuple[Snapshot, int]] = NewestWorker(self._render, name="render")
+        self._worker: NewestWorker[tuple[Snapshot, int]] = NewestWorker(
+            self._render, name="render", finish=self._close_renderer
+        )
         self._loop = RateLoop(RATE_HZ, self._tick, name="physics")
         self._loop.start()
 
@@ -222,6 +224,10 @@ class SimRobot(ManagedNode):
             self._truths.publish(image_to_message(self._renderer.labels(snapshot), "mono8", header))
         self.diagnostics.event("images")
         self.diagnostics.duration("render", (time.perf_counter() - started_s) * 1e3)
+
+    def _close_renderer(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
 
 
 def _pose(pose: NDArray[np.float64], header: Header) -> PoseStamped:
