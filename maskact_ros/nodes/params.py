@@ -112,14 +112,21 @@ def _declare(node: Node, name: str, default: Any, descriptor: ParameterDescripto
         node.declare_parameter(name, default, descriptor)
     except InvalidParameterTypeException:
         value = node._parameter_overrides[name].value
-        kind = {str: "a text", bool: "true or false", int: "an integer", float: "a number with a decimal point"}
-        allowed = kind.get(type(default), "a list of " + {str: "texts"}.get(type((default or [0.0])[0]), "numbers"))
-        raise ParameterError(f"{name} is {_plain(value)!r}; allowed: {allowed}") from None
+        raise ParameterError(f"{name} is {_plain(value)!r}; allowed: {_kind(default)}") from None
     except InvalidParameterValueException:
         value = node._parameter_overrides[name].value
         bounds = [*descriptor.integer_range, *descriptor.floating_point_range]
         allowed = " to ".join(f"{bound:g}" for bound in (bounds[0].from_value, bounds[0].to_value))
         raise ParameterError(f"{name} is {_plain(value)!r}; allowed: {allowed}") from None
+
+
+def _kind(default: Any) -> str:
+    """What a parameter with this default may be, in words."""
+    if isinstance(default, list):
+        return "a list of texts" if isinstance(default[0], str) else "a list of numbers with a decimal point"
+    return {str: "a text", bool: "true or false", int: "an integer", float: "a number with a decimal point"}[
+        type(default)
+    ]
 
 
 def _plain(value: Any) -> Any:
