@@ -126,6 +126,9 @@ class ActionPublisher(ManagedNode):
     def _receive_chunk(self, message: JointTrajectory) -> None:
         try:
             chunk = chunk_from_message(message, self._command_joints)
+            ahead_s = (chunk.stamp_ns - self.get_clock().now().nanoseconds) / 1e9
+            if ahead_s > 0:
+                raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
         except MessageError as error:
             self.diagnostics.problem("action_chunk", str(error))
             self.diagnostics.count("chunks_refused")

@@ -5,6 +5,7 @@ In: events and durations, from any thread. Out: one diagnostic_msgs/DiagnosticSt
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -15,10 +16,11 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 RATE_WINDOW_S = 5.0
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 
 
 class Diagnostics:
-    """Collects and publishes; `problem` tells what is wrong now, and logs it once per change.
+    """Collects and publishes; `problem` tells what is wrong now, and logs it once per change (of more than numbers).
 
     Percentiles are of the last 4096 samples, rates of the last five seconds, totals and counts since the start.
     """
@@ -66,11 +68,14 @@ class Diagnostics:
     def problem(self, topic: str, text: str, level: bytes = DiagnosticStatus.ERROR) -> None:
         """Something is wrong with `topic`, until `solved` is called for it."""
         with self._lock:
-            known = self._problems.get(topic)
+            _, known = self._problems.get(topic, (level, ""))
             self._problems[topic] = (level, text)
-        if known is None:
+        if _NUMBER.sub("", text) != _NUMBER.sub("", known):
             log = self._node.get_logger()
-            (log.error if level == self.ERROR else log.warning)(text)
+            if level == self.ERROR:  # on lines of their own: rclpy raises when one line logs at two severities
+                log.error(text)
+            else:
+                log.warning(text)
 
     def solved(self, topic: str) -> None:
         """Nothing is wrong with `topic` any more."""

@@ -4,6 +4,7 @@
 Waiting is for events, each with a deadline that is generous on a loaded machine; nothing sleeps for luck.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -133,10 +134,8 @@ class Probe:
         self.node.destroy_node()
 
     def _spin(self) -> None:
-        try:
+        with contextlib.suppress(ExternalShutdownException):  # `close` was called
             self._executor.spin()
-        except ExternalShutdownException:
-            pass  # `close` was called
 
     def _note(self, heard: list[Heard], message: object) -> None:
         with self._changed:

@@ -20,10 +20,11 @@ class Arm:
     def __init__(self, probe: Probe, robot: RobotSpec):
         self.robot = robot
         self.middle = (robot.lower + robot.upper) / 2
-        self.alter: Callable[[JointState], JointState | None] = lambda message: message  # a fault; None is silence
+        self.alter: Callable[[JointState], JointState | None] = healthy  # how it falsifies its joint states
         self._probe = probe
         self.commands = probe.hear(Float64MultiArray, "command")
         self.states = probe.hear(String, "state", LATCHED)
+        self._measured = 0
         self._joint_states = probe.publisher(JointState, "joint_states")
         probe.every(0.01, self._measure)
 
@@ -41,7 +42,30 @@ class Arm:
         self._probe.wait(lambda: len(self.commands) >= known + count, f"{count} commands")
         return self.commands[known : known + count]
 
+    def wait_for_rest(self) -> None:
+        """Wait until a command says the same as the one before it."""
+
+        def at_rest() -> bool:
+            *_, before, last = self.commands
+            return before.message.data == last.message.data
+
+        self._probe.wait(at_rest, "the arm to come to rest")
+
+    def wait_for_rate(self, rate_hz: float, seconds: float) -> None:
+        """Wait for a stretch of commands at this rate, within 5 %; a loaded machine gets several tries."""
+        measured_hz: list[float] = []
+        while not measured_hz or abs(measured_hz[-1] / rate_hz - 1.0) > 0.05:
+            assert len(measured_hz) < 6, f"the commands came at {measured_hz} Hz"
+            stretch = self.wait_for_commands(1 + round(seconds * rate_hz))
+            measured_hz.append((len(stretch) - 1) / (stretch[-1].at_s - stretch[0].at_s))
+
+    def wait_for_measurements(self, count: int) -> None:
+        """Wait until it has measured its joints so often from now on, and sent that if it is not silent."""
+        until = self._measured + count
+        self._probe.wait(lambda: self._measured >= until, f"{count} measurements")
+
     def _measure(self) -> None:
+        self._measured += 1
         positions = list(self.commands[-1].message.data) if self.commands else self.middle.tolist()
         message = JointState(name=list(self.robot.joint_names), position=positions)
         message.header.stamp = ns_to_stamp(self._probe.now_ns())
@@ -75,6 +99,10 @@ class Planner:
         amplitude = np.minimum(0.8 * self._robot.velocity / np.pi, 0.4 * (upper - lower))
         times_s = np.arange(1, 1 + round(seconds * self._robot.policy_rate_hz)) / self._robot.policy_rate_hz
         return (lower + upper) / 2 + np.sin(np.pi * times_s)[:, None] * amplitude
+
+
+def healthy(message: JointState) -> JointState:
+    return message
 
 
 def shuffled(message: JointState) -> JointState:
