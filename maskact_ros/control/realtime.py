@@ -55,8 +55,8 @@ class RateLoop:
     def _run(self) -> None:
         deadline_ns = time.monotonic_ns() + self._period_ns
         try:
+            sleep_until_ns(deadline_ns)
             while not self._stop.is_set():
-                sleep_until_ns(deadline_ns)
                 late_ns = time.monotonic_ns() - deadline_ns
                 self.lateness_us.append(late_ns / 1e3)
                 self._tick(deadline_ns)
@@ -66,5 +66,6 @@ class RateLoop:
                     # Never caught up in a burst: the next call is at the next deadline that lies ahead.
                     self.misses += behind + 1
                     deadline_ns += (behind + 1) * self._period_ns
+                sleep_until_ns(deadline_ns)
         except BaseException as failure:  # noqa: BLE001 - kept for the thread that owns the loop to raise
             self.failure = failure
