@@ -16,6 +16,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.align import AlignmentError, JointOrder, StateBuffer
+from maskact_ros.checkpoint import CheckpointError
 from maskact_ros.chunk import Chunk
 from maskact_ros.control.ensemble import TemporalEnsembler
 from maskact_ros.control.schedule import PlanSchedule
@@ -54,6 +55,10 @@ class Inference(ManagedNode):
     def configure(self) -> None:
         """Load the transformer and warm it up."""
         self._info, self._config, self._robot = self.policy_and_robot()
+        if self._info.config.training_stage == "stage1":
+            raise CheckpointError(
+                f"{self._info.folder} is of training stage 1, which trains the masks only; use stage 2's"
+            )
         self._runtime = PlannerRuntime.load(self._info, self._config, self.get("device"), threads=self.threads())
         self._runtime.warm_up()
         self._joints = JointOrder(self._robot.joint_names)
