@@ -4,7 +4,7 @@ import array
 from collections.abc import Callable
 
 import numpy as np
-from bench import LATCHED, Heard, Probe, state_of
+from bench import LATCHED, Heard, Probe, set_points, state_of
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
@@ -14,19 +14,13 @@ from maskact_ros.nodes.messages import chunk_to_message, ns_to_stamp
 from maskact_ros.robot import RobotSpec
 
 
-class Arm:
-    """An arm that is where it was last commanded to be; it says so at 100 Hz, and hears commands and states."""
+class Witness:
+    """Hears what the action publisher commands, and the rung that it says it stands on."""
 
-    def __init__(self, probe: Probe, robot: RobotSpec):
-        self.robot = robot
-        self.middle = (robot.lower + robot.upper) / 2
-        self.alter: Callable[[JointState], JointState | None] = healthy  # how it falsifies its joint states
+    def __init__(self, probe: Probe):
         self._probe = probe
         self.commands = probe.hear(Float64MultiArray, "command")
         self.states = probe.hear(String, "state", LATCHED)
-        self._measured = 0
-        self._joint_states = probe.publisher(JointState, "joint_states")
-        probe.every(0.01, self._measure)
 
     def wait_for_rung(self, rung: str) -> Heard:
         """The newest state, once it is on that rung."""
@@ -58,6 +52,24 @@ class Arm:
             assert len(measured_hz) < 6, f"the commands came at {measured_hz} Hz"
             stretch = self.wait_for_commands(1 + round(seconds * rate_hz))
             measured_hz.append((len(stretch) - 1) / (stretch[-1].at_s - stretch[0].at_s))
+
+    def assert_still(self, commands: int) -> None:
+        """The next commands all say the same."""
+        held = set_points(self.wait_for_commands(commands))
+        assert (held == held[0]).all()
+
+
+class Arm(Witness):
+    """An arm that is where it was last commanded to be, and says so at 100 Hz."""
+
+    def __init__(self, probe: Probe, robot: RobotSpec):
+        super().__init__(probe)
+        self.robot = robot
+        self.middle = (robot.lower + robot.upper) / 2
+        self.alter: Callable[[JointState], JointState | None] = healthy  # how it falsifies its joint states
+        self._measured = 0
+        self._joint_states = probe.publisher(JointState, "joint_states")
+        probe.every(0.01, self._measure)
 
     def wait_for_measurements(self, count: int) -> None:
         """Wait until it has measured its joints so often from now on, and sent that if it is not silent."""

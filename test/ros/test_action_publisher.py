@@ -32,11 +32,6 @@ class Rig:
         self.arm.wait_for_rung("following")
         self.arm.wait_for_commands(30)
 
-    def assert_still(self, commands: int) -> None:
-        """The next commands all say the same."""
-        held = set_points(self.arm.wait_for_commands(commands))
-        assert (held == held[0]).all()
-
     def wait_for_value(self, key: str, value: int) -> None:
         """Wait until a figure of /diagnostics has grown so far."""
         self.probe.wait_for_report("action_publisher", lambda r: int(r.values.get(key, 0)) >= value, f"{key} {value}")
@@ -113,7 +108,7 @@ def test_when_the_chunk_is_used_up_it_says_so_and_holds(rig):
     rig.planner.send(rig.planner.swing(0.7))
     rig.arm.wait_for_rung("holding")
     rig.probe.wait_for_problem("action_publisher", "the arm holds: the chunk is used up and no new one has come")
-    rig.assert_still(50)
+    rig.arm.assert_still(50)
 
 
 def test_disabling_brakes_and_then_repeats_the_last_set_point(rig):
@@ -124,7 +119,7 @@ def test_disabling_brakes_and_then_repeats_the_last_set_point(rig):
     assert "disabled" in disabled["reason"]
     rig.arm.wait_for_rest()
     rig.arm.wait_for_rate(100.0, seconds=1.0)
-    rig.assert_still(100)
+    rig.arm.assert_still(100)
 
 
 def test_enabled_again_it_does_not_go_on_with_the_old_chunk(rig):
@@ -133,7 +128,7 @@ def test_enabled_again_it_does_not_go_on_with_the_old_chunk(rig):
     rig.arm.wait_for_rung("disabled")
     rig.arm.wait_for_rest()
     rig.enable()
-    rig.assert_still(50)
+    rig.arm.assert_still(50)
     assert state_of(rig.arm.states[-1])["rung"] == "engaging"
     rig.planner.send(rig.planner.swing(2.0))
     rig.arm.wait_for_rung("following")
@@ -147,7 +142,7 @@ def test_a_reset_opens_an_epoch_and_forgets_the_plan(rig):
     assert engaging["epoch"] == epoch + 1
     assert engaging["enabled"]
     rig.arm.wait_for_rest()
-    rig.assert_still(20)
+    rig.arm.assert_still(20)
 
 
 def test_who_comes_late_is_told_the_state(rig):
@@ -229,7 +224,7 @@ def test_without_usable_joint_states_a_moving_arm_holds_and_goes_on_when_they_ar
     rig.probe.wait_for_problem("action_publisher", sentence)
     assert sentence in rig.publisher.output
     rig.arm.wait_for_rest()
-    rig.assert_still(20)
+    rig.arm.assert_still(20)
     rig.arm.alter = healthy
     rig.planner.send(rig.planner.swing(5.0))
     rig.arm.wait_for_rung("following")

@@ -1,0 +1,244 @@
+"""All processes over real DDS: the simulated robot under an untrained policy, from its images to its commands."""
+
+import json
+import signal
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from bench import (
+    BEST_EFFORT,
+    LATCHED,
+    Bench,
+    Probe,
+    Program,
+    assert_a_motion_the_robot_can_follow,
+    set_points,
+    state_of,
+)
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from stand_ins import Witness
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from maskact_ros.images import mask_from_message, rgb_from_message
+from maskact_ros.nodes.messages import features_from_message, stamp_to_ns
+
+NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
+
+
+@dataclass
+class Run:
+    bench: Bench
+    programs: dict[str, Program]
+    witness: Witness
+    chunks: list
+    anchors: list[int]  # the commands after which it was enabled again: from rest, it begins at the measured pose
+
+    @property
+    def probe(self):
+        return self.bench.probe
+
+    def move(self) -> None:
+        if self.witness.commands and not state_of(self.witness.states[-1])["enabled"]:
+            self.witness.wait_for_rest()
+            self.anchors.append(len(self.witness.commands) - 1)
+        assert self.probe.enable().success
+        self.witness.wait_for_rung("following")
+
+
+@pytest.fixture(scope="module")
+def run(module_bench):
+    probe = module_bench.probe
+    witness = Witness(probe)
+    chunks = probe.hear(JointTrajectory, "action_chunk")
+    programs = {name: module_bench.start(name) for name in NODES}
+    for name, program in programs.items():
+        module_bench.wait_until_active(name, program)
+    yield Run(module_bench, programs, witness, chunks, [])
+    for name, program in programs.items():
+        assert "Traceback" not in program.output, name
+
+
+def test_chunks_come_but_nothing_is_commanded_before_it_is_enabled(run):
+    run.probe.wait(lambda: len(run.chunks) >= 3, "chunks")
+    assert state_of(run.witness.wait_for_rung("idle"))["reason"] == "not enabled yet"
+    assert not run.witness.commands
+
+
+def test_an_image_becomes_features_mask_overlay_and_confidence_of_the_same_moment_frame_and_size(run, robot, policy):
+    eyes = Probe(run.bench.domain.id)
+    heard = {
+        topic: eyes.hear(kind, topic, BEST_EFFORT)
+        for topic, kind in {
+            "image_raw": Image,
+            "features": CompressedImage,
+            "mask": Image,
+            "mask_overlay": Image,
+            "mask_confidence": Image,
+        }.items()
+    }
+
+    def seen_on_all() -> set[int]:
+        return set.intersection(
+            *({stamp_to_ns(h.message.header.stamp) for h in messages} for messages in heard.values())
+        )
+
+    eyes.wait(seen_on_all, "one image on all topics")
+    stamp_ns = max(seen_on_all())
+    image, features, mask, overlay, confidence = (
+        next(h.message for h in messages if stamp_to_ns(h.message.header.stamp) == stamp_ns)
+        for messages in heard.values()
+    )
+    eyes.close()
+    camera = robot.only_camera
+    for message, encoding in ((image, "rgb8"), (mask, "mono8"), (overlay, "rgb8"), (confidence, "32FC1")):
+        assert (message.width, message.height, message.encoding) == (camera.width, camera.height, encoding)
+        assert message.header.frame_id == camera.name
+    assert features.header.frame_id == camera.name
+    encoded = features_from_message(features)
+    assert encoded.features.shape == (4, 32)
+    assert (
+        encoded.weights_hash
+        == json.loads((policy / "manifest.json").read_text())["files"]["model.safetensors"]["sha256"]
+    )
+    assert mask_from_message(mask).max() < 3
+    probabilities = np.frombuffer(confidence.data, np.float32)
+    assert probabilities.min() >= 1 / 3 - 1e-6
+    assert probabilities.max() <= 1.0
+    assert (rgb_from_message(overlay) != rgb_from_message(image)).any()
+
+
+def test_masks_have_no_subscriber_unless_somebody_looks(run):
+    for topic in ("mask", "mask_overlay", "mask_confidence"):
+        run.probe.wait(lambda topic=topic: run.probe.node.count_subscribers(topic) == 0, f"{topic} to be left alone")
+
+
+def test_a_chunk_names_the_joints_its_image_and_growing_times(run, robot):
+    eyes = Probe(run.bench.domain.id)
+    images = eyes.hear(Image, "image_raw", BEST_EFFORT)
+    chunks = eyes.hear(JointTrajectory, "action_chunk")
+
+    def matched() -> list[JointTrajectory]:
+        stamps = {stamp_to_ns(image.message.header.stamp) for image in images}
+        return [chunk.message for chunk in chunks if stamp_to_ns(chunk.message.header.stamp) in stamps]
+
+    eyes.wait(lambda: len(matched()) >= 3, "three chunks with the stamps of images")
+    for chunk in matched():
+        assert tuple(chunk.joint_names) == robot.joint_names
+        times = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in chunk.points]
+        assert len(times) == 20
+        assert (np.diff([0.0, *times]) > 0).all()
+        assert times[-1] == pytest.approx(20 / robot.policy_rate_hz, abs=1e-6)
+    eyes.close()
+
+
+def test_enabled_it_commands_at_100_hz(run):
+    run.move()
+    run.witness.wait_for_rate(100.0, seconds=5.0)
+
+
+def test_the_simulated_arm_goes_where_it_is_commanded(run, robot):
+    run.move()
+    joints = run.probe.hear(JointState, "joint_states")
+    run.probe.wait(lambda: len(joints) >= 100, "joint states")
+    assert all(tuple(joint.message.name) == robot.joint_names for joint in joints)
+    at_s = joints[-1].at_s
+    before = [command for command in run.witness.commands if at_s - 0.5 < command.at_s < at_s]
+    distance = np.abs(set_points(before) - np.array(joints[-1].message.position)).min(axis=0)
+    assert (distance < 0.1).all()
+
+
+def test_disabled_it_comes_to_rest_and_repeats_its_last_set_point(run):
+    run.move()
+    assert run.probe.enable(False).success
+    run.witness.wait_for_rung("disabled")
+    run.witness.wait_for_rest()
+    run.witness.assert_still(100)
+
+
+def test_each_enabling_and_each_reset_is_an_epoch_and_the_arm_moves_again(run):
+    assert run.probe.enable(False).success
+    run.witness.wait_for_rung("disabled")
+    run.witness.wait_for_rest()
+    epochs = [state_of(run.witness.states[-1])["epoch"]]
+    run.move()
+    epochs.append(state_of(run.witness.states[-1])["epoch"])
+    known = len(run.witness.states)
+    assert run.probe.reset("action_publisher").success
+    run.probe.wait(lambda: len(run.witness.states) > known, "the reset")
+    run.witness.wait_for_rung("following")
+    epochs.append(state_of(run.witness.states[-1])["epoch"])
+    assert epochs == [epochs[0], epochs[0] + 1, epochs[0] + 2]
+
+
+def test_a_reset_of_inference_makes_it_plan_from_the_next_image(run):
+    known = len(run.chunks)
+    assert run.probe.reset("inference").success
+    run.probe.wait(lambda: len(run.chunks) > known, "a chunk")
+
+
+def test_the_latched_state_is_the_last_one_that_was_said(run):
+    late = run.probe.hear(String, "state", LATCHED)
+    run.probe.wait(lambda: late, "the latched state")
+    assert late[-1].message == run.witness.states[-1].message
+    assert all(set(state_of(state)) == {"rung", "epoch", "enabled", "reason"} for state in run.witness.states)
+
+
+@pytest.mark.parametrize(
+    ("node", "figures"),
+    [
+        ("sim_robot", ["images_hz", "joint_states_hz", "render_ms_p50"]),
+        ("camera_encoder", ["images_hz", "features_hz", "encoder_ms_p99", "mask_head_ms_p95", "features_age_ms_p50"]),
+        ("inference", ["features_hz", "chunks_hz", "plan_ms_p50", "plan_ms_p95", "plan_ms_p99", "chunk_age_ms_p50"]),
+        (
+            "action_publisher",
+            [
+                "commands_hz",
+                "chunks_hz",
+                "image_to_command_ms_p95",
+                "deadline_misses",
+                "targets_clamped",
+                "rung",
+                "epoch",
+            ],
+        ),
+    ],
+)
+def test_every_node_tells_its_figures_each_second(run, node, figures):
+    run.move()
+    report = run.probe.wait_for_report(node, lambda report: set(figures) <= set(report.values), f"{figures} of {node}")
+    assert report.values["state"] == "active"
+    known = len(run.probe.reports(node))
+    run.probe.wait(lambda: len(run.probe.reports(node)) >= known + 2, "two more reports", within_s=10.0)
+
+
+def test_when_inference_is_killed_the_arm_holds_as_soon_as_the_chunk_is_used_up(run, robot):
+    run.move()
+    run.programs["inference"].send(signal.SIGKILL)
+    held = run.witness.wait_for_rung("holding")
+    assert state_of(held)["reason"] == "the chunk is used up and no new one has come"
+    run.probe.wait_for_problem("action_publisher", "the arm holds: the chunk is used up and no new one has come")
+    held_s = held.at_s - time.monotonic() + time.time()
+    chunk_end_s = stamp_to_ns(run.chunks[-1].message.header.stamp) / 1e9 + 20 / robot.policy_rate_hz
+    assert 0.0 < held_s - chunk_end_s < 1.0
+    run.witness.wait_for_rest()
+    run.witness.assert_still(50)
+
+
+def test_every_command_of_the_run_was_finite_and_within_the_limits_of_position_velocity_and_acceleration(run, robot):
+    assert len(run.witness.commands) > 500, "this test must be the last of the module"
+    positions = set_points(run.witness.commands)
+    moves = [anchor + np.argmax((positions[anchor:] != positions[anchor]).any(axis=1)) for anchor in run.anchors]
+    assert len(moves) > 0
+    for motion in np.split(positions, moves):
+        assert_a_motion_the_robot_can_follow(motion, robot)
+    for move in moves:
+        assert np.abs(positions[move] - positions[move - 1]).max() < 0.05  # gravity pulls the arm off its set point
+
+
+def test_the_stamps_of_chunks_increase(run):
+    stamps = [stamp_to_ns(chunk.message.header.stamp) for chunk in run.chunks]
+    assert len(stamps) > 10
+    assert (np.diff(stamps) > 0).all()
