@@ -161,10 +161,8 @@ class PlanFollower:
         for joint, position in zip(self._robot.joints, pose, strict=True):
             beyond = max(joint.lower - position, position - joint.upper)
             if beyond > joint.velocity * _ENGAGING_TOLERANCE_S:
-                return (
-                    f"{joint.name} is at {position:.3f}, beyond its limits {joint.lower:g} to {joint.upper:g}; "
-                    "move it back by hand"
-                )
+                # Without the position: its noise would make a new reason of every period.
+                return f"{joint.name} is beyond its limits, {joint.lower:g} to {joint.upper:g}; move it back by hand"
         return None
 
     def _follow(self, now_ns: int) -> Vector:

@@ -162,6 +162,14 @@ def test_what_was_handed_out_does_not_change_later():
     np.testing.assert_array_equal(start, [0.0, 0.0])
 
 
+def test_what_is_done_to_a_set_point_that_was_handed_out_does_not_matter():
+    safety = SafetyFilter(ARM, 0.01)
+    safety.start(np.array([0.0, 0.0]))
+    for _ in range(3):
+        safety.follow(np.array([1.0, 1.0]), np.array([1.0, 1.0]))[:] = np.nan
+    assert np.isfinite(safety.brake()).all()
+
+
 def test_a_continuous_joint_turns_on_without_end():
     turn = robot(Joint(name="turn", type="continuous", velocity=2.0, acceleration=5.0))
     watched = Watched(turn, 0.01, np.array([0.0]))

@@ -313,5 +313,5 @@ def test_random_json_is_a_configuration_or_one_sentence():
                 accepted += 1
                 assert MaskACTConfig.from_dict(config.to_dict()) == config
                 assert MaskACTConfig.from_parameters(config.to_parameters()).lora == config.lora
-    assert accepted > 100
+    assert accepted > 50
     assert 100 < longest < 2000
