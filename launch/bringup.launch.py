@@ -5,14 +5,22 @@ What runs with which parameters is said in maskact_ros/nodes/bringup.py; this ha
 
 from __future__ import annotations
 
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.events.process import ProcessExited
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from maskact_ros.nodes.bringup import DESCRIPTIONS, BringupArguments, Process, environment, processes
+from maskact_ros.nodes.bringup import (
+    DESCRIPTIONS,
+    BringupArguments,
+    BringupError,
+    Process,
+    environment,
+    how_ended,
+    processes,
+)
 
 # Ctrl-C in a terminal reaches the nodes themselves; a SIGINT to `ros2 launch` alone does not, so SIGTERM, which means
 # the same to our nodes, follows soon. Then the action publisher has time enough to bring the arm to rest.
@@ -38,11 +46,11 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _node(process: Process) -> Node:
-    def ended(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
-        if context.is_shutdown or process.package != "maskact_ros":
-            return []
-        said = f"{process.name} ended by itself (exit code {event.returncode}); the arm is brought to rest"
-        return [LogInfo(msg=said), Shutdown(reason=said)]
+    def ended(event: ProcessExited, context: LaunchContext) -> None:
+        # An error ends the launch as launch's own Shutdown does, but with an exit code of 1.
+        if not context.is_shutdown:
+            how = how_ended(event.returncode)
+            raise BringupError(f"{process.name} ended by itself ({how}); the arm is brought to rest")
 
     files = [process.params_file] if process.params_file else []
     return Node(
@@ -57,7 +65,7 @@ def _node(process: Process) -> Node:
         emulate_tty=True,
         sigterm_timeout=SIGTERM_AFTER_S,
         sigkill_timeout=SIGKILL_AFTER_S,
-        on_exit=ended,
+        on_exit=ended if process.package == "maskact_ros" else None,  # RViz may be closed
     )
 
 

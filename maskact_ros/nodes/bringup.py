@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -73,10 +74,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """One node to start: an executable of a ROS package, its node name, parameters and remappings.
-
-    Parameters win over those of `params_file`. Our own nodes are needed: bringup ends when one of them does.
-    """
+    """One node to start: an executable of a ROS package, its node name, parameters and remappings."""
 
     executable: str
     package: str = "maskact_ros"
@@ -178,6 +176,11 @@ def environment() -> dict[str, str]:
     return {variables[_rclpy_major() < 9]: str(shared("config/fastdds.xml"))}
 
 
+def how_ended(code: int) -> str:
+    """A process's exit code in words; a negative one is a signal."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
 def _rclpy_major() -> int:
     for distribution in ("ros-rclpy", "rclpy"):  # from the package index, from a ROS distribution
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -227,5 +230,5 @@ def _topic(name: str, topic: str) -> str:
 
 def _namespace(text: str) -> str:
     """The namespace as an absolute name; an empty one is the root."""
-    namespace = "/" + text.strip("/")
-    return namespace if namespace == "/" else _topic("namespace", namespace)
+    relative = text.strip("/")
+    return "/" + (_topic("namespace", relative) if relative else "")

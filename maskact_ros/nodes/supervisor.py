@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from maskact_ros.nodes.bringup import BringupArguments, BringupError, Process, environment, processes
+from maskact_ros.nodes.bringup import BringupArguments, BringupError, Process, environment, how_ended, processes
 
 REST_S = 2.2  # the action publisher comes to rest within 2 s, or gives up
 END_S = 0.6  # the others end within this, or are killed
@@ -55,8 +55,7 @@ class Supervisor:
             code = process.poll()
             if code is not None:
                 self._join_reader(name)
-                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                return Ended(name, how, tuple(self._last_lines[name]))
+                return Ended(name, how_ended(code), tuple(self._last_lines[name]))
         return None
 
     def stop(self) -> None:
