@@ -178,7 +178,10 @@ def main(node_class: type[ManagedNode]) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
+        sys.exit(f"{node_class.__name__}: {' '.join(str(error).split()).partition(', at ')[0]}")
     try:
         code = _run(node_class, stop)
     except MaskACTError as error:
