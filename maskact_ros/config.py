@@ -140,9 +140,12 @@ def _weights() -> tuple[str, Callable[[Any], tuple[float, ...]]]:
     def parse(value: Any) -> tuple[float, ...]:
         if not isinstance(value, (list, tuple)) or not value:
             raise ValueError
-        return tuple(weight(item) for item in value)
+        weights = tuple(weight(item) for item in value)
+        if not any(weights):
+            raise ValueError  # no class would ever win a vote
+        return weights
 
-    return "one number >= 0 for each mask class", parse
+    return "one number >= 0 for each mask class, and one > 0 among them", parse
 
 
 def _normalization() -> tuple[str, Callable[[Any], Mapping[str, str]]]:

@@ -214,6 +214,7 @@ REFUSED = [
     ({"num_mask": 128}, "num_mask is 128", "<= 127"),
     ({"mask_importance_weights": [1, 1, 1]}, "mask_importance_weights is [1.0, 1.0, 1.0]", "num_mask, which is 4"),
     ({"mask_importance_weights": [1, 1, 1, -1]}, "mask_importance_weights is", "one number >= 0"),
+    ({"mask_importance_weights": [0, 0, 0, 0]}, "mask_importance_weights is [0, 0, 0, 0]", "one > 0 among them"),
     ({"mask_importance_weights": []}, "mask_importance_weights is []", "one number >= 0"),
     ({"image_size": 100}, "image_size is 100", "a multiple of 16"),
     ({"label_attention_rules": {"4": [0]}}, "label_attention_rules names the label 4", "allowed: 0 to 3"),
