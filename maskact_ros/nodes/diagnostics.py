@@ -78,11 +78,18 @@ class Diagnostics:
                 log.warning(text)
 
     def solved(self, topic: str) -> None:
-        """Nothing is wrong with `topic` any more."""
-        if topic in self._problems:
-            with self._lock:
-                _, text = self._problems.pop(topic)
+        """Nothing is wrong with `topic` any more; said in the log if something was."""
+        text = self.forget(topic)
+        if text is not None:
             self._node.get_logger().info(f"over: {text}")
+
+    def forget(self, topic: str) -> str | None:
+        """As `solved`, without a word in the log; returns what was wrong."""
+        if topic not in self._problems:  # without the lock, as this is asked for every message
+            return None
+        with self._lock:
+            _, text = self._problems.pop(topic)
+        return text
 
     def publish(self) -> None:
         """Publish the status as it is now."""

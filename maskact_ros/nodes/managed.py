@@ -29,7 +29,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from maskact_ros.checkpoint import CheckpointInfo
-from maskact_ros.config import MaskACTConfig
+from maskact_ros.config import MaskACTConfig, unknown_key
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.diagnostics import Diagnostics
 from maskact_ros.nodes.params import NodeParameter, ParameterError, declare, declare_spec, refuse_unknown
@@ -51,7 +51,6 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         declare(self, list(self._parameters_given.values()))
         self.diagnostics = Diagnostics(self)
         self.diagnostics.value("state", "unconfigured")
-        self.failure = ""  # the sentence of the last refused transition
 
     # What a node fills in. Each may raise MaskACTError.
     def configure(self) -> None:
@@ -121,9 +120,13 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return info, config, robot
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
-        """As rclpy's, but a read-only parameter is refused with the reason."""
+        """As rclpy's, but an unknown parameter is refused by name, and a read-only one with the reason."""
         for parameter in parameter_list:
-            if self.has_parameter(parameter.name) and self.describe_parameter(parameter.name).read_only:
+            if not self.has_parameter(parameter.name):
+                shown = f"{parameter.name} (value {parameter.value!r})"
+                reason = unknown_key(shown, parameter.name, dict.fromkeys(self._parameters))
+                return SetParametersResult(successful=False, reason=reason)
+            if self.describe_parameter(parameter.name).read_only:
                 why = self.describe_parameter(parameter.name).additional_constraints
                 return SetParametersResult(successful=False, reason=f"{parameter.name} cannot change now. {why}")
         return super().set_parameters_atomically(parameter_list)
@@ -154,14 +157,14 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return self._transition(self.clean_up, "finalized")
 
     def _transition(self, step: Any, then: str, undo: Any = None) -> TransitionCallbackReturn:
+        self.diagnostics.forget("transition")  # a refusal is said each time, also the same one again
         try:
             step()
         except MaskACTError as error:
-            self.failure = str(error)
-            self.get_logger().error(self.failure)
+            self.diagnostics.problem("transition", str(error))
         except Exception as error:  # noqa: BLE001 - rclpy would swallow a bug without a word
-            self.failure = f"a bug in maskact_ros, please report it: {error!r}"
-            self.get_logger().error(f"{self.failure}\n{traceback.format_exc()}")
+            self.diagnostics.problem("transition", f"a bug in maskact_ros, please report it: {error!r}")
+            self.get_logger().error(traceback.format_exc())
         else:
             self.diagnostics.value("state", then)
             return TransitionCallbackReturn.SUCCESS

@@ -1,0 +1,141 @@
+"""A managed node's life: walked up and down by its services, asked for other parameters, ended by a signal."""
+
+import signal
+import time
+
+import pytest
+from bench import assert_a_motion_the_robot_can_follow, set_points, state_of
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from stand_ins import Arm, Planner
+from std_srvs.srv import SetBool
+
+
+def change(probe, node: str, transition: int) -> bool:
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return probe.call(ChangeState, f"{node}/change_state", request).success
+
+
+def state_id(probe, node: str) -> int:
+    return probe.call(GetState, f"{node}/get_state", GetState.Request()).current_state.id
+
+
+def start_moving(bench, robot, **parameters):
+    """An action publisher that swings a stand-in arm for the next ten seconds."""
+    arm, planner = Arm(bench.probe, robot), Planner(bench.probe, robot)
+    program = bench.start_active("action_publisher", joint_states_timeout_s=5.0, **parameters)
+    move(bench, arm, planner)
+    return program, arm, planner
+
+
+def move(bench, arm, planner) -> None:
+    arm.wait_for_measurements(20)
+    bench.probe.wait(lambda: bench.probe.enable().success, "being enabled")
+    arm.wait_for_rung("engaging")
+    planner.send(planner.swing(10.0))
+    arm.wait_for_rung("following")
+    arm.wait_for_commands(30)
+
+
+def test_without_autostart_it_waits_and_is_walked_up_and_down_by_its_services(bench, robot):
+    probe = bench.probe
+    arm, planner = Arm(probe, robot), Planner(probe, robot)
+    program = bench.start("action_publisher", autostart=False, joint_states_timeout_s=5.0)
+    node = "action_publisher"
+    probe.wait_for_report(node, lambda report: report.values["state"] == "unconfigured", "unconfigured")
+    assert state_id(probe, node) == State.PRIMARY_STATE_UNCONFIGURED
+    assert not probe.node.count_publishers("command")
+
+    for _ in range(2):  # up, moving, down; and again
+        assert change(probe, node, Transition.TRANSITION_CONFIGURE)
+        assert state_id(probe, node) == State.PRIMARY_STATE_INACTIVE
+        response = probe.enable()
+        assert not response.success
+        assert response.message == "the node is not active"
+        assert change(probe, node, Transition.TRANSITION_ACTIVATE)
+        assert state_id(probe, node) == State.PRIMARY_STATE_ACTIVE
+        began = len(arm.commands)
+        move(bench, arm, planner)
+        assert change(probe, node, Transition.TRANSITION_DEACTIVATE)
+        positions = set_points(arm.commands[began:])
+        assert_a_motion_the_robot_can_follow(positions, robot)
+        assert (positions[-1] == positions[-2]).all(), "the last command before it went silent is at rest"
+        assert change(probe, node, Transition.TRANSITION_CLEANUP)
+        assert state_id(probe, node) == State.PRIMARY_STATE_UNCONFIGURED
+        probe.wait(lambda: not probe.node.count_publishers("command"), "the command's publisher to go")
+    assert program.running
+    assert "Traceback" not in program.output
+
+
+@pytest.mark.parametrize("executable", ["camera_encoder", "inference", "sim_robot"])
+def test_the_other_nodes_can_be_configured_activated_and_cleaned_up_twice(bench, executable):
+    program = bench.start(executable, autostart=False)
+    for _ in range(2):
+        for step in (
+            Transition.TRANSITION_CONFIGURE,
+            Transition.TRANSITION_ACTIVATE,
+            Transition.TRANSITION_DEACTIVATE,
+            Transition.TRANSITION_CLEANUP,
+        ):
+            assert change(bench.probe, executable, step), program.output
+    assert change(bench.probe, executable, Transition.TRANSITION_CONFIGURE)
+    program.send(signal.SIGINT)
+    assert program.wait() == 0
+    assert "Traceback" not in program.output
+
+
+def test_a_refused_configure_leaves_it_unconfigured_and_says_why(bench, tmp_path):
+    program = bench.start("action_publisher", autostart=False, policy_path=str(tmp_path / "nowhere"))
+    for _ in range(2):
+        assert not change(bench.probe, "action_publisher", Transition.TRANSITION_CONFIGURE)
+        assert state_id(bench.probe, "action_publisher") == State.PRIMARY_STATE_UNCONFIGURED
+    assert program.running
+    assert program.output.count("there is no such folder") == 2
+    bench.probe.wait_for_problem("action_publisher", "there is no such folder")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_brakes_a_moving_arm_within_limits_and_ends_the_node_with_code_0_within_3_s(bench, robot, number):
+    program, arm, _ = start_moving(bench, robot)
+    began_s = time.monotonic()
+    program.send(number)
+    assert program.wait() == 0
+    assert time.monotonic() - began_s < 3.0
+    positions = set_points(arm.commands)
+    assert_a_motion_the_robot_can_follow(positions, robot)
+    assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
+    assert state_of(arm.states[-1])["reason"] == "the node is leaving"
+    assert "Traceback" not in program.output
+
+
+def test_deactivated_it_cannot_be_enabled_until_it_is_active_again(bench, robot):
+    _, arm, planner = start_moving(bench, robot)
+    assert change(bench.probe, "action_publisher", Transition.TRANSITION_DEACTIVATE)
+    response = bench.probe.call(SetBool, "action_publisher/enable", SetBool.Request(data=True))
+    assert (response.success, response.message) == (False, "the node is not active")
+    assert change(bench.probe, "action_publisher", Transition.TRANSITION_ACTIVATE)
+    assert state_of(arm.wait_for_rung("idle"))["reason"] == "not enabled yet"
+    move(bench, arm, planner)
+
+
+def test_a_read_only_parameter_is_refused_with_the_reason_and_a_wrong_one_with_what_is_allowed(bench):
+    bench.start_active("action_publisher")
+
+    def set_to(name: str, **value) -> tuple[bool, str]:
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(**value))])
+        result = bench.probe.call(SetParameters, "action_publisher/set_parameters", request).results[0]
+        return result.successful, result.reason
+
+    number = {"type": ParameterType.PARAMETER_DOUBLE, "double_value": 50.0}
+    successful, reason = set_to("control_rate_hz", **number)
+    assert not successful
+    assert "control_rate_hz cannot change now" in reason
+    assert "restart the node with another value" in reason
+    successful, reason = set_to("chunk_size", type=ParameterType.PARAMETER_INTEGER, integer_value=5)
+    assert not successful
+    assert "fixed by the checkpoint's weights" in reason
+    successful, reason = set_to("contrl_rate_hz", **number)
+    assert not successful
+    assert "unknown parameter contrl_rate_hz (value 50.0); did you mean control_rate_hz?" in reason
