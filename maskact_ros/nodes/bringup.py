@@ -66,7 +66,7 @@ DESCRIPTIONS = {
     "command_topic": "topic of the commands; left out, as the robot's description says",
     "namespace": "namespace of all nodes and topics",
     "sim": "start the simulated robot, too",
-    "rviz": "start RViz with the camera, the overlay and the robot, too; it needs ros2 launch",
+    "rviz": "start RViz with the camera, the overlay and the robot, too (ros2 launch only)",
     "autostart": "let the nodes configure and activate themselves",
     "use_sim_time": "take the time from /clock",
 }
