@@ -10,6 +10,7 @@ from launch.events.process import ProcessExited
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.substitutions import ExecutableInPackage
 
 from launch import LaunchContext, LaunchDescription
 from maskact_ros.nodes.bringup import (
@@ -41,6 +42,8 @@ def generate_launch_description() -> LaunchDescription:
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     texts = {name: LaunchConfiguration(name).perform(context) for name in DESCRIPTIONS}
     described = processes(BringupArguments.from_texts(texts))
+    for process in described:  # a failure after the first start would leave the nodes before it running, unattended
+        ExecutableInPackage(package=process.package, executable=process.executable).perform(context)
     variables = [SetEnvironmentVariable(name, value) for name, value in environment().items()]
     return [*variables, *(_node(process) for process in described)]
 

@@ -57,9 +57,11 @@ PACKAGES = {
 class Launched:
     """A launch that runs; `started` waits until one of its nodes does, and returns how it was started."""
 
-    def __init__(self, folder, policy, *arguments):
+    def __init__(self, folder, policy, *arguments, missing=""):
         self._folder = folder
         for package, executables in PACKAGES.items():
+            if package == missing:
+                continue
             index = folder / "share" / "ament_index" / "resource_index" / "packages"
             index.mkdir(parents=True, exist_ok=True)
             (index / package).touch()
@@ -126,8 +128,8 @@ class Launched:
 def start(tmp_path, policy):
     launched = []
 
-    def run(*arguments):
-        launched.append(Launched(tmp_path, policy, *arguments))
+    def run(*arguments, missing=""):
+        launched.append(Launched(tmp_path, policy, *arguments, missing=missing))
         return launched[-1]
 
     yield run
@@ -212,6 +214,15 @@ def test_a_wrong_argument_is_one_sentence_and_starts_nothing(start, argument, se
     assert launch.end() == 1
     (said,) = [line for line in launch.output.splitlines() if "[INFO]" not in line]
     assert said.endswith(sentence)
+
+
+def test_no_node_is_left_behind_where_rviz_is_not_installed(start, tmp_path):
+    launch = start("rviz:=true", missing="rviz2")
+    assert launch.end() == 1
+    (said,) = [line for line in launch.output.splitlines() if "[INFO]" not in line]
+    assert "package 'rviz2' not found" in said
+    assert "process started" not in launch.output
+    assert not list(tmp_path.glob("*/started"))
 
 
 def test_every_argument_is_declared_with_its_description(start):
