@@ -127,18 +127,22 @@ class PlanFollower:
         self._chunk = chunk
         self.image_to_command_ms = None
 
+    def brake(self) -> Vector | None:
+        """The set point (D,) of the quickest stop, or None if none was ever sent; needs nothing but the last one."""
+        return self._filter.brake() if self._started else None
+
     def tick(self, now_ns: int, steady_s: float) -> Vector | None:
         """The set point (D,) of this period, or None to stay silent."""
         if self._last_now_ns is not None and now_ns < self._last_now_ns and self.state.enabled:
             self._new_epoch(now_ns, Rung.ENGAGING, "the clock jumped back; waiting for a new chunk")
         self._last_now_ns = now_ns
         if not self.state.enabled:
-            return self._filter.brake() if self._started else None
+            return self.brake()
         problem = self._problem(now_ns, steady_s)
         if problem is not None:
             rung = Rung.ENGAGING if self.state.rung is Rung.ENGAGING else Rung.HOLDING
             self.state = replace(self.state, rung=rung, reason=problem)
-            return self._filter.brake() if self._started else None
+            return self.brake()
         return self._follow(now_ns)
 
     def _problem(self, now_ns: int, steady_s: float) -> str | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 _CLOCK_MONOTONIC = 1
 _TIMER_ABSTIME = 1
+_FIFO_PRIORITY = 50  # the kernel's own interrupt threads have this, too
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -30,14 +31,28 @@ def sleep_until_ns(deadline_ns: int) -> None:
             raise OSError(error, os.strerror(error))
 
 
-class RateLoop:
-    """Calls `tick(deadline_ns)` at a fixed rate until it is stopped, or until tick raises."""
+def prefer_realtime() -> str:
+    """Put the calling thread under SCHED_FIFO where that is permitted; says which scheduler is in force."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_FIFO_PRIORITY))
+    except PermissionError:
+        return "normal, as SCHED_FIFO is not permitted (an rtprio limit for the user would permit it)"
+    return f"SCHED_FIFO, priority {_FIFO_PRIORITY}"
 
-    def __init__(self, rate_hz: float, tick: Callable[[int], None], *, name: str):
+
+class RateLoop:
+    """Calls `tick(deadline_ns)` at a fixed rate until it is stopped, or until tick raises.
+
+    With `realtime` its thread goes before all normal ones, where permitted; `scheduler` says what came of it.
+    """
+
+    def __init__(self, rate_hz: float, tick: Callable[[int], None], *, name: str, realtime: bool = False):
         self._period_ns = round(1e9 / rate_hz)
         self._tick = tick
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._realtime = realtime
+        self.scheduler = "normal"
         self.misses = 0  # periods that were skipped because their deadline had passed
         self.lateness_us: deque[float] = deque(maxlen=4096)  # of each wake-up
         self.failure: BaseException | None = None
@@ -53,6 +68,8 @@ class RateLoop:
             self._thread.join()
 
     def _run(self) -> None:
+        if self._realtime:
+            self.scheduler = prefer_realtime()
         deadline_ns = time.monotonic_ns() + self._period_ns
         try:
             sleep_until_ns(deadline_ns)

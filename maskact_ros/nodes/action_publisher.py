@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -72,10 +74,11 @@ class ActionPublisher(ManagedNode):
         self._follower = PlanFollower(
             self._robot, rate_hz=rate_hz, joint_states_timeout_s=self.get("joint_states_timeout_s")
         )
+        self._bug: Exception | None = None
         self._said: FollowerState | None = None
         self._activated_s = time.monotonic()
         self._report = self.create_steady_timer(1.0, self._report_loop)
-        self._loop = RateLoop(rate_hz, self._tick, name="command")
+        self._loop = RateLoop(rate_hz, self._tick, name="command", realtime=True)
         self._loop.start()
 
     def deactivate(self) -> None:
@@ -103,16 +106,15 @@ class ActionPublisher(ManagedNode):
 
     @property
     def crash(self) -> BaseException | None:
-        """What ended the command loop, if anything did."""
-        return self._loop.failure if self._loop is not None else None
+        """A bug that ended the command loop, or that will when the arm has come to rest."""
+        if self._loop is None:
+            return None
+        return self._loop.failure or (self._bug if self._bug is not None and self._follower.at_rest else None)
 
     def _tick(self, _: int) -> None:
         """One control period, in the command loop's thread."""
-        now_ns = self.get_clock().now().nanoseconds
-        while self._inbox:
-            self._inbox.popleft()(self._follower, now_ns)
         waiting = self._follower.image_to_command_ms is None
-        set_point = self._follower.tick(now_ns, time.monotonic())
+        set_point = self._decide()
         if set_point is not None:
             self._commands.publish(self._command.of(set_point))
             self.diagnostics.event("commands")
@@ -122,6 +124,18 @@ class ActionPublisher(ManagedNode):
             self._said = self._follower.state
             self._states.publish(state_to_message(self._said))
             self.get_logger().info(f"{self._said.rung}: {self._said.reason}")
+
+    def _decide(self) -> NDArray[np.float64] | None:
+        """The set point of this period; after a bug the arm brakes, whatever else is the matter."""
+        if self._bug is None:
+            try:
+                now_ns = self.get_clock().now().nanoseconds
+                while self._inbox:
+                    self._inbox.popleft()(self._follower, now_ns)
+                return self._follower.tick(now_ns, time.monotonic())
+            except Exception as bug:  # noqa: BLE001 - a moving arm must not be left at speed
+                self._bug = bug
+        return self._follower.brake()
 
     def _receive_chunk(self, message: JointTrajectory) -> None:
         try:
@@ -176,6 +190,7 @@ class ActionPublisher(ManagedNode):
         state = self._follower.state
         for name, value in (("rung", state.rung), ("epoch", state.epoch), ("reason", state.reason)):
             self.diagnostics.value(name, value)
+        self.diagnostics.value("scheduler", self._loop.scheduler)
         self.diagnostics.value("deadline_misses", self._loop.misses)
         self.diagnostics.value("targets_clamped", self._follower.clamped)
         self.diagnostics.value("chunks_out_of_date", self._follower.chunks_refused)

@@ -1,5 +1,6 @@
 """The command loop keeps its rate, never bursts, counts what it missed and keeps what ended it."""
 
+import os
 import signal
 import threading
 import time
@@ -118,3 +119,18 @@ def test_a_deadline_that_has_passed_does_not_wait():
 def test_a_deadline_that_is_no_time_raises_instead_of_waiting_for_ever():
     with pytest.raises(OSError, match="Invalid argument"):
         sleep_until_ns(-1_000_000_000)
+
+
+def test_a_realtime_loop_says_which_scheduler_is_in_force():
+    called, seen = threading.Event(), []
+
+    def tick(_):
+        seen.append(os.sched_getscheduler(0))
+        called.set()
+
+    loop = RateLoop(100.0, tick, name="test", realtime=True)
+    loop.start()
+    assert called.wait(LONG_S)
+    loop.stop()
+    assert seen[0] == (os.SCHED_FIFO if loop.scheduler.startswith("SCHED_FIFO") else os.SCHED_OTHER)
+    assert loop.scheduler.startswith(("SCHED_FIFO, priority", "normal, as SCHED_FIFO is not permitted"))
