@@ -24,9 +24,10 @@ from maskact_ros.nodes.bringup import (
 )
 
 # Ctrl-C in a terminal reaches the nodes themselves; a SIGINT to `ros2 launch` alone does not, so SIGTERM, which means
-# the same to our nodes, follows soon. Then the action publisher has time enough to bring the arm to rest.
+# the same to our nodes, follows soon. From then on the action publisher needs at most 2 s to bring the arm to rest; a
+# node that is still loading its weights after that is not waited for.
 SIGTERM_AFTER_S = "1.0"
-SIGKILL_AFTER_S = "4.0"
+SIGKILL_AFTER_S = "3.0"  # after SIGTERM
 
 
 def generate_launch_description() -> LaunchDescription:
