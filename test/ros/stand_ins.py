@@ -1,17 +1,20 @@
-"""Stand-ins, inside the test's process, for what surrounds a node under test: the arm and the planner."""
+"""Stand-ins, inside the test's process, for what surrounds a node under test: arm, planner and camera."""
 
 import array
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
-from bench import LATCHED, Heard, Probe, set_points, state_of
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from bench import BEST_EFFORT, LATCHED, Heard, Probe, set_points, state_of
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray, Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.chunk import Chunk
-from maskact_ros.nodes.messages import chunk_to_message, ns_to_stamp
+from maskact_ros.nodes.messages import chunk_to_message, image_to_message, ns_to_stamp, stamp_to_ns
 from maskact_ros.robot import RobotSpec
+
+Message = TypeVar("Message")
 
 
 class Witness:
@@ -113,7 +116,7 @@ class Planner:
         return (lower + upper) / 2 + np.sin(np.pi * times_s)[:, None] * amplitude
 
 
-def healthy(message: JointState) -> JointState:
+def healthy(message: Message) -> Message:
     return message
 
 
@@ -136,5 +139,25 @@ def with_a_nan(message: JointState) -> JointState:
     return message
 
 
-def silent(_: JointState) -> None:
+def silent(_: object) -> None:
     return None
+
+
+class Camera:
+    """Publishes pictures at 30 Hz: those of the robot's only camera, as far as `alter` leaves them so."""
+
+    def __init__(self, probe: Probe, robot: RobotSpec):
+        self.camera = robot.only_camera
+        self.alter: Callable[[Image], Image | None] = healthy
+        self._probe = probe
+        self._images = probe.publisher(Image, "image_raw", BEST_EFFORT)
+        self.stamps_ns: list[int] = []  # of all images, whether they were sent or not
+        probe.every(1 / 30, self._capture)
+
+    def _capture(self) -> None:
+        picture = np.full((self.camera.height, self.camera.width, 3), 100, np.uint8)
+        header = Header(stamp=ns_to_stamp(self._probe.now_ns()), frame_id=self.camera.name)
+        self.stamps_ns.append(stamp_to_ns(header.stamp))
+        altered = self.alter(image_to_message(picture, "rgb8", header))
+        if altered is not None:
+            self._images.publish(altered)

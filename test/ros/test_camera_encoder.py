@@ -1,0 +1,107 @@
+"""The camera encoder before a stand-in camera: what it makes of pictures, and says of those it cannot use."""
+
+import numpy as np
+import pytest
+from bench import BEST_EFFORT
+from sensor_msgs.msg import CompressedImage, Image
+from stand_ins import Camera, healthy, silent
+
+from maskact_ros.nodes.messages import features_from_message, image_to_message, stamp_to_ns
+
+HOUR_S = 3600
+
+
+@pytest.fixture(scope="module")
+def running(module_bench, robot):
+    camera = Camera(module_bench.probe, robot)
+    features = module_bench.probe.hear(CompressedImage, "features", BEST_EFFORT)
+    return camera, features, module_bench.start_active("camera_encoder")
+
+
+@pytest.fixture
+def camera(running):
+    running[0].alter = healthy
+    return running[0]
+
+
+@pytest.fixture
+def features(running):
+    return running[1]
+
+
+@pytest.fixture
+def encoder(running):
+    yield running[2]
+    assert "Traceback" not in running[2].output
+
+
+def _smaller(image: Image) -> Image:
+    return image_to_message(np.zeros((240, 320, 3), np.uint8), "rgb8", image.header)
+
+
+def _unknown_encoding(image: Image) -> Image:
+    image.encoding = "32FC3"
+    return image
+
+
+def _too_short(image: Image) -> Image:
+    image.data = image.data[:1000]
+    return image
+
+
+def _an_hour_old(image: Image) -> Image:
+    image.header.stamp.sec -= HOUR_S
+    return image
+
+
+def _an_hour_ahead(image: Image) -> Image:
+    image.header.stamp.sec += HOUR_S
+    return image
+
+
+@pytest.mark.parametrize(
+    ("fault", "texts"),
+    [
+        (silent, ("no image on /maskact/image_raw for 1 s (1 publishers there)",)),
+        (_smaller, ("the camera's image is 320x240", "allowed: 640x480", "the camera top")),
+        (_unknown_encoding, ("the camera's image is refused", "32FC3")),
+        (_too_short, ("the camera's image is refused", "1000")),
+        (_an_hour_old, ("s old by the robot's clock", "allowed: 0 to 1 s", "set stamp_source to receipt")),
+        (_an_hour_ahead, ("the image's stamp is -3", "allowed: 0 to 1 s", "set stamp_source to receipt")),
+    ],
+)
+def test_a_picture_that_cannot_be_used_is_named_and_gives_no_features(
+    module_bench, camera, features, encoder, fault, texts
+):
+    probe = module_bench.probe
+    probe.wait_for_ok("camera_encoder")
+    camera.alter = fault
+    probe.wait_for_problem("camera_encoder", *texts)
+    assert any(all(text in line for text in texts) and "[ERROR]" in line for line in encoder.output.splitlines())
+    known = len(features)
+    probe.wait_for_report("camera_encoder", lambda report: texts[0] in report.message, "the next report")
+    assert len(features) == known
+    camera.alter = healthy
+    probe.wait_for_ok("camera_encoder")
+    probe.wait(lambda: len(features) > known, "features of good pictures")
+
+
+def test_features_have_the_stamp_of_their_picture_and_come_in_order(module_bench, camera, features, encoder):
+    known = len(features)
+    module_bench.probe.wait(lambda: len(features) >= known + 10, "features")
+    stamps = [stamp_to_ns(heard.message.header.stamp) for heard in features]
+    assert (np.diff(stamps[known:]) > 0).all()
+    assert set(stamps[known:]) <= set(camera.stamps_ns)
+
+
+def test_stamped_at_receipt_a_camera_with_another_clock_can_be_used(bench, robot):
+    camera = Camera(bench.probe, robot)
+    camera.alter = _an_hour_old
+    features = bench.probe.hear(CompressedImage, "features", BEST_EFFORT)
+    masks = bench.probe.hear(Image, "mask", BEST_EFFORT)
+    bench.start_active("camera_encoder", stamp_source="receipt")
+    bench.probe.wait(lambda: len(features) >= 5 and len(masks) >= 5, "features and masks")
+    for heard in (features[-1], masks[-1]):
+        age_s = (bench.probe.now_ns() - stamp_to_ns(heard.message.header.stamp)) / 1e9
+        assert 0.0 < age_s < 60.0
+    assert features_from_message(features[-1].message).features.shape == (4, 32)

@@ -1,0 +1,191 @@
+"""Inference between a stand-in encoder and a stand-in arm: from which images it plans, and which it refuses."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from bench import LATCHED, Bench, Program
+from sensor_msgs.msg import CompressedImage, JointState
+from stand_ins import healthy, shuffled, silent, with_a_nan, without_the_last_joint
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.control.follower import FollowerState, Rung
+from maskact_ros.nodes.messages import Features, features_to_message, ns_to_stamp, stamp_to_ns, state_to_message
+
+
+@dataclass
+class Rig:
+    """Sends an image's features, with a joint state just before, each time it is told to."""
+
+    bench: Bench
+    program: Program
+    chunks: list
+    weights_hash: str
+    joint_names: tuple[str, ...]
+    publishers: dict = field(default_factory=dict)
+    sent_ns: list[int] = field(default_factory=list)
+
+    @property
+    def probe(self):
+        return self.bench.probe
+
+    @property
+    def planned_ns(self) -> list[int]:
+        """The stamps of all chunks."""
+        return [stamp_to_ns(heard.message.header.stamp) for heard in self.chunks]
+
+    def see(self, *, stamp_ns: int = 0, weights_hash: str = "", alter=healthy) -> int:
+        """An image was captured; returns its stamp."""
+        stamp_ns = stamp_ns or self.probe.now_ns()
+        joints = JointState(name=list(self.joint_names), position=[0.1] * len(self.joint_names))
+        joints.header.stamp = ns_to_stamp(stamp_ns - 1_000_000)
+        joints = alter(joints)
+        if joints is not None:
+            self.publishers["joint_states"].publish(joints)
+        generator = np.random.default_rng(len(self.sent_ns))
+        features = Features(
+            stamp_ns,
+            weights_hash or self.weights_hash,
+            generator.normal(size=(4, 32)).astype(np.float16),
+            np.array([0, 1, 2, 1], np.int8),
+            np.ones(4, np.float16),
+        )
+        self.publishers["features"].publish(features_to_message(features, "top"))
+        self.sent_ns.append(stamp_ns)
+        return stamp_ns
+
+    @contextmanager
+    def seeing(self, **image):
+        """An image each 40 ms, within the `with` block."""
+        timer = self.probe.every(0.04, lambda: self.see(**image))
+        yield
+        self.probe.node.destroy_timer(timer)
+
+    def see_until(self, condition, what: str, **image) -> None:
+        with self.seeing(**image):
+            self.probe.wait(condition, what)
+
+    def wait_for_chunk(self, stamp_ns: int) -> None:
+        self.probe.wait(lambda: stamp_ns in self.planned_ns, "the image's chunk")
+
+
+def start(bench, policy, robot, **parameters) -> Rig:
+    rig = Rig(bench, None, bench.probe.hear(JointTrajectory, "action_chunk"), "", robot.joint_names)
+    rig.weights_hash = CheckpointInfo.read(policy).weights_hash
+    rig.publishers = {
+        "features": bench.probe.publisher(CompressedImage, "features"),
+        "joint_states": bench.probe.publisher(JointState, "joint_states"),
+    }
+    rig.program = bench.start_active("inference", **parameters)
+    rig.see_until(lambda: rig.chunks, "the first chunk")
+    return rig
+
+
+@pytest.fixture(scope="module")
+def running(module_bench, policy, robot):
+    return start(module_bench, policy, robot)
+
+
+@pytest.fixture
+def rig(running):
+    assert running.probe.reset("inference").success
+    yield running
+    assert "Traceback" not in running.program.output
+
+
+def test_without_ensembling_a_chunk_serves_for_n_action_steps(rig, robot):
+    span_ns = 10 * robot.policy_period_ns
+    known = len(rig.chunks)
+    rig.see_until(lambda: len(rig.chunks) >= known + 8, "eight chunks")
+    gaps_ns = np.diff(rig.planned_ns[known:])
+    assert np.median(gaps_ns) <= span_ns
+    assert np.median(gaps_ns) >= span_ns / 3  # not from each image, which would be 40 ms
+
+
+def test_fewer_n_action_steps_mean_more_chunks(bench, policy, robot, rig):
+    eager = start(bench, policy, robot, n_action_steps=3)
+    counts = []
+    for each in (rig, eager):
+        known = len(each.chunks), len(each.sent_ns)
+        each.see_until(lambda each=each, known=known: len(each.sent_ns) >= known[1] + 60, "60 images")
+        counts.append(len(each.chunks) - known[0])
+    assert counts[1] > 1.5 * counts[0]
+
+
+def test_with_ensembling_every_image_is_planned_from(bench, policy, robot, tmp_path):
+    params_file = tmp_path / "maskact.yaml"
+    params_file.write_text("/**/inference:\n  ros__parameters:\n    temporal_ensemble_coeff: 0.01\n")
+    # In lock step, the state of the image before may serve: they come on two topics, in whatever order.
+    ensembling = start(bench, policy, robot, params_file=params_file, state_tolerance_s=10.0, max_image_age_s=10.0)
+    for _ in range(20):
+        ensembling.wait_for_chunk(ensembling.see())
+    stamps = ensembling.planned_ns
+    assert (np.diff(stamps) > 0).all()
+
+
+def test_features_of_other_weights_are_refused_by_hash(rig, make_policy):
+    other = CheckpointInfo.read(make_policy(seed=1)).weights_hash
+    known = len(rig.chunks)
+    sentence = (
+        f"the features are of the weights {other[:12]}, this node has {rig.weights_hash[:12]}; "
+        "start both nodes with the same policy_path"
+    )
+    with rig.seeing(weights_hash=other):
+        rig.probe.wait_for_problem("inference", sentence)
+    assert sentence in rig.program.output
+    assert len(rig.chunks) == known
+    rig.see_until(lambda: len(rig.chunks) > known, "chunks of our own features")
+
+
+def test_features_that_are_none_are_refused(rig):
+    known = len(rig.chunks)
+    rig.publishers["features"].publish(CompressedImage(format="jpeg", data=b"1234"))
+    rig.probe.wait_for_problem("inference", "the features' format is 'jpeg'")
+    assert len(rig.chunks) == known
+
+
+def test_features_of_an_old_image_are_not_planned_from(rig):
+    known = len(rig.chunks)
+    rig.see(stamp_ns=rig.probe.now_ns() - 3600_000_000_000)
+    rig.probe.wait_for_report("inference", lambda r: int(r.values.get("features_too_old", 0)) > 0, "the count")
+    assert len(rig.chunks) == known
+
+
+def test_joint_states_are_matched_by_name(rig):
+    known = len(rig.chunks)
+    rig.see_until(lambda: len(rig.chunks) > known, "a chunk", alter=shuffled)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (without_the_last_joint, "joint_states is refused: the joints gripper are missing"),
+        (with_a_nan, "joint_states is refused: the position of elbow is not finite"),
+        (silent, "s older than it; allowed: 0.1 s"),
+    ],
+)
+def test_without_usable_joint_states_there_is_no_chunk(rig, fault, sentence):
+    with rig.seeing(alter=fault):
+        texts = (sentence, "no chunk without the joints (/maskact/joint_states): ")
+        rig.probe.wait_for_problem("inference", *texts)
+        known = len(rig.chunks)
+        rig.probe.wait_for_problem("inference", *texts)
+        assert len(rig.chunks) == known
+    assert all(text in rig.program.output for text in texts)
+    with rig.seeing():
+        rig.probe.wait(lambda: len(rig.chunks) > known, "chunks with good joint states")
+        rig.probe.wait_for_ok("inference")
+
+
+def test_a_new_epoch_of_the_publisher_is_planned_for_at_once(rig, robot):
+    states = rig.probe.publisher(String, "state", LATCHED)
+    first = len(rig.chunks)
+    with rig.seeing():
+        for epoch in range(7, 15):
+            known = len(rig.chunks)
+            states.publish(state_to_message(FollowerState(Rung.ENGAGING, epoch, "")))
+            rig.probe.wait(lambda known=known: len(rig.chunks) > known, "a chunk of the new epoch")
+    assert np.median(np.diff(rig.planned_ns[first:])) < 10 * robot.policy_period_ns / 2  # long before it is used up
