@@ -5,6 +5,7 @@ What runs with which parameters is said in maskact_ros/nodes/bringup.py; this ha
 
 from __future__ import annotations
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.events.process import ProcessExited
 from launch.launch_description_entity import LaunchDescriptionEntity
@@ -12,7 +13,6 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from launch import LaunchContext, LaunchDescription
 from maskact_ros.nodes.bringup import (
     DESCRIPTIONS,
     BringupArguments,

@@ -178,15 +178,15 @@ def main(node_class: type[ManagedNode]) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(_help(node_class))
         return
-    stop = threading.Event()
+    # Loading weights takes seconds, and until the node is active there is nothing to bring to rest: it ends at once.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: os._exit(0))
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
         sys.exit(f"{node_class.__name__}: {' '.join(str(error).split()).partition(', at ')[0]}")
     try:
-        code = _run(node_class, stop)
+        code = _run(node_class)
     except MaskACTError as error:
         print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
         code = 2
@@ -197,14 +197,17 @@ def main(node_class: type[ManagedNode]) -> None:
     os._exit(code)
 
 
-def _run(node_class: type[ManagedNode], stop: threading.Event) -> int:
+def _run(node_class: type[ManagedNode]) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     if node.get("autostart"):
         for step in (node.trigger_configure, node.trigger_activate):
-            if not stop.is_set() and step() != TransitionCallbackReturn.SUCCESS:
+            if step() != TransitionCallbackReturn.SUCCESS:
                 return 1
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     while not stop.is_set() and node.crash is None:
         executor.spin_once(timeout_sec=0.1)
     if node.crash is not None:

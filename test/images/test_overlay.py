@@ -1,6 +1,5 @@
 """The overlay shows every class in its own colour, leaves the background alone, and its legend stays in a corner."""
 
-
 import cv2
 import numpy as np
 import pytest

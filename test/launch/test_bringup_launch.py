@@ -15,7 +15,6 @@ from maskact_ros.paths import shared
 
 try:
     import launch_ros  # noqa: F401
-
     from launch import LaunchDescription  # noqa: F401 - another program has this module's name, but not this class
 except ImportError:
     pytest.skip("ROS 2's launch is not installed: it comes with a ROS distribution only", allow_module_level=True)
@@ -226,10 +225,9 @@ def test_no_node_is_left_behind_where_rviz_is_not_installed(start, tmp_path):
 
 
 def test_every_argument_is_declared_with_its_description(start):
+    from launch import LaunchContext
     from launch.actions import DeclareLaunchArgument
     from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-    from launch import LaunchContext
 
     description = PythonLaunchDescriptionSource(str(shared("launch/bringup.launch.py"))).get_launch_description(
         LaunchContext()
