@@ -60,11 +60,12 @@ class Supervisor:
 
     def stop(self) -> None:
         """Let the arm come to rest, then end all processes; returns within three seconds."""
+        # SIGTERM, because SIGINT makes a Python that is still starting print a stack trace.
         publisher = self._running.get("action_publisher")
         if publisher is not None:
-            _signal([publisher], signal.SIGINT)
+            _signal([publisher], signal.SIGTERM)
             _wait([publisher], REST_S)
-        _signal(self._running.values(), signal.SIGINT)
+        _signal(self._running.values(), signal.SIGTERM)
         _wait(self._running.values(), END_S)
         _signal(self._running.values(), signal.SIGKILL)
         for name, process in self._running.items():

@@ -1,0 +1,136 @@
+"""`maskact bringup` and `maskact demo` as a user runs them: they start all, stop all, and say which process ended."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+from bench import assert_a_motion_the_robot_can_follow, set_points, state_of
+from stand_ins import Witness
+
+MASKACT = [sys.executable, "-m", "maskact_ros.cli"]
+NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
+
+
+def node_pids(bringup_pid: int) -> dict[str, int]:
+    """The processes that a bringup has started, by node."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_text().split("\0")
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended meanwhile
+        if parent == bringup_pid:
+            found |= {name: int(folder.name) for name in NODES if f"maskact_ros.nodes.{name}" in words}
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.fixture
+def moving(bench, policy):
+    """A bringup with the simulated robot, its arm in motion; and the processes of its nodes."""
+    witness = Witness(bench.probe)
+    bringup = bench.run([*MASKACT, "bringup", "--sim", "--policy-path", str(policy)])
+    for name in NODES:
+        bench.wait_until_active(name, bringup)
+    bench.probe.wait(lambda: bench.probe.enable().success, "being enabled")
+    witness.wait_for_rung("following")
+    witness.wait_for_commands(50)
+    pids = node_pids(bringup.pid)
+    assert set(pids) == set(NODES)
+    return bringup, witness, pids
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_brings_the_arm_to_rest_and_ends_all_processes_within_three_seconds(moving, robot, number):
+    bringup, witness, pids = moving
+    began_s = time.monotonic()
+    bringup.send(number)
+    assert bringup.wait() == 0
+    assert time.monotonic() - began_s <= 3.0
+    assert all(is_gone(pid) for pid in pids.values())
+    positions = set_points(witness.commands)
+    assert_a_motion_the_robot_can_follow(positions, robot)
+    assert (positions[-1] == positions[-2]).all()
+    assert "Traceback" not in bringup.output
+
+
+@pytest.mark.parametrize("victim", ["inference", "sim_robot"])
+def test_when_a_node_dies_it_is_said_at_once_and_bringup_ends_after_the_arm_holds(moving, robot, victim):
+    bringup, witness, pids = moving
+    os.kill(pids[victim], signal.SIGKILL)
+    assert bringup.wait(within_s=10.0) == 1
+    assert all(is_gone(pid) for pid in pids.values())
+    said = f"{victim} ended by itself (signal SIGKILL); the arm is brought to rest"
+    assert said in bringup.output
+    at_last = bringup.output.index(f"bringup ends because {victim} ended (signal SIGKILL); its last lines:")
+    assert bringup.output.index(said) < at_last
+    positions = set_points(witness.commands)
+    assert_a_motion_the_robot_can_follow(positions, robot)
+    assert (positions[-1] == positions[-2]).all()
+    assert state_of(witness.states[-1])["rung"] == "disabled"
+    assert "Traceback" not in bringup.output
+
+
+def test_a_node_that_refuses_to_start_ends_the_bringup_with_its_sentence(bench, policy, tmp_path):
+    params_file = tmp_path / "maskact.yaml"
+    params_file.write_text("/**/camera_encoder:\n  ros__parameters:\n    stamp_source: sunrise\n")
+    bringup = bench.run([*MASKACT, "bringup", "--sim", "--policy-path", str(policy), "--params-file", str(params_file)])
+    assert bringup.wait(within_s=60.0) == 1
+    at_last = bringup.output.index("bringup ends because camera_encoder ended (exit code 1); its last lines:")
+    assert "stamp_source is 'sunrise'; allowed: header, receipt" in bringup.output[at_last:]
+    assert "Traceback" not in bringup.output
+
+
+def test_ctrl_c_while_the_nodes_still_start_ends_them_without_a_stack_trace(bench, policy):
+    bringup = bench.run([*MASKACT, "bringup", "--sim", "--policy-path", str(policy)])
+    pids = bench.probe.wait(lambda: len(found := node_pids(bringup.pid)) == len(NODES) and found, "the processes")
+    bringup.send(signal.SIGINT)
+    assert bringup.wait(within_s=10.0) == 0
+    assert all(is_gone(pid) for pid in pids.values())
+    assert "Traceback" not in bringup.output
+
+
+def test_the_demonstration_with_the_expert_solves_its_task_and_writes_its_pictures(bench, tmp_path):
+    out = tmp_path / "demo"
+    cache = str(tmp_path / "cache")
+    command = [*MASKACT, "demo", "--expert", "--episodes", "1", "--headless", "--json", "--out", str(out)]
+    demo = bench.run(command, XDG_CACHE_HOME=cache)
+    assert demo.wait(within_s=110.0) == 0, demo.output
+    result = json.loads(demo.output.splitlines()[-1])
+    assert list(result) == [
+        "episodes",
+        "successes",
+        "image_rate_hz",
+        "chunk_rate_hz",
+        "command_rate_hz",
+        "image_to_command_ms",
+        "frames_dropped",
+        "deadline_misses",
+    ]
+    assert set(result["image_to_command_ms"]) == {"p50", "p95", "p99"}
+    assert (result["episodes"], result["successes"]) == (1, 1), demo.output
+    assert result["command_rate_hz"] > 0
+    assert "Traceback" not in demo.output
+
+    with av.open(str(out / "overlay.mp4")) as video:
+        frames = list(video.decode(video=0))
+    assert len(frames) > 20
+    assert (frames[0].width, frames[0].height) == (640, 480)
+    overview = cv2.imread(str(out / "overview.png"))
+    assert overview is not None
+    assert overview.std() > 10
+    assert (out / "log.txt").read_text()
