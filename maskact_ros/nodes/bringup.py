@@ -85,14 +85,21 @@ class Process:
     remappings: dict[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
 
-    def command(self) -> list[str]:
-        """How to start one of our own executables without `ros2`: with this very Python."""
+    def command(self, folder: Path) -> list[str]:
+        """How to start one of our own executables without `ros2`: with this very Python.
+
+        The parameters go into a file in `folder`, as ros2 launch does it: under the node's full name they win over
+        every section of `params_file`, where `-p` would lose to the node's own.
+        """
         assert self.package == "maskact_ros"
         ros = ["-r", f"__node:={self.name}", "-r", f"__ns:={self.namespace}"]
         if self.params_file:
             ros += ["--params-file", self.params_file]
-        for name, value in self.parameters.items():
-            ros += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
+        if self.parameters:
+            file = folder / f"{self.name}.yaml"
+            content = {f"{self.namespace.rstrip('/')}/{self.name}": {"ros__parameters": self.parameters}}
+            file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")  # JSON is YAML
+            ros += ["--params-file", str(file)]
         for topic, target in self.remappings.items():
             ros += ["-r", f"{topic}:={target}"]
         return [sys.executable, "-m", f"maskact_ros.nodes.{self.executable}", *self.arguments, "--ros-args", *ros]

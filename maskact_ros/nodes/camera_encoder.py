@@ -167,8 +167,10 @@ class CameraEncoder(ManagedNode):
             if self._watched(self._mask):
                 self._mask.publish(image_to_message(labels, "mono8", header))
             if self._watched(self._overlay):
+                started_s = time.perf_counter()
                 picture = overlay(rgb, labels, self._info.mask_classes, alpha=self.get("overlay_alpha"))
                 self._overlay.publish(image_to_message(picture, "rgb8", header))
+                self.diagnostics.duration("overlay", (time.perf_counter() - started_s) * 1e3)
         if seen.confidence_image is not None:
             confidence = self._info.geometry.to_camera(seen.confidence_image, height, width)
             self._confidence.publish(image_to_message(confidence, "32FC1", header))

@@ -11,11 +11,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from maskact_ros.nodes.bringup import BringupArguments, BringupError, Process, environment, how_ended, processes
 
@@ -42,6 +44,7 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._last_lines: dict[str, deque[str]] = {}
         self._readers: list[threading.Thread] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="maskact_ros_")  # of parameter files, removed with us
         for process in processes:
             self._start(process, {**os.environ, **environment, "PYTHONUNBUFFERED": "1"})
 
@@ -71,11 +74,12 @@ class Supervisor:
         for name, process in self._running.items():
             process.wait()
             self._join_reader(name)
+        self._folder.cleanup()
 
     def _start(self, process: Process, environment: dict[str, str]) -> None:
         # A session of its own: Ctrl-C reaches us alone, and we decide the order. Killed with us if we are killed.
         running = subprocess.Popen(
-            process.command(),
+            process.command(Path(self._folder.name)),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -199,30 +199,31 @@ def test_the_launch_file_declares_what_is_described_and_nothing_else():
 
 
 @pytest.mark.parametrize("text", ["plain", 'it\'s "quoted" \\ here', "ünï 🦾", "true", "1", "a: b # c", "~", ""])
-def test_a_text_reaches_the_node_as_it_is(text):
+def test_a_text_reaches_the_node_as_it_is(tmp_path, text):
     process = Process(
         executable="x", name="x", namespace="/here", parameters={"text": text, "flag": False, "rate": 1.0}
     )
-    assert received(process) == {"text": text, "flag": False, "rate": 1.0}
+    assert received(process, tmp_path) == {"text": text, "flag": False, "rate": 1.0}
 
 
-def test_parameters_win_over_what_the_params_file_says_for_all_nodes(tmp_path):
+@pytest.mark.parametrize("section", ["/**", "/**/x", "/here/x"])
+def test_parameters_win_over_every_section_of_the_params_file(tmp_path, section):
     file = tmp_path / "p.yaml"
-    file.write_text('/**:\n  ros__parameters: {a: 1, b: 1}\n"/**/x":\n  ros__parameters: {c: 2}\n')
+    file.write_text(f'"{section}":\n  ros__parameters: {{a: 1, b: 1}}\n')
     process = Process(executable="x", name="x", namespace="/here", params_file=str(file), parameters={"a": 3})
-    assert received(process) == {"a": 3, "b": 1, "c": 2}
+    assert received(process, tmp_path) == {"a": 3, "b": 1}
 
 
-def test_a_topic_is_remapped_in_the_namespace():
+def test_a_topic_is_remapped_in_the_namespace(tmp_path):
     process = Process(executable="x", name="x", namespace="/here", remappings={"in": "near", "out": "/far"})
-    assert received(process, resolve=["in", "out"]) == {"in": "/here/near", "out": "/far"}
+    assert received(process, tmp_path, resolve=["in", "out"]) == {"in": "/here/near", "out": "/far"}
 
 
-def received(process, resolve=()):
+def received(process, folder, resolve=()):
     """What a node started with the process's command knows: its parameters, or the topics that names stand for."""
     domain, context = IsolatedDomain(), Context()
     rclpy.init(args=[], context=context, domain_id=domain.id)
-    arguments = process.command()[3:]
+    arguments = process.command(folder)[3:]
     node = rclpy.create_node(
         "unnamed",
         context=context,

@@ -210,6 +210,15 @@ class Bench:
         self.probe.close()
         self.domain.close()
 
+    @contextlib.contextmanager
+    def another_probe(self):
+        """A second probe, whose subscriptions end with the `with` block."""
+        probe = Probe(self.domain.id)
+        try:
+            yield probe
+        finally:
+            probe.close()
+
     def run(self, command: list[str], **environment: str) -> Program:
         """Start any program in the domain."""
         log = self._folder / f"{len(self._programs)}.log"
@@ -228,7 +237,12 @@ class Bench:
             params_file=str(params_file),
             parameters=parameters,
         )
-        return self.run(process.command())
+        return self.run(process.command(self._parameters_folder()))
+
+    def _parameters_folder(self) -> Path:
+        folder = self._folder / f"parameters_{len(self._programs)}"
+        folder.mkdir()
+        return folder
 
     def start_active(self, executable: str, **options) -> Program:
         """Start a node, and wait until it says that it is active."""

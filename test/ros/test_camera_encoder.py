@@ -94,6 +94,22 @@ def test_features_have_the_stamp_of_their_picture_and_come_in_order(module_bench
     assert set(stamps[known:]) <= set(camera.stamps_ns)
 
 
+def test_the_overlay_is_drawn_only_while_somebody_looks(module_bench, camera, encoder):
+    def drawn() -> int:
+        """How many overlays there were, by the next report."""
+        report = module_bench.probe.wait_for_report("camera_encoder", lambda report: True, "a report")
+        return int(report.values.get("overlay_total", 0))
+
+    with module_bench.another_probe() as viewer:
+        seen = viewer.hear(Image, "mask_overlay", BEST_EFFORT)
+        viewer.wait(lambda: seen, "an overlay")
+    module_bench.probe.wait(lambda: not module_bench.probe.node.count_subscribers("mask_overlay"), "the viewer to go")
+    drawn()  # one may still have been in work
+    before = drawn()
+    assert before > 0
+    assert drawn() == before
+
+
 def test_stamped_at_receipt_a_camera_with_another_clock_can_be_used(bench, robot):
     camera = Camera(bench.probe, robot)
     camera.alter = _an_hour_old
