@@ -18,6 +18,7 @@ from maskact_ros.nodes.bringup import (
     BringupArguments,
     BringupError,
     Process,
+    consequence,
     environment,
     how_ended,
     processes,
@@ -54,7 +55,7 @@ def _node(process: Process) -> Node:
         # An error ends the launch as launch's own Shutdown does, but with an exit code of 1.
         if not context.is_shutdown:
             how = how_ended(event.returncode)
-            raise BringupError(f"{process.name} ended by itself ({how}); the arm is brought to rest")
+            raise BringupError(f"{process.name} ended by itself ({how}); {consequence(process.name)}")
 
     files = [process.params_file] if process.params_file else []
     return Node(

@@ -152,6 +152,7 @@ def write_checkpoint(
         _write_json(partial / BACKBONE, dict(spec.backbone))
         _write_json(partial / STATISTICS, spec.statistics.to_dict())
         write_weights(partial / WEIGHTS)
+        shutil.copymode(partial / CONFIG, partial / WEIGHTS)  # safetensors lets only the owner read
         listed = {name: _fingerprint(partial / name) for name in (CONFIG, BACKBONE, STATISTICS, WEIGHTS)}
         _write_json(partial / MANIFEST, {"format": FORMAT, "files": listed})
         if folder.exists():

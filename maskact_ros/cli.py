@@ -15,15 +15,27 @@ from maskact_ros.errors import MaskACTError
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 1 after an error, which is one sentence on stderr."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         code: int = arguments.run(arguments) or 0
     except MaskACTError as error:
         print(f"maskact {arguments.command}: {error}", file=sys.stderr)
         code = 1
+    except OSError as error:  # a file that cannot be read or written, for whatever reason the system has
+        print(f"maskact {arguments.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """With `--state -0.1,0.2` as one word, because argparse takes a second one that begins with - for an option."""
+    words = list(argv)
+    if "--state" in words[:-1]:
+        at = words.index("--state")
+        words[at : at + 2] = [f"--state={words[at + 1]}"]
+    return words
 
 
 def _init_checkpoint(a: argparse.Namespace) -> None:
@@ -60,6 +72,12 @@ def _bringup(a: argparse.Namespace) -> int:
     from maskact_ros.nodes.supervisor import run_bringup
 
     return run_bringup(BringupArguments(**{name: getattr(a, name) for name in DESCRIPTIONS}))
+
+
+def _enable(a: argparse.Namespace) -> None:
+    from maskact_ros.nodes.switch import switch
+
+    print(switch(a.namespace, on=a.command == "enable"))
 
 
 def _demo(a: argparse.Namespace) -> None:
@@ -101,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seconds", type=float, default=None, help="end after so long, whatever is going on")
     demo.add_argument("--seed", type=int, default=0, help="seed of the first scene; each next one adds 1; default: 0")
     demo.add_argument(
-        "--shift", default="none", help="change the scene: background, light, object, distractors, camera; join with +"
+        "--shift",
+        default="none",
+        help="change the scene: background, light, object, distractors, camera, joined with +; default: none",
     )
     demo.add_argument("--expert", action="store_true", help="let the scripted expert show the task instead of a policy")
     demo.add_argument("--headless", action="store_true", help="no live status line; for logs and remote shells")
@@ -116,6 +136,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     bringup.set_defaults(run=_bringup)
     _add_bringup_arguments(bringup)
+
+    for name, effect in (("enable", "let the arm follow its policy"), ("disable", "brake the arm, and hold it")):
+        switch = commands.add_parser(
+            name,
+            help=effect,
+            description=f"Call the enable service of the action publisher: {effect}.",
+        )
+        switch.set_defaults(run=_enable)
+        switch.add_argument("--namespace", default="/maskact", help="as given to bringup; default: /maskact")
 
     init = commands.add_parser(
         "init-checkpoint",
@@ -163,7 +192,8 @@ def _add_bringup_arguments(parser: argparse.ArgumentParser) -> None:
         if isinstance(default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=description)
         else:
-            parser.add_argument(flag, default=default, metavar=name.upper().rsplit("_", 1)[-1], help=description)
+            shown = f"{description}; default: {default}" if default else description
+            parser.add_argument(flag, default=default, metavar=name.upper().rsplit("_", 1)[-1], help=shown)
 
 
 if __name__ == "__main__":

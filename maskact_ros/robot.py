@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.errors import MaskACTError
 
+UNKNOWN_ROBOT = "imported"  # the name of a robot whose limits nobody has said
 JointType = Literal["revolute", "continuous", "prismatic"]
 
 # Within these, in rad and m, per s and per s², double precision has room for whatever is computed from limits.
@@ -207,7 +208,8 @@ def _entries(kind: type, values: Any, where: str) -> dict[str, Any]:
     for name, entry in declared.items():
         if name not in values:
             required = entry.default is entry.default_factory  # both MISSING
-            _check(not required, f"{where}: {name}", "missing", "an entry of that name")
+            if required:
+                raise RobotError(f"{where}: {name} is missing")
             continue
         value = values[name]
         label = f"{where}: {name}"

@@ -172,7 +172,10 @@ class ActionPublisher(ManagedNode):
             response.success, response.message = False, f"not enabled: no usable joint states on {topic} within 1 s"
         else:
             self._inbox.append(lambda follower, now_ns: follower.enable(now_ns))
-            response.success, response.message = True, "enabled; engaging with the first chunk captured from now on"
+            topic, planners = self.resolve_topic_name("action_chunk"), self.count_publishers("action_chunk")
+            missing = "" if planners else f"; nothing publishes {topic} yet, the arm moves as soon as something does"
+            response.success = True
+            response.message = f"enabled; engaging with the first chunk captured from now on{missing}"
         return response
 
     def _serve_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

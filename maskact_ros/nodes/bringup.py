@@ -116,6 +116,10 @@ def processes(arguments: BringupArguments) -> list[Process]:
         raise BringupError(f"params_file is {params_file}; allowed: a file that exists")
     checkpoint = CheckpointInfo.read(policy)
     robot = RobotSpec.from_yaml(robot_file) if robot_file else checkpoint.robot
+    if arguments.sim and not robot_file:
+        differences = RobotSpec.from_yaml(shared("config/robot.yaml")).differences(robot, mine="the simulated one")
+        if differences:
+            raise BringupError(f"the checkpoint {policy} is for another robot: " + "; ".join(differences))
     topics = {
         "image_raw": _topic("image_topic", arguments.image_topic or robot.only_camera.image_topic),
         "joint_states": _topic("joint_states_topic", arguments.joint_states_topic or robot.joint_states_topic),
@@ -181,6 +185,13 @@ def environment() -> dict[str, str]:
         return {}
     # Fast DDS 3, since Kilted, reads the first and warns of the second; Jazzy's Fast DDS 2 knows the second only.
     return {variables[_rclpy_major() < 9]: str(shared("config/fastdds.xml"))}
+
+
+def consequence(name: str) -> str:
+    """What the end of a node means for the arm."""
+    if name == "action_publisher":
+        return "no more commands come: the arm stays where its controller holds it"
+    return "the action publisher brakes the arm, if it moves, and all nodes end"
 
 
 def how_ended(code: int) -> str:

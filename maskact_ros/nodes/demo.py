@@ -19,13 +19,17 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
+from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import BringupArguments, demo_policy, environment, processes
+from maskact_ros.nodes.film import Film
 from maskact_ros.nodes.isolation import IsolatedDomain
 from maskact_ros.nodes.observer import Observer
 from maskact_ros.nodes.supervisor import Supervisor
+from maskact_ros.sim.look import NO_SHIFT, parse_shifts
+from maskact_ros.sim.scene import CLASS_NAMES
 
 EPISODE_LIMIT_S = 15.0  # longer than the expert ever needs; then the episode counts as failed
 
@@ -38,7 +42,7 @@ class DemoArguments:
     episodes: int = 3
     seconds: float | None = None  # ends the demonstration, whatever episode it is in
     seed: int = 0
-    shift: str = "none"
+    shift: str = NO_SHIFT
     expert: bool = False
     headless: bool = False
     out: Path = Path("demo")
@@ -73,57 +77,64 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
     Raises:
         MaskACTError: an argument is wrong, a node does not start or ends by itself.
     """
-    if arguments.episodes < 1:
-        raise MaskACTError(f"episodes is {arguments.episodes}; allowed: an integer >= 1")
-    if arguments.seconds is not None and not 0 < arguments.seconds < 1e6:
-        raise MaskACTError(f"seconds is {arguments.seconds:g}; allowed: a number > 0")
-    console = Console(stderr=True, highlight=False)
-    policy = arguments.policy_path or str(demo_policy())
-    if arguments.expert:
-        console.print("[bold]The scripted expert drives the arm[/]; the masks are the simulation's own.")
-    elif Path(policy).name.startswith("untrained"):
-        console.print(
-            "[bold yellow]The policy is untrained[/]: masks and motion are arbitrary. `--expert` shows the task."
-        )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    domain = IsolatedDomain()
-    os.environ.update(domain.environment | environment())
-    console.print(
-        f"To look in from another terminal: export ROS_DOMAIN_ID={domain.id} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
-    )
+    _check(arguments)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    policy = Path(arguments.policy_path) if arguments.policy_path else demo_policy()
     described = processes(
         BringupArguments(
-            policy_path=policy,
+            policy_path=str(policy),
             sim=True,
             expert=arguments.expert,
             sim_parameters={"seed": arguments.seed, "shift": arguments.shift},
         )
     )
+    if arguments.expert:
+        console.print("[bold]The scripted expert drives the arm[/]; the masks are the simulation's own.")
+    elif policy.name.startswith("untrained"):
+        console.print(
+            "[bold yellow]The policy is untrained[/]: masks and motion are arbitrary. `--expert` shows the task."
+        )
+    domain = IsolatedDomain()
+    os.environ.update(domain.environment | environment())
+    console.print(
+        f"To look in from another terminal: export ROS_DOMAIN_ID={domain.id} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+    )
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    with (arguments.out / "log.txt").open("w", encoding="utf-8") as log:
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log:
 
         def say(name: str, line: str) -> None:
             log.write(f"{name}: {line}\n")
             if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
                 console.print(f"{name}: {line}", markup=False)
 
-        observer = Observer(arguments.out, true_masks=arguments.expert)
+        observer = Observer(true_masks=arguments.expert)
+        film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
         supervisor = Supervisor(described, {}, say)
+        demo = _Demo(arguments, observer, film, supervisor, console, stop)
         try:
-            demo = _Demo(arguments, observer, supervisor, console, stop)
             demo.run([process.name for process in described])
         finally:
             supervisor.stop()
             observer.close()
             rclpy.try_shutdown()
             domain.close()
-    console.print("Drawing the overview …")
-    observer.draw_overview(arguments.out / "overview.png")
-    console.print(f"[bold]{demo.successes} of {demo.episodes} episodes solved.[/] Pictures: {arguments.out}/")
+    written = ", ".join(str(path) for path in film.finish()) or "no pictures, as nothing was seen yet"
+    console.print(f"[bold]{demo.successes} of {demo.episodes} finished episodes solved.[/] Written: {written}")
     return demo.result()
+
+
+def _check(arguments: DemoArguments) -> None:
+    if arguments.episodes < 1:
+        raise MaskACTError(f"--episodes is {arguments.episodes}; allowed: an integer >= 1")
+    if arguments.seconds is not None and not 0 < arguments.seconds < 1e6:
+        raise MaskACTError(f"--seconds is {arguments.seconds:g}; allowed: a number > 0")
+    if not 0 <= arguments.seed < 2**31:
+        raise MaskACTError(f"--seed is {arguments.seed}; allowed: an integer >= 0 and < 2^31")
+    parse_shifts(arguments.shift)
 
 
 class _Demo:
@@ -133,12 +144,14 @@ class _Demo:
         self,
         arguments: DemoArguments,
         observer: Observer,
+        film: Film,
         supervisor: Supervisor,
         console: Console,
         stop: threading.Event,
     ):
         self._arguments = arguments
         self._observer = observer
+        self._film = film
         self._supervisor = supervisor
         self._console = console
         self._stop = stop
@@ -154,8 +167,8 @@ class _Demo:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         try:
-            self._until(lambda: self._observer.active() >= set(names), "starting: " + ", ".join(names))
-            self._observer.recording = True
+            self._until(lambda: self._observer.active() >= set(names), f"starting {len(names)} nodes")
+            self._observer.film = self._film
             until_s = time.monotonic() + (self._arguments.seconds or float("inf"))
             while not self._stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s:
                 self._episode(until_s)
@@ -204,25 +217,19 @@ class _Demo:
                 shown_s = time.monotonic()
                 self._live.update(self._status(doing))
 
-    def _status(self, doing: str) -> Table:
-        figures = self._observer
-        table = Table(show_header=True, header_style="bold", box=None, padding=(0, 2, 0, 0))
-        columns = {
-            "state": doing or f"{figures.state.rung}: {figures.state.reason}",
-            "images": f"{figures.figure('camera_encoder', 'features_hz'):.1f} Hz",
-            "chunks": f"{figures.figure(self._planner, 'chunks_hz'):.1f} Hz",
-            "commands": f"{figures.figure('action_publisher', 'commands_hz'):.1f} Hz",
-            "image→command p50/p95": "{:.0f} / {:.0f} ms".format(
-                figures.figure("action_publisher", "image_to_command_ms_p50"),
-                figures.figure("action_publisher", "image_to_command_ms_p95"),
-            ),
-            "episodes": f"{self.episodes}/{self._arguments.episodes}",
-            "solved": str(self.successes),
-        }
-        for name in columns:
-            table.add_column(name, no_wrap=True)
-        table.add_row(*columns.values())
-        return table
+    def _status(self, doing: str) -> Text:
+        """Two lines that fit 80 columns: what is going on, and the figures."""
+        figure, state = self._observer.figure, self._observer.state
+        rates = (
+            f"images {figure('camera_encoder', 'features_hz'):.1f} Hz  "
+            f"chunks {figure(self._planner, 'chunks_hz'):.1f} Hz  "
+            f"commands {figure('action_publisher', 'commands_hz'):.1f} Hz"
+        )
+        latency = [figure("action_publisher", f"image_to_command_ms_{p}") for p in ("p50", "p95")]
+        if not self._arguments.expert:  # which plans from no image
+            rates += "  image→command {:.0f}/{:.0f} ms".format(*latency)
+        episodes = f"  episodes {self.episodes}/{self._arguments.episodes}, solved {self.successes}"
+        return Text.assemble((doing or str(state.rung), "bold"), episodes, f"  {state.reason}\n", (rates, "cyan"))
 
     @property
     def _planner(self) -> str:

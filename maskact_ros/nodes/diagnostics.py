@@ -81,7 +81,7 @@ class Diagnostics:
         """Nothing is wrong with `topic` any more; said in the log if something was."""
         text = self.forget(topic)
         if text is not None:
-            self._node.get_logger().info(f"over: {text}")
+            self._node.get_logger().info(f"solved: {text}")
 
     def forget(self, topic: str) -> str | None:
         """As `solved`, without a word in the log; returns what was wrong."""

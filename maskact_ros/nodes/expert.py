@@ -15,7 +15,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.align import AlignmentError, JointOrder
 from maskact_ros.chunk import Chunk
-from maskact_ros.nodes.managed import ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.managed import SIM_ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import chunk_to_message, stamp_to_ns
 from maskact_ros.nodes.params import NodeParameter, refuse_unknown
 from maskact_ros.paths import shared
@@ -23,7 +23,7 @@ from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.expert import Expert
 
 PARAMETERS = (
-    ROBOT_FILE,
+    SIM_ROBOT_FILE,
     NodeParameter("plan_rate_hz", 10.0, "Chunks a second.", 1.0, 30.0),
     NodeParameter("horizon", 30, "Points of a chunk.", 2, 300),
 )

@@ -78,12 +78,10 @@ def _trusted_encodings() -> tuple[list[str], str]:
         last_line = (check.stderr.strip().splitlines() or [""])[-1]
         return [], f"{WITHOUT} fails its check (exit code {check.returncode}) {last_line}".rstrip()
     agreeing: list[str] = json.loads(check.stdout.splitlines()[-1])
-    others = ", ".join(name for name in ENCODINGS if name not in agreeing)
     if not agreeing:
         return [], f"{WITHOUT} gives another picture, or none, of every encoding"
-    return agreeing, "images are decoded by cv_bridge" + (
-        f", but by OpenCV where the two differ: {others}" if others else ""
-    )
+    rest = "" if len(agreeing) == len(ENCODINGS) else "; of all other encodings by OpenCV, as the two differ there"
+    return agreeing, f"images are decoded by cv_bridge: {', '.join(agreeing)}{rest}"
 
 
 def _new_bridge() -> Any:

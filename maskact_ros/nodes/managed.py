@@ -27,17 +27,21 @@ from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from rclpy.utilities import remove_ros_args
 
 from maskact_ros.checkpoint import CheckpointInfo
-from maskact_ros.config import MaskACTConfig, unknown_key
+from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.diagnostics import Diagnostics
 from maskact_ros.nodes.params import NodeParameter, ParameterError, declare, declare_spec, refuse_unknown
-from maskact_ros.robot import RobotError, RobotSpec
+from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 
 AUTOSTART = NodeParameter("autostart", True, "Whether the node configures and activates itself.")
 ROBOT_FILE = NodeParameter(
     "robot_file", "", "The robot's description, robot.yaml; left out, the one that the checkpoint carries."
+)
+SIM_ROBOT_FILE = NodeParameter(
+    "robot_file", "", "The simulated robot's description; left out, the package's config/robot.yaml."
 )
 POLICY_PATH = NodeParameter("policy_path", "", "Folder of the checkpoint that the three nodes run.")
 
@@ -108,11 +112,17 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         Raises:
             MaskACTError: no checkpoint, a parameter that contradicts it, or another robot (every difference).
         """
+        refuse_unknown(self, also=PARAMETERS)  # a misspelled policy_path is not a missing one
         if not self.get("policy_path"):
             raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
         info = CheckpointInfo.read(Path(self.get("policy_path")))
         config = declare_spec(self, info.config)
         refuse_unknown(self)
+        if info.robot.name == UNKNOWN_ROBOT and not self.get("robot_file"):
+            raise RobotError(
+                f"the checkpoint {info.folder} does not know its robot's limits, as it was imported without one; "
+                "give robot_file, and import with --robot if the joints' names differ"
+            )
         robot = RobotSpec.from_yaml(self.get("robot_file")) if self.get("robot_file") else info.robot
         differences = robot.differences(info.robot)
         if differences:
@@ -185,6 +195,11 @@ def main(node_class: type[ManagedNode]) -> None:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
         sys.exit(f"{node_class.__name__}: {' '.join(str(error).split()).partition(', at ')[0]}")
+    unknown = remove_ros_args(sys.argv)[1:]
+    if unknown:
+        sys.exit(
+            f"{node_class.__name__}: unknown argument {unknown[0]}; allowed: --help, --ros-args and what follows it"
+        )
     try:
         code = _run(node_class)
     except MaskACTError as error:

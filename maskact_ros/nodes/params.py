@@ -6,7 +6,7 @@ effect. A parameter that does not fit raises `ParameterError`, whose text names 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +92,15 @@ def declare_spec(node: Node, checkpoint: MaskACTConfig) -> MaskACTConfig:
     return effective
 
 
-def refuse_unknown(node: Node) -> None:
-    """Raise ParameterError when the node was given a parameter that it does not have: a typing error, most likely."""
+def refuse_unknown(node: Node, *, also: Collection[str] = ()) -> None:
+    """Raise ParameterError when the node was given a parameter that it does not have: a typing error, most likely.
+
+    `also` names parameters, and groups of them, that are not declared yet.
+    """
     overrides: Mapping[str, Any] = node._parameter_overrides
-    known = dict.fromkeys(node._parameters)
+    known = dict.fromkeys([*node._parameters, *also])
     for name, parameter in overrides.items():
-        if name not in known and not name.startswith("qos_overrides."):
+        if name not in known and name.partition(".")[0] not in {*also, "qos_overrides"}:
             raise ParameterError(unknown_key(f"{name} (value {_plain(parameter.value)!r})", name, known))
 
 

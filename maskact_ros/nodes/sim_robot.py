@@ -21,7 +21,7 @@ from std_msgs.msg import Float64MultiArray, Header, String
 from std_srvs.srv import Trigger
 
 from maskact_ros.control.realtime import RateLoop
-from maskact_ros.nodes.managed import ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.managed import SIM_ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import image_to_message, ns_to_stamp
 from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter, ParameterError, refuse_unknown
@@ -33,7 +33,7 @@ from maskact_ros.sim.scene import TIMESTEP_S
 from maskact_ros.sim.world import HOME, Episode, Snapshot, World
 
 PARAMETERS = (
-    ROBOT_FILE,
+    SIM_ROBOT_FILE,
     NodeParameter(
         "seed", 0, "Seed of the first episode; setting it begins to count anew.", 0, 2**31 - 1, changeable=True
     ),
@@ -80,7 +80,8 @@ class SimRobot(ManagedNode):
         self._objects = self.create_lifecycle_publisher(PoseStamped, "object_pose", 10)
         self._bins = self.create_lifecycle_publisher(PoseStamped, "bin_pose", 10)
         self._episodes = self.create_lifecycle_publisher(String, "episode", latched)
-        self._clock_out = self.create_lifecycle_publisher(Clock, "/clock", 10)
+        if self.get("publish_clock"):
+            self._clock_out = self.create_lifecycle_publisher(Clock, "/clock", 10)
         self._commands = self.create_subscription(Float64MultiArray, "command", self._receive_command, 1)
         self._reset = self.create_service(Trigger, "~/reset", self._serve_reset)
 

@@ -19,7 +19,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskact_ros.nodes.bringup import BringupArguments, BringupError, Process, environment, how_ended, processes
+from maskact_ros.nodes.bringup import (
+    BringupArguments,
+    BringupError,
+    Process,
+    consequence,
+    environment,
+    how_ended,
+    processes,
+)
 
 REST_S = 2.2  # the action publisher comes to rest within 2 s, or gives up
 END_S = 0.6  # the others end within this, or are killed
@@ -138,7 +146,7 @@ def run_bringup(arguments: BringupArguments) -> int:
     while ended is None and not stop.wait(0.05):
         ended = supervisor.ended()
     if ended is not None:
-        print(f"{ended.name} ended by itself ({ended.how}); the arm is brought to rest", file=sys.stderr, flush=True)
+        print(f"{ended.name} ended by itself ({ended.how}); {consequence(ended.name)}", file=sys.stderr, flush=True)
     supervisor.stop()
     if ended is None:
         return 0

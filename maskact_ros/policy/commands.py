@@ -13,9 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from maskact_ros.checkpoint import CheckpointInfo, PolicySpec, parse_policy
-from maskact_ros.config import ConfigError
+from maskact_ros.config import ConfigError, MaskACTConfig
 from maskact_ros.errors import MaskACTError
 from maskact_ros.policy.backbone import preset, read_settings, read_weights
 from maskact_ros.policy.errors import PolicyError
@@ -51,6 +52,8 @@ def init_checkpoint(
     if folder.is_dir():
         settings, weights = read_settings(folder), read_weights(folder)
         origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
+    elif config.dino_model_dir != MaskACTConfig().dino_model_dir:  # somebody meant a folder of theirs
+        raise ConfigError(f"{config_json}: dino_model_dir is {config.dino_model_dir}, and there is no folder {folder}")
     else:
         settings = preset(config.vision_backbone)
         origin = f"random weights of a {config.vision_backbone} (there is no folder {folder})"
@@ -114,9 +117,32 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
     result: dict[str, torch.Tensor] = {"features": encoded.features, "chunk": chunk}
     if seen is not None:
         result |= {"pixel_logits": seen.pixel_logits, "patch_labels": seen.patch_labels.to(torch.int8)}
+    _describe(info, picture.shape[:2], np.array(state), result)
     arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in result.items()}
     try:
         with out_npz.open("wb") as file:
             np.savez(file, **arrays)
     except OSError as error:
         raise PolicyError(f"{out_npz}: cannot be written ({error.strerror})") from None
+
+
+def _describe(
+    info: CheckpointInfo, size: tuple[int, ...], state: NDArray[np.float64], seen: dict[str, torch.Tensor]
+) -> None:
+    """Print what was seen and planned, and what the nodes would have refused."""
+    robot = info.robot
+    expected = [(camera.height, camera.width) for camera in robot.cameras]
+    if size not in expected:
+        print(f"note: the image is {size[1]}x{size[0]}; the nodes would refuse it, as the robot's is another size")
+    for joint, position in zip(robot.joints, state, strict=True):
+        if not joint.lower <= position <= joint.upper:
+            print(f"note: {joint.name} is at {position:g}, beyond its limits {joint.lower:g} to {joint.upper:g}")
+    if "patch_labels" in seen:
+        shares = torch.bincount(seen["patch_labels"][0].long(), minlength=len(info.mask_classes)) * 100
+        shares = shares / seen["patch_labels"].shape[1]
+        print(
+            "patches: " + ", ".join(f"{n} {s:.0f} %" for n, s in zip(info.mask_classes, shares.tolist(), strict=True))
+        )
+    chunk = seen["chunk"][0]
+    for name, first, last in zip(robot.joint_names, chunk[0].tolist(), chunk[-1].tolist(), strict=True):
+        print(f"{name}: first {first:.3f}, last {last:.3f} (point {len(chunk)})")

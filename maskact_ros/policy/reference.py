@@ -22,7 +22,7 @@ from maskact_ros.policy.backbone import canonical_name, read_settings, read_tens
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.weights import load_tensors
-from maskact_ros.robot import Camera, Joint, RobotSpec
+from maskact_ros.robot import UNKNOWN_ROBOT, Camera, Joint, RobotSpec
 from maskact_ros.statistics import IMAGE_STATISTICS, FeatureStatistics, Statistics
 
 # Keys that only the reference's config.json has.
@@ -148,7 +148,7 @@ class _Features:
 
     def generic_robot(self) -> RobotSpec:
         return RobotSpec(
-            name="imported",
+            name=UNKNOWN_ROBOT,
             policy_rate_hz=_GUESSED_RATE_HZ,
             joint_states_topic="joint_states",
             command_topic="command",

@@ -66,8 +66,9 @@ def test_every_encoding_gives_the_picture_back_whoever_decodes(either_decoder):
 def test_agreeing_encodings_go_through_cv_bridge_and_the_others_are_named(install):
     install(RIGHT)
     decoder = ImageDecoder()
-    assert decoder.reason.startswith("images are decoded by cv_bridge, but by OpenCV where the two differ: 8UC3, ")
-    assert ", bgr8" not in decoder.reason
+    assert decoder.reason.startswith("images are decoded by cv_bridge: rgb8, bgr8; ")
+    assert decoder.reason.endswith("; of all other encodings by OpenCV, as the two differ there")
+    assert "8UC3" not in decoder.reason
     sys.modules["cv_bridge"].CvBridge.imgmsg_to_cv2 = lambda *_: "by cv_bridge"
     assert decoder(message_of(picture_for("bgr8"), "bgr8")) == "by cv_bridge"
     assert isinstance(decoder(message_of(picture_for("mono8"), "mono8")), np.ndarray)
@@ -76,7 +77,7 @@ def test_agreeing_encodings_go_through_cv_bridge_and_the_others_are_named(instal
 def test_encoding_that_cv_bridge_shows_otherwise_is_not_left_to_it(install):
     install(SWAPPED)
     decoder = ImageDecoder()
-    assert "rgb8" in decoder.reason.split(": ")[1].split(", ")
+    assert "rgb8" not in decoder.reason
     picture = picture_for("rgb8")
     assert np.array_equal(decoder(message_of(picture, "rgb8")), picture)
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from maskact_ros.nodes.bringup import DESCRIPTIONS
+from maskact_ros.nodes.bringup import DESCRIPTIONS, consequence
 from maskact_ros.paths import shared
 
 try:
@@ -175,7 +175,7 @@ def test_a_node_that_ends_is_named_and_ends_the_launch_with_an_error(start, name
     pids = {other: launch.started(other)["pid"] for other in ("camera_encoder", "inference", "action_publisher")}
     os.kill(pids[name], signal.SIGKILL)
     assert launch.end() == 1
-    assert f"{name} ended by itself (signal SIGKILL); the arm is brought to rest" in launch.output
+    assert f"{name} ended by itself (signal SIGKILL); {consequence(name)}" in launch.output
     assert launch.output.count("ended by itself") == 1
     assert launch.output.count("process has finished cleanly") == 2
 

@@ -13,6 +13,8 @@ import pytest
 from bench import assert_a_motion_the_robot_can_follow, set_points, state_of
 from stand_ins import Witness
 
+from maskact_ros.nodes.bringup import consequence
+
 MASKACT = [sys.executable, "-m", "maskact_ros.cli"]
 NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
 
@@ -72,7 +74,7 @@ def test_when_a_node_dies_it_is_said_at_once_and_bringup_ends_after_the_arm_hold
     os.kill(pids["inference"], signal.SIGKILL)
     assert bringup.wait(within_s=10.0) == 1
     assert all(is_gone(pid) for pid in pids.values())
-    said = "inference ended by itself (signal SIGKILL); the arm is brought to rest"
+    said = f"inference ended by itself (signal SIGKILL); {consequence('inference')}"
     assert said in bringup.output
     at_last = bringup.output.index("bringup ends because inference ended (signal SIGKILL); its last lines:")
     assert bringup.output.index(said) < at_last
