@@ -28,7 +28,7 @@ from maskact_ros.nodes.bringup import (
 # the same to our nodes, follows soon. From then on the action publisher needs at most 2 s to bring the arm to rest; a
 # node that is still loading its weights after that is not waited for.
 SIGTERM_AFTER_S = "1.0"
-SIGKILL_AFTER_S = "3.0"  # after SIGTERM
+SIGKILL_AFTER_S = 3.0  # after SIGTERM
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -69,7 +69,7 @@ def _node(process: Process) -> Node:
         output="screen",
         emulate_tty=True,
         sigterm_timeout=SIGTERM_AFTER_S,
-        sigkill_timeout=SIGKILL_AFTER_S,
+        sigkill_timeout=str(max(SIGKILL_AFTER_S, process.stops_within_s + 1.0)),
         on_exit=ended if process.package == "maskact_ros" else None,  # RViz may be closed
     )
 

@@ -117,6 +117,11 @@ class RobotSpec:
         return np.array([joint.acceleration for joint in self.joints])
 
     @property
+    def stopping_s(self) -> float:
+        """How long the slowest joint needs to stop from its full speed."""
+        return max(joint.velocity / joint.acceleration for joint in self.joints)
+
+    @property
     def only_camera(self) -> Camera:
         """The robot's camera; raises RobotError when there are several, which the nodes do not support yet."""
         if len(self.cameras) != 1:

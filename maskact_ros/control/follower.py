@@ -21,6 +21,9 @@ Vector = NDArray[np.float64]
 # How far outside of its limits a joint may be measured when the arm engages: what it covers in so long at full speed.
 _ENGAGING_TOLERANCE_S = 0.02
 
+# Without a command for so long, or three periods, an arm has stopped at the last one, and starts again from rest.
+_STALL_S = 0.1
+
 
 class Rung(StrEnum):
     """Where the follower stands, from silent to moving and back to rest."""
@@ -60,21 +63,26 @@ class PlanFollower:
     Times: `now_ns` is the node's clock, in which chunks are stamped; `steady_s` the steady clock, for watchdogs.
     """
 
-    def __init__(self, robot: RobotSpec, *, rate_hz: float, joint_states_timeout_s: float):
+    def __init__(
+        self, robot: RobotSpec, *, rate_hz: float, joint_states_timeout_s: float, release_on_disable: bool = False
+    ):
         self._robot = robot
         self._period_ns = round(1e9 / rate_hz)
         self._joint_states_timeout_s = joint_states_timeout_s
+        self._release_on_disable = release_on_disable
+        self._stall_s = max(_STALL_S, 3.0 / rate_hz)
         self._filter = SafetyFilter(robot, 1.0 / rate_hz)
         self._chunk: Chunk | None = None
         self._measured: Measured | None = None
         self._epoch_began_ns = 0
         self._last_now_ns: int | None = None
-        self._started = False  # whether a set point has ever been sent
-        self._anchor_due = False  # whether the next set point starts from the measured pose
+        self._last_steady_s: float | None = None
+        self._started = False  # whether set points are being sent; the first one starts from the measured pose
         self._awaited = ""  # what the epoch waits for until its first chunk
         self.state = FollowerState()
         self.image_to_command_ms: float | None = None  # of the newest chunk, once its first set point is out
         self.chunks_refused = 0
+        self.stalls = 0  # how often the loop stood still for so long that the arm has, too
 
     @property
     def clamped(self) -> int:
@@ -89,11 +97,10 @@ class PlanFollower:
     def enable(self, now_ns: int) -> None:
         """Follow chunks captured from now on; does nothing while enabled."""
         if not self.state.enabled:
-            self._anchor_due = True
             self._new_epoch(now_ns, Rung.ENGAGING, "waiting for a chunk captured after enabling")
 
     def disable(self, reason: str) -> None:
-        """Brake and keep the last set point; silent as before if there never was one."""
+        """Brake, then keep the last set point or go silent, as chosen; silent as before if there never was one."""
         if self.state.enabled:
             self._chunk = None
             rung = Rung.DISABLED if self._started else Rung.IDLE
@@ -135,9 +142,12 @@ class PlanFollower:
         """The set point (D,) of this period, or None to stay silent."""
         if self._last_now_ns is not None and now_ns < self._last_now_ns and self.state.enabled:
             self._new_epoch(now_ns, Rung.ENGAGING, "the clock jumped back; waiting for a new chunk")
-        self._last_now_ns = now_ns
+        if self._last_steady_s is not None and steady_s - self._last_steady_s > self._stall_s:
+            self.stalls += 1
+            self._filter.halt()
+        self._last_now_ns, self._last_steady_s = now_ns, steady_s
         if not self.state.enabled:
-            return self.brake()
+            return self._disabled()
         problem = self._problem(now_ns, steady_s)
         if problem is not None:
             rung = Rung.ENGAGING if self.state.rung is Rung.ENGAGING else Rung.HOLDING
@@ -153,12 +163,14 @@ class PlanFollower:
             return self._awaited
         if now_ns > self._chunk.end_ns:
             return "the chunk is used up and no new one has come"
-        return self._misplaced(self._measured.positions) if self._anchors_now else None
+        return None if self._started else self._misplaced(self._measured.positions)
 
-    @property
-    def _anchors_now(self) -> bool:
-        # A set point that still moves goes on from where it is; so does one that rests through a reset.
-        return self._anchor_due and self._filter.at_rest
+    def _disabled(self) -> Vector | None:
+        set_point = self.brake()
+        if self._started and self._release_on_disable and self._filter.at_rest:
+            self._started = False
+            self.state = replace(self.state, rung=Rung.IDLE, reason=f"{self.state.reason}; released")
+        return set_point
 
     def _misplaced(self, pose: Vector) -> str | None:
         """Why the arm cannot engage at a measured pose, or None: set points inside the limits would be a jump."""
@@ -172,9 +184,8 @@ class PlanFollower:
     def _follow(self, now_ns: int) -> Vector:
         assert self._chunk is not None
         assert self._measured is not None
-        if self._anchors_now:
+        if not self._started:
             self._filter.start(self._measured.positions)
-        self._anchor_due = False
         previous, target = self._chunk.sample(np.array([now_ns - self._period_ns, now_ns]))
         if self.image_to_command_ms is None:
             self.image_to_command_ms = (now_ns - self._chunk.stamp_ns) / 1e6

@@ -40,6 +40,10 @@ class SafetyFilter:
         self.position = np.clip(position, self._lower, self._upper)
         self.velocity = np.zeros_like(self.position)
 
+    def halt(self) -> None:
+        """Take note that the arm has stopped at the last set point."""
+        self.velocity = np.zeros_like(self.position)
+
     def follow(self, target: Vector, previous_target: Vector) -> Vector:
         """The next set point (D,), on the way to a target that was at `previous_target` (D,) one period ago.
 

@@ -21,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 from maskact_ros.align import AlignmentError, JointOrder
 from maskact_ros.control.follower import FollowerState, Measured, PlanFollower
 from maskact_ros.control.realtime import RateLoop
+from maskact_ros.nodes.bringup import LEAVING_S
 from maskact_ros.nodes.managed import POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import CommandMessage, MessageError, chunk_from_message, state_to_message
 from maskact_ros.nodes.params import NodeParameter
@@ -30,10 +31,14 @@ PARAMETERS = (
     ROBOT_FILE,
     NodeParameter("control_rate_hz", 100.0, "Commands a second.", 10.0, 1000.0),
     NodeParameter(
+        "release_on_disable",
+        False,
+        "Whether to go silent once at rest after disabling, for teleoperation, instead of holding the last set point.",
+    ),
+    NodeParameter(
         "joint_states_timeout_s", 0.2, "Without joint states for so long, the arm brakes and holds.", 0.01, 10.0
     ),
 )
-LEAVING_S = 2.0  # longest time to come to rest before the process ends
 
 
 class ActionPublisher(ManagedNode):
@@ -72,7 +77,10 @@ class ActionPublisher(ManagedNode):
         self._inbox.clear()
         self._measured = None
         self._follower = PlanFollower(
-            self._robot, rate_hz=rate_hz, joint_states_timeout_s=self.get("joint_states_timeout_s")
+            self._robot,
+            rate_hz=rate_hz,
+            joint_states_timeout_s=self.get("joint_states_timeout_s"),
+            release_on_disable=self.get("release_on_disable"),
         )
         self._bug: Exception | None = None
         self._said: FollowerState | None = None
@@ -98,9 +106,10 @@ class ActionPublisher(ManagedNode):
         if self._loop is None:
             return
         self._inbox.append(lambda follower, _: follower.disable("the node is leaving"))
-        until_s = time.monotonic() + LEAVING_S
-        while time.monotonic() < until_s and (self._inbox or not self._follower.at_rest):
-            if self._loop.failure is not None:
+        until_s = time.monotonic() + self._robot.stopping_s + LEAVING_S
+        while self._inbox or not self._follower.at_rest:
+            if self._loop.failure is not None or time.monotonic() > until_s:
+                self.get_logger().error("the arm was still moving when its commands ended")
                 return
             time.sleep(0.01)
 
@@ -195,6 +204,7 @@ class ActionPublisher(ManagedNode):
             self.diagnostics.value(name, value)
         self.diagnostics.value("scheduler", self._loop.scheduler)
         self.diagnostics.value("deadline_misses", self._loop.misses)
+        self.diagnostics.value("stalls", self._follower.stalls)
         self.diagnostics.value("targets_clamped", self._follower.clamped)
         self.diagnostics.value("chunks_out_of_date", self._follower.chunks_refused)
         while self._loop.lateness_us:

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from maskact_ros.paths import PathError, shared
 from maskact_ros.robot import RobotSpec
 
 _ROS_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+
+
+LEAVING_S = 1.0  # how much longer than its limits need to stop an arm may take to come to rest, before we say so
 
 
 class BringupError(MaskACTError):
@@ -48,6 +51,7 @@ class BringupArguments:
     use_sim_time: bool = False
     expert: bool = False  # the scripted expert in the place of inference; needs sim
     sim_parameters: dict[str, Any] = field(default_factory=dict)
+    publisher_parameters: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> BringupArguments:
@@ -84,6 +88,7 @@ class Process:
     parameters: dict[str, Any] = field(default_factory=dict)
     remappings: dict[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    stops_within_s: float = 0.0  # how long an arm may need to come to rest before the process ends
 
     def command(self, folder: Path) -> list[str]:
         """How to start one of our own executables without `ros2`: with this very Python.
@@ -152,7 +157,8 @@ def processes(arguments: BringupArguments) -> list[Process]:
         started.append(ours("sim_robot", **simulated, **clock, **arguments.sim_parameters))
     started.append(ours("camera_encoder", **policy_parameters))
     started.append(ours("expert", **simulated) if arguments.expert else ours("inference", **policy_parameters))
-    started.append(ours("action_publisher", **policy_parameters))
+    publisher = ours("action_publisher", **policy_parameters, **arguments.publisher_parameters)
+    started.append(replace(publisher, stops_within_s=robot.stopping_s + LEAVING_S))
     if arguments.rviz:
         started += _viewers(namespace, everywhere, remappings, sim=arguments.sim)
     return started

@@ -86,6 +86,8 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
             sim=True,
             expert=arguments.expert,
             sim_parameters={"seed": arguments.seed, "shift": arguments.shift},
+            # Between episodes the simulation puts the arm home; commands must not pull it back.
+            publisher_parameters={"release_on_disable": True},
         )
     )
     if arguments.expert:
@@ -186,7 +188,7 @@ class _Demo:
         deadline_s = min(time.monotonic() + EPISODE_LIMIT_S, until_s)
         self._until(lambda: observer.episode["success"] or time.monotonic() > deadline_s, "")
         self._ask(lambda: observer.enable(False), "disabling")
-        self._until(lambda: observer.state.rung == "disabled", "disabling")
+        self._until(lambda: observer.state.rung == "idle", "disabling")
         solved = bool(observer.episode["success"])
         if solved or time.monotonic() < until_s:  # an episode that the clock or Ctrl-C cut off is none
             if self._stop.is_set() and not solved:

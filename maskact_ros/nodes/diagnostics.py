@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections import Counter, deque
+from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -16,7 +17,16 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 RATE_WINDOW_S = 5.0
+QUIET_S = 1.0  # a problem that comes back within this was not over
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+
+
+@dataclass
+class _Problem:
+    level: bytes
+    text: str
+    at_s: float  # when it was last seen, on the steady clock
+    over: bool = False
 
 
 class Diagnostics:
@@ -34,7 +44,7 @@ class Diagnostics:
         self._durations_ms: dict[str, deque[float]] = {}
         self._counts: Counter[str] = Counter()
         self._values: dict[str, str] = {}
-        self._problems: dict[str, tuple[bytes, str]] = {}
+        self._problems: dict[str, _Problem] = {}
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(period_s, self.publish, clock=steady)
@@ -68,8 +78,8 @@ class Diagnostics:
     def problem(self, topic: str, text: str, level: bytes = DiagnosticStatus.ERROR) -> None:
         """Something is wrong with `topic`, until `solved` is called for it."""
         with self._lock:
-            _, known = self._problems.get(topic, (level, ""))
-            self._problems[topic] = (level, text)
+            known = self._problems[topic].text if topic in self._problems else ""
+            self._problems[topic] = _Problem(level, text, time.monotonic())
         if _NUMBER.sub("", text) != _NUMBER.sub("", known):
             log = self._node.get_logger()
             if level == self.ERROR:  # on lines of their own: rclpy raises when one line logs at two severities
@@ -78,30 +88,38 @@ class Diagnostics:
                 log.warning(text)
 
     def solved(self, topic: str) -> None:
-        """Nothing is wrong with `topic` any more; said in the log if something was."""
-        text = self.forget(topic)
-        if text is not None:
-            self._node.get_logger().info(f"solved: {text}")
+        """Nothing is wrong with `topic` any more: believed, and said in the log, when it stays so for a second."""
+        if topic in self._problems:  # without the lock, as this is asked for every message
+            with self._lock:
+                if topic in self._problems:
+                    self._problems[topic].over = True
 
-    def forget(self, topic: str) -> str | None:
-        """As `solved`, without a word in the log; returns what was wrong."""
-        if topic not in self._problems:  # without the lock, as this is asked for every message
-            return None
+    def forget(self, topic: str) -> None:
+        """As `solved`, but at once, and without a word in the log."""
         with self._lock:
-            _, text = self._problems.pop(topic)
-        return text
+            self._problems.pop(topic, None)
 
     def publish(self) -> None:
         """Publish the status as it is now."""
+        self._settle()
         status = DiagnosticStatus(name=self._node.get_fully_qualified_name(), hardware_id="maskact")
         with self._lock:
-            status.level = max((level for level, _ in self._problems.values()), default=self.OK)
-            status.message = "; ".join(text for _, text in self._problems.values()) or "ok"
+            status.level = max((problem.level for problem in self._problems.values()), default=self.OK)
+            status.message = "; ".join(problem.text for problem in self._problems.values()) or "ok"
             values = self._collected()
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+    def _settle(self) -> None:
+        """Take out the problems that are over and did not come back."""
+        now_s = time.monotonic()
+        with self._lock:
+            settled = [t for t, problem in self._problems.items() if problem.over and problem.at_s < now_s - QUIET_S]
+            texts = [self._problems.pop(topic).text for topic in settled]
+        for text in texts:
+            self._node.get_logger().info(f"solved: {text}")
 
     def _collected(self) -> dict[str, str]:
         now_s = time.monotonic()

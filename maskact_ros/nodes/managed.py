@@ -19,6 +19,7 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -50,7 +51,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     """A lifecycle node with declared parameters and diagnostics; raises ParameterError for a wrong override."""
 
     def __init__(self, name: str, parameters: Sequence[NodeParameter]):
-        super().__init__(name)
+        try:
+            super().__init__(name)
+        except InvalidParameterTypeException as error:  # the one parameter that rclpy declares itself
+            raise ParameterError(f"use_sim_time is of a wrong type; allowed: true or false ({error})") from None
+        self.finalized = False
         self._parameters_given = {p.name: p for p in (AUTOSTART, *parameters)}
         declare(self, list(self._parameters_given.values()))
         self.diagnostics = Diagnostics(self)
@@ -164,6 +169,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         """Lifecycle callback."""
         if state.label == "active":
             self._transition(self.deactivate, "inactive")
+        self.finalized = True  # the process ends with it: no transition leads out of there
         return self._transition(self.clean_up, "finalized")
 
     def _transition(self, step: Any, then: str, undo: Any = None) -> TransitionCallbackReturn:
@@ -223,15 +229,21 @@ def _run(node_class: type[ManagedNode]) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    while not stop.is_set() and node.crash is None:
-        executor.spin_once(timeout_sec=0.1)
-    if node.crash is not None:
+    crash: BaseException | None = None
+    while not stop.is_set() and not node.finalized and crash is None:
+        try:
+            executor.spin_once(timeout_sec=0.1)
+        except Exception as error:  # noqa: BLE001 - whatever ends a node, its arm comes to rest first
+            crash = error
+        crash = crash or node.crash
+    node.leave()
+    if crash is not None:
         node.get_logger().fatal(
-            "a bug in maskact_ros ends the node, please report it:\n" + "".join(traceback.format_exception(node.crash))
+            "a bug in maskact_ros ends the node, please report it:\n" + "".join(traceback.format_exception(crash))
         )
         return 1
-    node.leave()
-    node.trigger_shutdown()
+    if not node.finalized:
+        node.trigger_shutdown()
     executor.shutdown()
     node.destroy_node()
     return 0

@@ -6,6 +6,7 @@ arm at rest, because the action publisher is told first and the others only when
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -29,7 +30,6 @@ from maskact_ros.nodes.bringup import (
     processes,
 )
 
-REST_S = 2.2  # the action publisher comes to rest within 2 s, or gives up
 END_S = 0.6  # the others end within this, or are killed
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -53,6 +53,7 @@ class Supervisor:
         self._last_lines: dict[str, deque[str]] = {}
         self._readers: list[threading.Thread] = []
         self._folder = tempfile.TemporaryDirectory(prefix="maskact_ros_")  # of parameter files, removed with us
+        self._rest_s = max(process.stops_within_s for process in processes) + END_S
         for process in processes:
             self._start(process, {**os.environ, **environment, "PYTHONUNBUFFERED": "1"})
 
@@ -70,12 +71,12 @@ class Supervisor:
         return None
 
     def stop(self) -> None:
-        """Let the arm come to rest, then end all processes; returns within three seconds."""
+        """Let the arm come to rest, then end all processes; the others have END_S then."""
         # SIGTERM, because SIGINT makes a Python that is still starting print a stack trace.
         publisher = self._running.get("action_publisher")
         if publisher is not None:
             _signal([publisher], signal.SIGTERM)
-            _wait([publisher], REST_S)
+            _wait([publisher], self._rest_s)
         _signal(self._running.values(), signal.SIGTERM)
         _wait(self._running.values(), END_S)
         _signal(self._running.values(), signal.SIGKILL)
@@ -107,7 +108,8 @@ class Supervisor:
         assert process.stdout is not None
         for line in process.stdout:
             self._last_lines[name].append(line.rstrip())
-            self._say(name, line.rstrip())
+            with contextlib.suppress(OSError):  # nobody reads what we print any more; the node must not block on us
+                self._say(name, line.rstrip())
 
     def _join_reader(self, name: str) -> None:
         next(reader for reader in self._readers if reader.name == name).join(timeout=0.5)

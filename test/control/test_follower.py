@@ -18,9 +18,12 @@ HOME = np.array([0.5, 0.0])
 class Rig:
     """A follower at 100 Hz in a time of its own, and an arm that is where it was last told to be."""
 
-    def __init__(self, arm=ARM, pose=HOME):
+    def __init__(self, arm=ARM, pose=HOME, *, release_on_disable=False):
         self.arm, self.pose = arm, np.array(pose)
-        self.follower = PlanFollower(arm, rate_hz=100.0, joint_states_timeout_s=0.2)
+        self.follower = PlanFollower(
+            arm, rate_hz=100.0, joint_states_timeout_s=0.2, release_on_disable=release_on_disable
+        )
+        self._may_fall_silent = release_on_disable
         self.now_ns, self.steady_s = 1_800_000_000 * 10**9, 100.0
         self.joints_alive = True
         self._watch: MotionWatch | None = None
@@ -42,7 +45,8 @@ class Rig:
                 self.follower.observe(Measured(self.pose, self.steady_s))
             set_point = self.follower.tick(self.now_ns, self.steady_s)
             if set_point is None:
-                assert self._watch is None, "the follower fell silent"
+                assert self._watch is None or self._may_fall_silent, "the follower fell silent"
+                self._watch = None
                 continue
             if self._watch is None:
                 self.anchor(self.pose)
@@ -328,10 +332,23 @@ def test_enabling_again_is_a_new_epoch_that_waits_for_a_new_chunk():
     assert rig.rung is Rung.FOLLOWING
 
 
-def test_enabling_again_at_rest_starts_where_the_arm_is_measured():
+def test_enabling_again_at_rest_goes_on_from_the_set_point_that_was_held():
     rig = Rig().enabled_and_following()
+    rig.follower.disable("by the user")
+    rig.tick(50)
+    held = rig.tick()
+    rig.follower.enable(rig.now_ns)
+    rig.pose = rig.pose - 0.05  # it sags under its weight
+    rig.offer()
+    np.testing.assert_allclose(rig.tick(), held, rtol=0, atol=0.01)
+
+
+def test_released_it_goes_silent_at_rest_and_starts_again_where_the_arm_is_measured():
+    rig = Rig(release_on_disable=True).enabled_and_following()
     rig.follower.disable("the arm is moved by hand")
     rig.tick(50)
+    assert rig.tick() is None
+    assert rig.follower.state.rung is Rung.IDLE
     rig.follower.enable(rig.now_ns)
     rig.tick(5)
     rig.pose = np.array([-0.5, 4.0])
@@ -339,6 +356,19 @@ def test_enabling_again_at_rest_starts_where_the_arm_is_measured():
     rig.anchor(rig.pose)
     rig.tick(50)
     np.testing.assert_allclose(rig.tick(), [-0.5, 4.0], rtol=0, atol=1e-9)
+
+
+def test_after_a_stall_it_starts_again_from_rest():
+    rig = Rig().enabled_and_following()
+    rig.tick(3)
+    assert not rig.follower.at_rest
+    before = rig.pose
+    rig.now_ns += 300 * MS
+    rig.steady_s += 0.3
+    rig.follower.observe(Measured(rig.pose, rig.steady_s))
+    after = rig.follower.tick(rig.now_ns, rig.steady_s)
+    assert (np.abs(after - before) <= ARM.acceleration * 0.01**2 + 1e-12).all()
+    assert rig.follower.stalls == 1
 
 
 def test_enabling_again_while_braking_goes_on_without_a_jump():

@@ -45,7 +45,7 @@ def changed(*path, to):
 REFUSED = [
     (changed("name", to=""), "robot: name is ''", "a text"),
     (changed("name", to=3), "robot: name is 3", "a text"),
-    (changed("name", to=None), "robot: name is 'missing'", "an entry of that name"),
+    (changed("name", to=None), "robot: name is missing", "an entry of that name"),
     (changed("colour", to="red"), "robot: the entry is 'colour'", "name, policy_rate_hz"),
     (changed("policy_rate_hz", to="fast"), "robot: policy_rate_hz is 'fast'", "a finite number"),
     (changed("policy_rate_hz", to=True), "robot: policy_rate_hz is True", "a finite number"),
@@ -63,7 +63,7 @@ REFUSED = [
     (changed("joints", 0, "lower", to=math.nan), "joints[0]: lower is nan", "a finite number"),
     (changed("joints", 1, "upper", to=3.0), "joint turn: lower and upper is (-inf, 3.0)", "none on a continuous joint"),
     (changed("joints", 0, "velocity", to=0), "joint lift: velocity is 0.0", "a number >= 1e-06"),
-    (changed("joints", 0, "velocity", to=None), "joints[0]: velocity is 'missing'", "an entry of that name"),
+    (changed("joints", 0, "velocity", to=None), "joints[0]: velocity is missing", "an entry of that name"),
     (changed("joints", 0, "acceleration", to=-1), "joint lift: acceleration is -1.0", "a number >= 1e-06"),
     (changed("joints", 0, "acceleration", to=1e-320), "joint lift: acceleration is 1e-320", "a number >= 1e-06"),
     (changed("cameras", to=[]), "cameras is []", "at least one"),

@@ -192,7 +192,11 @@ def test_the_launch_file_declares_what_is_described_and_nothing_else():
     loops = [n for n in ast.walk(tree) if isinstance(n, ast.ListComp) and n.elt in declared]
     assert len(declared) == len(loops) == 1
     assert ast.unparse(loops[0].generators[0].iter) == "DESCRIPTIONS.items()"
-    assert DESCRIPTIONS.keys() == {f.name for f in fields(BringupArguments)} - {"expert", "sim_parameters"}
+    assert DESCRIPTIONS.keys() == {f.name for f in fields(BringupArguments)} - {
+        "expert",
+        "sim_parameters",
+        "publisher_parameters",
+    }
 
 
 # -- without ros2 launch
