@@ -1,9 +1,66 @@
-"""The package's files are found in the source tree and in a workspace's share folder."""
+"""Paths that users give; the package's files in the source tree and in a workspace's share folder."""
+
+import errno
+from pathlib import Path
 
 import pytest
 
 from maskact_ros import paths
-from maskact_ros.paths import PathError, shared
+from maskact_ros.paths import PathError, given, read_bytes, shared
+
+
+def test_a_given_path_is_expanded_and_resolved_whether_something_is_there_or_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert given("~/link/absent") == given("link/absent") == tmp_path / "real" / "absent"
+    (tmp_path / "file").touch()
+    assert given("file/below") == tmp_path / "file" / "below"
+
+
+def test_a_given_path_is_relative_to_its_base_unless_it_is_absolute(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home")
+    assert given("dino", base=tmp_path) == tmp_path / "dino"
+    assert given("~/dino", base=tmp_path) == Path("/home/dino")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("~nosuchuser/x", "no path"),
+        ("a" * 300, "cannot be reached (File name too long)"),
+        ("a\0b", "no path"),
+        ("\ud800", "no path"),
+    ],
+)
+def test_what_cannot_be_a_path_is_one_sentence(path, words):
+    with pytest.raises(PathError) as caught:
+        given(path)
+    assert words in str(caught.value)
+    str(caught.value).encode()
+
+
+def test_links_in_a_circle_are_one_sentence(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(PathError, match=r"a: cannot be reached|no path"):
+        given(tmp_path / "a")
+
+
+def test_somebody_elses_folder_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)  # who runs tests as root may enter any folder
+    with pytest.raises(PathError, match=r"private: cannot be reached \(Permission denied\)"):
+        given(tmp_path / "private")
+
+
+def test_what_cannot_be_read_is_one_sentence(tmp_path):
+    with pytest.raises(PathError, match=r"absent: cannot be read \(No such file or directory\)"):
+        read_bytes(tmp_path / "absent")
+    with pytest.raises(PathError, match=r"cannot be read \(Is a directory\)"):
+        read_bytes(tmp_path)
 
 
 def test_a_file_of_the_source_tree_is_found():
