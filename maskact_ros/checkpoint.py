@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.config import MaskACTConfig
+from maskact_ros.documents import parse_json, read_json, shortened
 from maskact_ros.errors import MaskACTError
 from maskact_ros.geometry import ImageGeometry
+from maskact_ros.paths import given, read_bytes
 from maskact_ros.robot import RobotSpec
 from maskact_ros.statistics import Statistics
 
@@ -74,10 +76,9 @@ class CheckpointInfo(PolicySpec):
         """Read all but the weights, of which only the size is checked; see `verify`.
 
         Raises:
-            CheckpointError: the folder or a file is missing, truncated, changed, or no checkpoint's.
-            MaskACTError: configuration, robot, geometry or statistics are not valid.
+            MaskACTError: the folder or a file is missing, truncated, changed, not valid, or no checkpoint's.
         """
-        folder = Path(folder)
+        folder = given(folder)
         listed = _manifest(folder)
         content = {name: _checked_json(folder / name, listed[name]) for name in (CONFIG, BACKBONE, STATISTICS)}
         _check_size(folder / WEIGHTS, listed[WEIGHTS])
@@ -123,7 +124,7 @@ def parse_policy(values: Any) -> tuple[MaskACTConfig, ImageGeometry, tuple[str, 
     config = MaskACTConfig.from_dict(values)
     classes = sections.get("mask_classes", list(default_mask_classes(config.num_mask)))
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
-        raise CheckpointError(f"mask_classes is {classes!r}; allowed: a list of names")
+        raise CheckpointError(f"mask_classes is {shortened(repr(classes))}; allowed: a list of names")
     return config, ImageGeometry.from_dict(sections.get("geometry", {})), tuple(classes)
 
 
@@ -133,13 +134,14 @@ def write_checkpoint(
     """Write a checkpoint; `write_weights` is given the path of the safetensors file to write.
 
     Raises:
-        CheckpointError: the folder exists and `overwrite` is not set, or is no checkpoint, or cannot be written.
+        MaskACTError: the folder exists and `overwrite` is not set, or holds more than a checkpoint, or cannot be
+            written.
     """
-    folder = Path(folder).absolute()
-    if folder.exists() and not overwrite:
-        raise CheckpointError(f"{folder}: exists already, and is not overwritten unless you ask for it")
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        raise CheckpointError(f"{folder}: exists and is not a checkpoint, so it is not overwritten")
+    folder = given(folder)
+    if folder.exists():
+        if not overwrite:
+            raise CheckpointError(f"{folder}: exists already, and is not overwritten unless you ask for it")
+        _check_replaceable(folder)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         partial.mkdir(parents=True)
@@ -170,15 +172,30 @@ def write_checkpoint(
     return CheckpointInfo(folder=folder, weights_hash=listed[WEIGHTS]["sha256"], **values)
 
 
+def _check_replaceable(folder: Path) -> None:
+    """Raise CheckpointError when there is more to lose in a folder than a checkpoint."""
+    try:
+        listed = _manifest(folder)
+        found = sorted(path.name for path in folder.iterdir())
+    except MaskACTError as error:
+        raise CheckpointError(f"{folder}: exists and is not a checkpoint, so it is not overwritten ({error})") from None
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read ({error.strerror})") from None
+    if others := [name for name in found if name not in (MANIFEST, *listed)]:
+        raise CheckpointError(
+            f"{folder}: holds {shortened(', '.join(others))} beside its checkpoint, so it is not overwritten"
+        )
+
+
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """The manifest's entries of the four files, each with a size and a hash of the right type."""
     if not folder.is_dir():
         raise CheckpointError(f"checkpoint {folder}: there is no such folder")
-    path = folder / MANIFEST
+    path = given(folder / MANIFEST)
     if not path.is_file():
         raise CheckpointError(f"{folder}: not a checkpoint, it has no {MANIFEST}")
-    values = _parsed(path, _bytes(path))
-    if not isinstance(values, dict) or values.get("format") != FORMAT or not isinstance(values.get("files"), dict):
+    values = read_json(path)
+    if values.get("format") != FORMAT or not isinstance(values.get("files"), dict):
         raise CheckpointError(f"{path}: not the manifest of a checkpoint of format {FORMAT}")
     for name in (CONFIG, BACKBONE, STATISTICS, WEIGHTS):
         entry = values["files"].get(name)
@@ -191,6 +208,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check_size(path: Path, entry: Mapping[str, Any]) -> None:
+    path = given(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: missing from the checkpoint")
     if (size := path.stat().st_size) != entry["bytes"]:
@@ -200,27 +218,10 @@ def _check_size(path: Path, entry: Mapping[str, Any]) -> None:
 
 def _checked_json(path: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     _check_size(path, entry)
-    content = _bytes(path)
+    content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise CheckpointError(f"{path}: its content has changed since the checkpoint was written")
-    values = _parsed(path, content)
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return values
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _parsed(path: Path, content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        raise CheckpointError(f"{path}: not JSON") from None
+    return parse_json(content, path)
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

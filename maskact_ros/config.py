@@ -16,7 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from maskact_ros.documents import read_json, shortened
 from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import given
 
 PATCH_SIZE = 16  # pixels a side; every DINOv3 backbone of the specification cuts the image so
 LATENT_LABEL = -1  # the label of the latent and state tokens in `label_attention_rules`
@@ -24,6 +26,9 @@ NONE = "none"  # how ROS parameters spell the specification's None
 BACKBONES = ("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16")
 NORMALIZATIONS = ("MEAN_STD", "MIN_MAX", "IDENTITY")
 STAGES = ("stage1", "stage2")
+
+# No real policy comes near these; beyond them, a mistyped number would ask for more memory than there is.
+_MOST_STEPS, _WIDEST, _DEEPEST, _LARGEST_IMAGE = 10_000, 16_384, 200, 8192
 
 # What may change, and when: `checkpoint` is fixed by the trained weights, `training` matters to the trainer only,
 # `runtime` may differ from the checkpoint's value when the policy runs.
@@ -62,15 +67,13 @@ class Parameter:
     extra: bool  # not in the specification's table
 
 
-def _integer(minimum: int, maximum: int | None = None) -> tuple[str, Callable[[Any], int]]:
+def _integer(minimum: int, maximum: int) -> tuple[str, Callable[[Any], int]]:
     def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError
-        if maximum is not None and value > maximum:
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
             raise ValueError
         return value
 
-    return f"an integer >= {minimum}" + ("" if maximum is None else f" and <= {maximum}"), parse
+    return f"an integer >= {minimum} and <= {maximum}", parse
 
 
 def _number(
@@ -85,8 +88,6 @@ def _number(
             raise ValueError
         return float(value)
 
-    if math.isinf(minimum) and math.isinf(maximum):
-        return "a finite number", parse
     low = f"{'>' if open_below else '>='} {minimum:g}" if math.isfinite(minimum) else ""
     high = f"{'<' if open_above else '<='} {maximum:g}" if math.isfinite(maximum) else ""
     return "a number " + " and ".join(part for part in (low, high) if part), parse
@@ -121,7 +122,7 @@ def _path() -> tuple[str, Callable[[Any], str]]:
 
 def _optional(kind: tuple[str, Callable[[Any], Any]]) -> tuple[str, Callable[[Any], Any]]:
     allowed, parse = kind
-    return f"{allowed}, or none", lambda value: None if value is None else parse(value)
+    return f"{allowed}, or none (null in JSON)", lambda value: None if value is None else parse(value)
 
 
 def _betas() -> tuple[str, Callable[[Any], tuple[float, float]]]:
@@ -184,7 +185,7 @@ def _rules() -> tuple[str, Callable[[Any], Mapping[int, tuple[int, ...]] | None]
 
 def _lora() -> tuple[str, Callable[[Any], LoraConfig]]:
     checks: dict[str, Callable[[Any], Any]] = {
-        "r": _integer(1)[1],
+        "r": _integer(1, _WIDEST)[1],
         "lora_alpha": _number(0, open_below=True)[1],
         "lora_dropout": _number(0, 1, open_above=True)[1],
         "bias": _choice("none", "all", "lora_only")[1],
@@ -204,7 +205,7 @@ def _lora() -> tuple[str, Callable[[Any], LoraConfig]]:
         return LoraConfig(**settings)
 
     return (
-        "r (an integer >= 1), lora_alpha (a number > 0), target_modules (a list of module names), "
+        f"r (an integer >= 1 and <= {_WIDEST}), lora_alpha (a number > 0), target_modules (a list of module names), "
         "lora_dropout (>= 0 and < 1) and bias (none, all or lora_only)",
         parse,
     )
@@ -240,13 +241,13 @@ class MaskACTConfig:
         ConfigError: a value, or a combination of values, is not allowed.
     """
 
-    n_obs_steps: int = _parameter("int", 1, "Observation window size; only 1 is supported.", _integer(1))
-    chunk_size: int = _parameter("int", 100, "Length of the predicted action sequence.", _integer(1))
+    n_obs_steps: int = _parameter("int", 1, "Observation window size; only 1 is supported.", _integer(1, _MOST_STEPS))
+    chunk_size: int = _parameter("int", 100, "Length of the predicted action sequence.", _integer(1, _MOST_STEPS))
     n_action_steps: int = _parameter(
         "int",
         100,
         "Actions of a chunk to execute before the next takes over; no more than chunk_size.",
-        _integer(1),
+        _integer(1, _MOST_STEPS),
         scope="runtime",
     )
 
@@ -294,7 +295,9 @@ class MaskACTConfig:
         _optional(_weights()),
         scope="runtime",
     )
-    image_size: int = _parameter("int", 480, "Side of the square image that the model sees, in pixels.", _integer(1))
+    image_size: int = _parameter(
+        "int", 480, "Side of the square image that the model sees, in pixels.", _integer(1, _LARGEST_IMAGE)
+    )
     use_aux_head: bool = _parameter("bool", False, "Whether training adds an auxiliary mask head.", _boolean())
     label_attention_rules: Mapping[int, tuple[int, ...]] | None = _parameter(
         "dict",
@@ -305,18 +308,18 @@ class MaskACTConfig:
     )
 
     pre_norm: bool = _parameter("bool", False, "Whether layers normalise before instead of after.", _boolean())
-    dim_model: int = _parameter("int", 512, "Width of the transformer.", _integer(4))
-    n_heads: int = _parameter("int", 8, "Attention heads of the transformer.", _integer(1))
-    dim_feedforward: int = _parameter("int", 3200, "Width of the feed-forward layers.", _integer(1))
+    dim_model: int = _parameter("int", 512, "Width of the transformer.", _integer(4, _WIDEST))
+    n_heads: int = _parameter("int", 8, "Attention heads of the transformer.", _integer(1, _WIDEST))
+    dim_feedforward: int = _parameter("int", 3200, "Width of the feed-forward layers.", _integer(1, 4 * _WIDEST))
     feedforward_activation: str = _parameter(
         "str", "relu", "Activation of the feed-forward layers.", _choice("relu", "gelu", "glu")
     )
-    n_encoder_layers: int = _parameter("int", 4, "Layers of the transformer's encoder.", _integer(1))
-    n_decoder_layers: int = _parameter("int", 1, "Layers of the transformer's decoder.", _integer(1))
+    n_encoder_layers: int = _parameter("int", 4, "Layers of the transformer's encoder.", _integer(1, _DEEPEST))
+    n_decoder_layers: int = _parameter("int", 1, "Layers of the transformer's decoder.", _integer(1, _DEEPEST))
 
     use_vae: bool = _parameter("bool", True, "Whether training encodes the actions with a VAE.", _boolean())
-    latent_dim: int = _parameter("int", 32, "Width of the VAE's latent.", _integer(1))
-    n_vae_encoder_layers: int = _parameter("int", 4, "Layers of the VAE's encoder.", _integer(1))
+    latent_dim: int = _parameter("int", 32, "Width of the VAE's latent.", _integer(1, _WIDEST))
+    n_vae_encoder_layers: int = _parameter("int", 4, "Layers of the VAE's encoder.", _integer(1, _DEEPEST))
 
     optimizer_lr: float = _parameter(
         "float", 1e-4, "Learning rate of the model.", _number(0, open_below=True), scope="training"
@@ -332,7 +335,7 @@ class MaskACTConfig:
         "float",
         None,
         "Temporal ensembling: chunk i, 0 the oldest, weighs exp(-coeff * i); none switches it off.",
-        _optional(_number()),
+        _optional(_number(-100, 100)),  # e^-100 is nothing beside 1
         scope="runtime",
     )
 
@@ -408,14 +411,11 @@ class MaskACTConfig:
 
     @classmethod
     def from_json(cls, path: str | Path) -> MaskACTConfig:
-        """Read a JSON file; raises ConfigError that names the file."""
-        path = Path(path)
+        """Read a JSON file; raises MaskACTError that names the file."""
+        path = given(path)
+        values = read_json(path)
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: not JSON ({error})") from None
+            return cls.from_dict(values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
@@ -486,7 +486,7 @@ def _shown(value: Any) -> str:
         text = json.dumps(_plain(value))
     except (TypeError, ValueError):
         text = repr(value)
-    return text if len(text) <= 200 else text[:197] + "..."
+    return shortened(text)
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Image messages → contiguous RGB uint8 (H, W, 3), and mask messages → class ids uint8 (H, W).
 
-In: anything with the fields of sensor_msgs/Image or CompressedImage. Out: an array, or an `ImageError` that says
-what is wrong. Every rule is fixed, none looks at the values in the frame: 16 bits become 8 by round(v / 257);
+In: anything with the fields of sensor_msgs/Image or CompressedImage, or a file. Out: an array, or an `ImageError`
+that says what is wrong. Every rule is fixed, none looks at the values in the frame: 16 bits become 8 by round(v / 257);
 YUV is BT.601 in limited range, as in OpenCV and cv_bridge; JPEG is full range, as in JFIF; alpha is dropped.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import given, read_bytes
+
+MOST_PIXELS = 2**26  # no camera has more; a picture of a few bytes can claim to need gigabytes
 
 
 class ImageError(MaskACTError):
@@ -103,8 +107,20 @@ def rgb_from_message(message: ImageMessage | CompressedImageMessage) -> NDArray[
         ImageError: the encoding is not one of ENCODINGS (compressed: JPEG and PNG), or the data do not fit it.
     """
     if isinstance(message, CompressedImageMessage):
-        return _decompressed(message)
+        content = _bytes_of(message.data).tobytes()
+        return _decompressed(content, f"image: {len(content)} bytes of format {message.format!r}")
     return rgb_from_samples(samples_from_message(message), message.encoding)
+
+
+def rgb_from_file(path: str | Path) -> NDArray[np.uint8]:
+    """The picture (H, W, 3), RGB, of a JPEG or PNG file: the same as of a message that carries it.
+
+    Raises:
+        ImageError: it is neither, or damaged, or too large.
+        PathError: the file cannot be read.
+    """
+    path = given(path)
+    return _decompressed(read_bytes(path), f"{path}: its bytes")
 
 
 def mask_from_message(message: ImageMessage) -> NDArray[np.uint8]:
@@ -157,29 +173,56 @@ def rgb_from_samples(samples: NDArray[Any], encoding: str) -> NDArray[np.uint8]:
     return samples if code is None else cv2.cvtColor(samples, code)  # type: ignore[return-value]
 
 
+# The second byte of a JPEG's markers: those that begin a frame header, and those that no length follows.
+_JPEG_FRAMES = [bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)]
+_JPEG_ALONE = [bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9), 0xFF)]
+
+
 def _bytes_of(data: Any) -> NDArray[np.uint8]:
     """A view on a message's bytes."""
     return np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
 
 
-def _decompressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
-    data = _bytes_of(message.data)
-    content = data.tobytes()
-    shown = f"{len(content)} bytes of format {message.format!r}"
+def _decompressed(content: bytes, shown: str) -> NDArray[np.uint8]:
+    """RGB of the content of a JPEG or PNG file, which `shown` calls by name."""
     if content.startswith(b"\xff\xd8"):
-        end = b"\xff\xd9"
+        size, end = _jpeg_size(content), b"\xff\xd9"
     elif content.startswith(b"\x89PNG\r\n"):
-        end = b"IEND"
+        size, end = _png_size(content), b"IEND"
     else:
-        raise ImageError(f"image: {shown} are no picture that is known here; allowed: JPEG, PNG")
+        raise ImageError(f"{shown} are no picture that is known here; allowed: JPEG, PNG")
 
     picture = None
-    if end in content:  # some releases of OpenCV would make up the rest of a picture that was cut off
+    if size is not None and end in content:  # some releases of OpenCV would make up what was cut off
+        width, height = size
+        if width * height > MOST_PIXELS:
+            raise ImageError(f"{shown} are a picture of {width}x{height}; allowed: at most {MOST_PIXELS} pixels")
         try:
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-            picture = cv2.imdecode(data, flags)  # (H, W, 3) uint8 or uint16, blue first
-        except cv2.error:  # a size beyond OpenCV's limit
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # (H, W, 3), 8 or 16 bits, blue first
+        except cv2.error:  # a side beyond OpenCV's limit
             picture = None
     if picture is None:
-        raise ImageError(f"image: {shown} cannot be decoded; allowed: a whole JPEG or PNG")
+        raise ImageError(f"{shown} cannot be decoded; allowed: a whole JPEG or PNG")
     return rgb_from_samples(picture, "bgr8")
+
+
+def _png_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that a PNG announces in its first chunk."""
+    if content[12:16] != b"IHDR" or len(content) < 24:
+        return None
+    return int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG announces in its frame header; as decoders do, junk between segments is skipped."""
+    at = 2
+    while (at := content.find(b"\xff", at)) >= 0:
+        marker = content[at + 1 : at + 2]
+        if marker in _JPEG_FRAMES:
+            header = content[at + 5 : at + 9]
+            return (int.from_bytes(header[2:]), int.from_bytes(header[:2])) if len(header) == 4 else None
+        at += 1
+        if marker not in _JPEG_ALONE:
+            at += 1 + int.from_bytes(content[at + 1 : at + 3])
+    return None

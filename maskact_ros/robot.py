@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from maskact_ros.documents import read_yaml, shortened
 from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import given
 
 UNKNOWN_ROBOT = "imported"  # the name of a robot whose limits nobody has said
 JointType = Literal["revolute", "continuous", "prismatic"]
 
 # Within these, in rad and m, per s and per s², double precision has room for whatever is computed from limits.
 _SMALLEST, _LARGEST = 1e-6, 1e6
+_LARGEST_IMAGE = 65_535  # pixels a side, as many as JPEG can count
 
 
 class RobotError(MaskACTError):
@@ -83,8 +85,10 @@ class RobotSpec:
                 allowed = f"a number >= {_SMALLEST:g} and <= {_LARGEST:g}"
                 _check(_SMALLEST <= value <= _LARGEST, f"{where}: {limit}", value, allowed)
         for camera in self.cameras:
-            _check(camera.width >= 1, f"camera {camera.name}: width", camera.width, "an integer >= 1")
-            _check(camera.height >= 1, f"camera {camera.name}: height", camera.height, "an integer >= 1")
+            for side in ("width", "height"):
+                value = getattr(camera, side)
+                allowed = f"an integer >= 1 and <= {_LARGEST_IMAGE}"
+                _check(1 <= value <= _LARGEST_IMAGE, f"camera {camera.name}: {side}", value, allowed)
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -150,14 +154,11 @@ class RobotSpec:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> RobotSpec:
-        """Read `robot.yaml`; raises RobotError that names the file."""
-        path = Path(path)
+        """Read `robot.yaml`; raises MaskACTError that names the file."""
+        path = given(path)
+        values = read_yaml(path)
         try:
-            return cls.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise RobotError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise RobotError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+            return cls.from_dict(values)
         except RobotError as error:
             raise RobotError(f"{path}: {error}") from None
 
@@ -189,7 +190,7 @@ def _given(entry: Joint | Camera) -> dict[str, Any]:
 
 def _check(condition: bool, where: str, value: Any, allowed: str) -> None:
     if not condition:
-        raise RobotError(f"{where} is {value!r}; allowed: {allowed}")
+        raise RobotError(f"{where} is {shortened(repr(value))}; allowed: {allowed}")
 
 
 def _check_unique(where: str, names: Sequence[str]) -> None:

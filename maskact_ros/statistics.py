@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskact_ros.documents import shortened
 from maskact_ros.errors import MaskACTError
 from maskact_ros.robot import RobotSpec
 
 _NEEDS = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max"), "IDENTITY": ()}
 _SMALLEST_SCALE = 1e-9  # in the feature's unit; below, a joint has not moved at all
+_LARGEST = 1e9  # beyond, no feature is measured, and single precision has nothing left for what differs
 
 
 class StatisticsError(MaskACTError):
@@ -61,8 +63,8 @@ class FeatureStatistics:
         array = np.array(values, np.float64)
         if array.shape != (width,):
             raise StatisticsError(f"statistics of {feature}: {name} has {array.size} numbers; allowed: {width}")
-        if not np.isfinite(array).all():
-            raise StatisticsError(f"statistics of {feature}: {name} is {list(values)}; allowed: finite numbers")
+        if not (np.abs(array) <= _LARGEST).all():
+            raise _not_numbers(feature, name, list(values))
         return array
 
     @classmethod
@@ -72,13 +74,24 @@ class FeatureStatistics:
         if not isinstance(values, Mapping) or set(values) - set(names):
             raise StatisticsError(f"statistics of {feature}: allowed: a mapping of {', '.join(names)}")
         for name, numbers in values.items():
-            if not isinstance(numbers, list) or not all(isinstance(n, (int, float)) for n in numbers):
-                raise StatisticsError(f"statistics of {feature}: {name} is {numbers!r}; allowed: a list of numbers")
+            if not isinstance(numbers, list) or not all(_is_number(n) for n in numbers):
+                raise _not_numbers(feature, name, numbers)
         return cls(**{name: tuple(float(n) for n in numbers) for name, numbers in values.items()})
 
     def to_dict(self) -> dict[str, list[float]]:
         """JSON's types, without the entries that are None."""
         return {f.name: list(value) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _not_numbers(feature: str, name: str, value: Any) -> StatisticsError:
+    return StatisticsError(
+        f"statistics of {feature}: {name} is {shortened(repr(value))}; "
+        f"allowed: a list of finite numbers, none beyond {_LARGEST:g}"
+    )
 
 
 # Of ImageNet, on which DINOv3's weights rest, for values from 0 to 1.

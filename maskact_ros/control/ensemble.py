@@ -39,7 +39,8 @@ class TemporalEnsembler:
 
     def _weights(self, reaches: NDArray[np.bool_]) -> NDArray[np.float64]:
         age_rank = np.cumsum(reaches, axis=0) - 1  # 0 for the oldest chunk that reaches a moment
-        exponents = np.where(reaches, -self.coeff * age_rank, -np.inf)
-        weights: NDArray[np.float64] = np.exp(exponents - exponents.max(axis=0))  # largest is 1: no overflow
+        favoured = 0 if self.coeff >= 0 else age_rank[-1]  # the oldest one's rank, or the newest one's
+        exponents = -abs(self.coeff) * np.abs(age_rank - favoured)  # relative to the largest: no overflow
+        weights: NDArray[np.float64] = np.where(reaches, np.exp(exponents), 0.0)
         weights /= weights.sum(axis=0)
         return weights

@@ -53,6 +53,15 @@ def test_at_any_stamps_it_is_the_naive_average_of_each_moment(coeff, seed):
         np.testing.assert_allclose(ensembled.actions, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(("coeff", "favourite"), [(1.7e308, 0), (-1.7e308, -1)])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_the_largest_coefficients_leave_the_oldest_or_the_newest_chunk_alone(coeff, favourite):
+    ensembler = TemporalEnsembler(coeff)
+    chunks = [Chunk(i * PERIOD_NS, PERIOD_NS, np.full((HORIZON, JOINTS), float(i))) for i in range(5)]
+    ensembled = [ensembler.add(chunk) for chunk in chunks][-1]
+    np.testing.assert_array_equal(ensembled.actions[0], chunks[favourite].actions[0])
+
+
 def test_the_first_chunk_and_the_first_after_a_reset_stay_as_they_are():
     random = np.random.default_rng(0)
     ensembler = TemporalEnsembler(0.01)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from maskact_ros.errors import MaskACTError
 from maskact_ros.robot import Camera, Joint, RobotError, RobotSpec
 
 ROBOT_YAML = Path(__file__).resolve().parents[2] / "config/robot.yaml"
@@ -45,7 +46,7 @@ def changed(*path, to):
 REFUSED = [
     (changed("name", to=""), "robot: name is ''", "a text"),
     (changed("name", to=3), "robot: name is 3", "a text"),
-    (changed("name", to=None), "robot: name is missing", "an entry of that name"),
+    (changed("name", to=None), "robot: name is missing", ""),
     (changed("colour", to="red"), "robot: the entry is 'colour'", "name, policy_rate_hz"),
     (changed("policy_rate_hz", to="fast"), "robot: policy_rate_hz is 'fast'", "a finite number"),
     (changed("policy_rate_hz", to=True), "robot: policy_rate_hz is True", "a finite number"),
@@ -63,11 +64,12 @@ REFUSED = [
     (changed("joints", 0, "lower", to=math.nan), "joints[0]: lower is nan", "a finite number"),
     (changed("joints", 1, "upper", to=3.0), "joint turn: lower and upper is (-inf, 3.0)", "none on a continuous joint"),
     (changed("joints", 0, "velocity", to=0), "joint lift: velocity is 0.0", "a number >= 1e-06"),
-    (changed("joints", 0, "velocity", to=None), "joints[0]: velocity is missing", "an entry of that name"),
+    (changed("joints", 0, "velocity", to=None), "joints[0]: velocity is missing", ""),
     (changed("joints", 0, "acceleration", to=-1), "joint lift: acceleration is -1.0", "a number >= 1e-06"),
     (changed("joints", 0, "acceleration", to=1e-320), "joint lift: acceleration is 1e-320", "a number >= 1e-06"),
     (changed("cameras", to=[]), "cameras is []", "at least one"),
     (changed("cameras", 0, "width", to=0), "camera top: width is 0", "an integer >= 1"),
+    (changed("cameras", 0, "width", to=10**400), "camera top: width is 1000", "<= 65535"),
     (changed("cameras", 0, "height", to=480.0), "cameras[0]: height is 480.0", "an integer"),
     (None, "robot is None", "a mapping of name, policy_rate_hz"),
 ]
@@ -82,17 +84,30 @@ def test_a_wrong_entry_gives_one_sentence(values, named, allowed):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["joints: [", "- \x00", "name: 2024-99-99", "", "[" * 1_000])
+def test_a_limit_given_twice_is_named(tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text(ROBOT_YAML.read_text().replace("lower: -1.6,", "lower: -1.6, lower: -99,", 1), encoding="utf-8")
+    with pytest.raises(MaskACTError, match=r"robot\.yaml: 'lower' is given 2 times"):
+        RobotSpec.from_yaml(file)
+
+
+def test_a_large_value_makes_no_large_sentence():
+    with pytest.raises(RobotError) as caught:
+        RobotSpec.from_dict(changed("name", to=[["x" * 9] * 99] * 99))
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["joints: [", "- \x00", "name: 2024-99-99", ""])
 def test_a_file_that_is_no_robot_is_named(tmp_path, text):
     file = tmp_path / "robot.yaml"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(RobotError, match=r"robot\.yaml: ") as caught:
+    with pytest.raises(MaskACTError, match=r"robot\.yaml: ") as caught:
         RobotSpec.from_yaml(file)
     assert "\n" not in str(caught.value)
 
 
 def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(RobotError, match=r"absent\.yaml: cannot be read \(No such file or directory\)"):
+    with pytest.raises(MaskACTError, match=r"absent\.yaml: cannot be read \(No such file or directory\)"):
         RobotSpec.from_yaml(tmp_path / "absent.yaml")
 
 

@@ -2,6 +2,7 @@
 
 import array
 import random
+import zlib
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from pictures import HEIGHT, WIDTH, CompressedImage, Image, message_of, picture_for, tolerance_of
 
 from maskact_ros.errors import MaskACTError
-from maskact_ros.images import ENCODINGS, ImageError, mask_from_message, rgb_from_message
+from maskact_ros.images import ENCODINGS, ImageError, mask_from_message, rgb_from_file, rgb_from_message
 
 
 def assert_shows(rgb, picture, encoding):
@@ -174,6 +175,52 @@ def test_bad_compressed_image_is_one_sentence(data, named):
         rgb_from_message(CompressedImage("16UC1; compressedDepth png", data))
     assert named in str(caught.value)
     assert "16UC1; compressedDepth png" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_picture_larger_than_any_cameras_is_refused_before_it_is_decoded(monkeypatch, suffix):
+    data = cv2.imencode(suffix, np.zeros((9000, 8000), np.uint8))[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(ImageError, match=r"a picture of 8000x9000; allowed: at most 67108864 pixels"):
+        rgb_from_message(CompressedImage("", data))
+
+
+@pytest.mark.parametrize("side", [100_000, 2**32 - 1])
+def test_a_header_that_lies_about_the_size_is_one_sentence(side):
+    header = PNG[:16] + side.to_bytes(4) * 2 + PNG[24:29]
+    data = header + zlib.crc32(header[12:]).to_bytes(4) + PNG[33:]
+    with pytest.raises(ImageError, match=f"a picture of {side}x{side}"):
+        rgb_from_message(CompressedImage("png", data))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+        [cv2.IMWRITE_JPEG_RST_INTERVAL, 1],
+        [cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+    ],
+)
+def test_every_kind_of_jpeg_tells_its_size(flags):
+    data = cv2.imencode(".jpg", picture_for("bgr8"), flags)[1].tobytes()
+    junk = data[:2] + b"\xff\xff\xff" + data[3:20] + b"\0junk" + data[20:]  # padding and junk between segments
+    for content in (data, junk):
+        assert np.array_equal(
+            rgb_from_message(CompressedImage("", content)), rgb_from_message(CompressedImage("", data))
+        )
+
+
+@pytest.mark.parametrize("data", [JPEG, PNG])
+def test_a_file_is_the_picture_of_the_message_that_carries_it(tmp_path, data):
+    (tmp_path / "picture").write_bytes(data)
+    assert np.array_equal(rgb_from_file(tmp_path / "picture"), rgb_from_message(CompressedImage("", data)))
+
+
+@pytest.mark.parametrize("data", [JPEG[:-2], PNG[:40], b"GIF89a" + bytes(40), b""])
+def test_a_bad_file_is_named(tmp_path, data):
+    (tmp_path / "picture.png").write_bytes(data)
+    with pytest.raises(ImageError, match=r"picture\.png: its bytes .*; allowed: .*JPEG"):
+        rgb_from_file(tmp_path / "picture.png")
 
 
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1"])

@@ -107,7 +107,7 @@ def damage(folder, what):
 )
 def test_a_damaged_checkpoint_is_one_sentence(saved, what, words):
     damage(saved.folder, what)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(MaskACTError) as error:
         CheckpointInfo.read(saved.folder)
     assert words in str(error.value)
     assert str(saved.folder) in str(error.value)
@@ -141,6 +141,40 @@ def test_a_folder_that_is_no_checkpoint_is_never_overwritten(model, tmp_path):
     with pytest.raises(CheckpointError, match="exists and is not a checkpoint"):
         save_checkpoint(tmp_path / "precious", model, overwrite=True)
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_manifest_of_something_else_makes_no_checkpoint(model, tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "my web app"}')
+    with pytest.raises(CheckpointError, match="exists and is not a checkpoint"):
+        save_checkpoint(tmp_path / "app", model, overwrite=True)
+    assert (tmp_path / "app" / "manifest.json").exists()
+
+
+def test_a_checkpoint_with_a_file_of_somebody_elses_is_not_overwritten(model, saved):
+    (saved.folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(CheckpointError, match=r"holds thesis\.tex beside its checkpoint"):
+        save_checkpoint(saved.folder, model, overwrite=True)
+    assert (saved.folder / "thesis.tex").read_text() == "years of work"
+
+
+def test_through_a_link_the_checkpoint_is_overwritten_and_the_link_stays(model, saved):
+    link = saved.folder.parent / "link"
+    link.symlink_to(saved.folder)
+    with torch.no_grad():
+        model.planner.act.action_head.bias += 1
+    newer = save_checkpoint(link, model, overwrite=True)
+    assert CheckpointInfo.read(saved.folder) == newer
+    assert link.readlink() == saved.folder
+    assert sorted(path.name for path in saved.folder.parent.iterdir()) == ["checkpoint", "link"]
+
+
+def test_a_path_that_cannot_be_one_is_one_sentence(model):
+    for path in ("~nosuchuser/checkpoint", "a" * 300):
+        with pytest.raises(MaskACTError, match=r"no path|File name too long"):
+            CheckpointInfo.read(path)
+        with pytest.raises(MaskACTError, match=r"no path|File name too long"):
+            save_checkpoint(path, model)
 
 
 def test_an_interrupted_write_leaves_nothing(model, tmp_path):

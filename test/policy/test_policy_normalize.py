@@ -31,6 +31,7 @@ def test_each_mode_normalises_by_its_formula_and_back(mode, expected):
         (FeatureStatistics(min=(0.0, 2.0), max=(1.0, 2.0)), "MIN_MAX", "state: element 1 has no range"),
         (FeatureStatistics(mean=(0.0, float("nan")), std=(1.0, 1.0)), "MEAN_STD", "state: mean is [0.0, nan]"),
         (FeatureStatistics(mean=(0.0, 0.0), std=(1.0, float("inf"))), "MEAN_STD", "state: std is [1.0, inf]"),
+        (FeatureStatistics(mean=(0.0, 0.0), std=(1.0, 1e300)), "MEAN_STD", "state: std is [1.0, 1e+300]"),
         (FeatureStatistics(mean=(0.0,), std=(1.0,)), "MEAN_STD", "state: mean has 1 numbers; allowed: 2"),
     ],
 )
@@ -41,7 +42,17 @@ def test_statistics_that_cannot_normalise_are_an_error(statistics, mode, words):
 
 
 @pytest.mark.parametrize(
-    "values", [None, {}, {"state": {}, "action": {}}, {"state": 3, "action": {}, "image": {}}, {"state": {"mean": 1}}]
+    "values",
+    [
+        None,
+        {},
+        {"state": {}, "action": {}},
+        {"state": 3, "action": {}, "image": {}},
+        {"state": {"mean": 1}},
+        {"state": {}, "action": {"std": [True]}, "image": {}},
+        {"state": {}, "action": {"std": [10**400]}, "image": {}},
+        {"state": {}, "action": {"std": [float("nan")]}, "image": {}},
+    ],
 )
 def test_malformed_statistics_are_an_error(values):
     with pytest.raises(StatisticsError):
