@@ -191,8 +191,8 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """The manifest's entries of the four files, each with a size and a hash of the right type."""
     if not folder.is_dir():
         raise CheckpointError(f"checkpoint {folder}: there is no such folder")
-    path = given(folder / MANIFEST)
-    if not path.is_file():
+    path = folder / MANIFEST
+    if not given(path).is_file():
         raise CheckpointError(f"{folder}: not a checkpoint, it has no {MANIFEST}")
     values = read_json(path)
     if values.get("format") != FORMAT or not isinstance(values.get("files"), dict):
@@ -208,8 +208,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check_size(path: Path, entry: Mapping[str, Any]) -> None:
-    path = given(path)
-    if not path.is_file():
+    if not given(path).is_file():
         raise CheckpointError(f"{path}: missing from the checkpoint")
     if (size := path.stat().st_size) != entry["bytes"]:
         kind = "truncated" if size < entry["bytes"] else "too long"

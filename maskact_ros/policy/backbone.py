@@ -5,7 +5,6 @@ In: a folder in the layout that DINOv3 is published in, or the name of a size. O
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskact_ros.config import PATCH_SIZE, LoraConfig
+from maskact_ros.documents import read_json, shortened
+from maskact_ros.paths import given
 from maskact_ros.policy.errors import PolicyError
 
 # Published hyper-parameters (Siméoni et al. 2025, arXiv:2508.10104); what they share is in `preset`.
@@ -35,6 +36,14 @@ _SIZES = {
     },
 }
 _FIXED = {"model_type": "dinov3_vit", "patch_size": PATCH_SIZE, "num_channels": 3}
+_LEAST = {
+    "hidden_size": 1,
+    "intermediate_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_register_tokens": 0,
+}
+_LARGEST = 1e9  # of any number in the settings
 
 
 def preset(vision_backbone: str) -> dict[str, Any]:
@@ -44,19 +53,12 @@ def preset(vision_backbone: str) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The DINOv3 settings in a folder's `config.json`; raises PolicyError."""
+    """The DINOv3 settings in a folder's `config.json`; raises MaskACTError."""
     path = folder / "config.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PolicyError(f"{path}: cannot be read ({error.strerror}); it should say what DINOv3 model it is") from None
-    except ValueError:
-        raise PolicyError(f"{path}: not JSON") from None
-    if not isinstance(settings, dict):
-        raise PolicyError(f"{path}: not a JSON object")
+    settings = read_json(path)
     for name, expected in _FIXED.items():
         if (value := settings.get(name, expected if name != "model_type" else None)) != expected:
-            raise PolicyError(f"{path}: {name} is {value!r}; allowed: {expected!r}")
+            raise PolicyError(f"{path}: {name} is {shortened(repr(value))}; allowed: {expected!r}")
     return settings
 
 
@@ -64,21 +66,30 @@ def read_weights(folder: Path) -> dict[str, Tensor] | None:
     """Tensors of `model.safetensors`, or of the shards that its index lists; None when the folder has neither.
 
     Raises:
-        PolicyError: a file cannot be read.
+        MaskACTError: a file cannot be read.
     """
     index = folder / "model.safetensors.index.json"
     shards = ["model.safetensors"]
-    if index.is_file():
-        try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError):
-            raise PolicyError(f"{index}: not an index of safetensors files") from None
-    elif not (folder / shards[0]).is_file():
+    if given(index).exists():
+        shards = _shards(index)
+    elif not given(folder / shards[0]).exists():
         return None
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         tensors |= read_tensors(folder / shard)
     return tensors
+
+
+def _shards(index: Path) -> list[str]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise PolicyError(f"{index}: its weight_map does not say which file each tensor is in")
+    for name, shard in places.items():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise PolicyError(
+                f"{index}: {shortened(repr(name))} is in {shortened(repr(shard))}; allowed: a file beside the index"
+            )
+    return sorted(set(places.values()))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -90,17 +101,34 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
-    """A `DINOv3ViTModel` with random weights; raises PolicyError on settings that transformers refuses."""
+    """A `DINOv3ViTModel` with random weights; raises PolicyError on settings that make no model."""
     # Slow to import, and the process that runs ACT only needs neither this nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+    _check_settings(DINOv3ViTConfig().to_dict() | settings)
     try:
-        given = {key: value for key, value in settings.items() if key != "model_type"}
-        config = DINOv3ViTConfig(**given | {"attn_implementation": "sdpa"})
+        own = {key: value for key, value in settings.items() if key != "model_type"}
+        config = DINOv3ViTConfig(**own | {"attn_implementation": "sdpa"})
         model: nn.Module = DINOv3ViTModel(config).float()
     except Exception as error:  # noqa: BLE001 transformers has no error class of its own for bad settings
         raise PolicyError(f"backbone: transformers refuses its settings ({' '.join(str(error).split())})") from None
     return model
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise PolicyError on what transformers would build, though it is no vision transformer."""
+    for name, value in settings.items():
+        if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
+            raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: a number up to {_LARGEST:g}")
+    for name, minimum in _LEAST.items():
+        value = settings[name]
+        if not isinstance(value, int) or value < minimum:
+            raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: an integer >= {minimum}")
+    width, heads = settings["hidden_size"], settings["num_attention_heads"]
+    if width % (4 * heads):
+        raise PolicyError(
+            f"backbone: hidden_size is {width}; allowed: a multiple of 4 for each of its {heads} attention heads"
+        )
 
 
 def add_lora(backbone: nn.Module, lora: LoraConfig) -> None:

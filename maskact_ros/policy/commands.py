@@ -5,19 +5,20 @@ Each prints what a user should know, raises MaskACTError with one sentence, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from maskact_ros.checkpoint import CheckpointInfo, PolicySpec, parse_policy
 from maskact_ros.config import ConfigError, MaskACTConfig
+from maskact_ros.documents import read_json
 from maskact_ros.errors import MaskACTError
+from maskact_ros.images import rgb_from_file
+from maskact_ros.paths import given
 from maskact_ros.policy.backbone import preset, read_settings, read_weights
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
@@ -36,20 +37,19 @@ def init_checkpoint(
     robot's limits.
 
     Raises:
-        MaskACTError: the JSON or the backbone's folder is not valid, or `out` exists.
+        MaskACTError: the JSON, the backbone's folder or the seed is not valid, or `out` exists.
     """
+    if not 0 <= seed < 2**63:
+        raise PolicyError(f"the seed is {seed}; allowed: an integer >= 0 and < 2^63")
+    values = read_json(given(config_json))
     try:
-        config, geometry, mask_classes = parse_policy(json.loads(config_json.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{config_json}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{config_json}: not JSON ({error})") from None
+        config, geometry, mask_classes = parse_policy(values)
     except MaskACTError as error:
         raise ConfigError(f"{config_json}: {error}") from None
 
-    folder = config_json.parent / config.dino_model_dir
+    folder = given(config.dino_model_dir, base=given(config_json.parent))
     weights = None
-    if folder.is_dir():
+    if folder.exists():
         settings, weights = read_settings(folder), read_weights(folder)
         origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
     elif config.dino_model_dir != MaskACTConfig().dino_model_dir:  # somebody meant a folder of theirs
@@ -100,10 +100,7 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
     joints = info.robot.joint_names
     if len(state) != len(joints) or not np.isfinite(state).all():
         raise PolicyError(f"the state is {list(state)}; allowed: {len(joints)} finite numbers, for {', '.join(joints)}")
-    picture = cv2.imread(str(image_file), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise PolicyError(f"{image_file}: cannot be read as an image")
-    rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    rgb = rgb_from_file(image_file)
     image = info.geometry.to_model(rgb, info.config.image_size)
     model = load_checkpoint(info).eval()
     with torch.inference_mode():
@@ -117,8 +114,12 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
     result: dict[str, torch.Tensor] = {"features": encoded.features, "chunk": chunk}
     if seen is not None:
         result |= {"pixel_logits": seen.pixel_logits, "patch_labels": seen.patch_labels.to(torch.int8)}
-    _describe(info, picture.shape[:2], np.array(state), result)
+    for name, tensor in result.items():
+        if not tensor.isfinite().all():
+            raise PolicyError(f"the policy's {name} of the state {list(state)} and {image_file} are not all finite")
+    _describe(info, rgb.shape[:2], np.array(state), result)
     arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in result.items()}
+    out_npz = given(out_npz)
     try:
         with out_npz.open("wb") as file:
             np.savez(file, **arrays)

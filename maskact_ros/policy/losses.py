@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskact_ros.config import MaskACTConfig
 from maskact_ros.policy.act import Latent
+from maskact_ros.policy.errors import PolicyError
 
 AUXILIARY_WEIGHT = 0.4  # of the auxiliary head's loss beside the mask head's, as PSPNet has it
 
@@ -45,7 +46,15 @@ def stage2_losses(
 
 
 def mask_loss(pixel_logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross entropy of logits (B, C, S, S) against class ids (B, S, S), the mean over pixels."""
+    """Cross entropy of logits (B, C, S, S) against class ids (B, S, S), the mean over pixels.
+
+    Raises:
+        PolicyError: a mask holds a class that the policy does not have.
+    """
+    classes = pixel_logits.shape[1]
+    for label in (int(bound) for bound in masks.aminmax()):
+        if not 0 <= label < classes:
+            raise PolicyError(f"a mask holds the class {label}; allowed: 0 to {classes - 1}, as num_mask is {classes}")
     return F.cross_entropy(pixel_logits, masks.long())
 
 

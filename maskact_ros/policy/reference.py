@@ -6,7 +6,6 @@ of transformers' namings, with or without LoRA. Out: this project's `MaskACT`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from torch import Tensor
 
 from maskact_ros.checkpoint import PolicySpec, default_mask_classes
 from maskact_ros.config import LATENT_LABEL, ConfigError, MaskACTConfig
+from maskact_ros.documents import read_json
+from maskact_ros.paths import given
 from maskact_ros.policy.backbone import canonical_name, read_settings, read_tensors
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
@@ -27,6 +28,7 @@ from maskact_ros.statistics import IMAGE_STATISTICS, FeatureStatistics, Statisti
 
 # Keys that only the reference's config.json has.
 _ONLY_THERE = ("use_lowdim", "lowdim_label", "device", "use_amp", "input_features", "output_features")
+_MOST = 10_000  # joints, and pixels along a side
 _GUESSED_RATE_HZ = 30.0  # the reference does not store the rate of its actions
 _BUFFER = re.compile(r"(?:normalize_inputs|normalize_targets|unnormalize_outputs)\.buffer_(.+)\.(mean|std|min|max)")
 
@@ -70,12 +72,13 @@ def load_reference(folder: Path, backbone_folder: Path, robot: RobotSpec | None)
         MaskACTError: a file cannot be read, its configuration is one that this project does not have, or tensors
             are missing, unknown or of another shape.
     """
-    values = _read_config(folder / "config.json")
+    folder = given(folder)
+    values = read_json(folder / "config.json")
     only_there = {key: values.pop(key) for key in _ONLY_THERE if key in values}
     if only_there.get("use_lowdim", True) is not True:
         raise PolicyError(f"{folder}: use_lowdim is false; allowed: true, a policy that sees the robot's state")
-    _rename_lowdim_label(values, only_there.get("lowdim_label", LATENT_LABEL))
     try:
+        _rename_lowdim_label(values, only_there.get("lowdim_label", LATENT_LABEL))
         config = MaskACTConfig.from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{folder / 'config.json'}: {error}") from None
@@ -104,7 +107,7 @@ def load_reference(folder: Path, backbone_folder: Path, robot: RobotSpec | None)
         config=config,
         robot=robot,
         statistics=statistics,
-        backbone=read_settings(backbone_folder),
+        backbone=read_settings(given(backbone_folder)),
         mask_classes=default_mask_classes(config.num_mask),
     )
     model = MaskACT(spec)
@@ -137,6 +140,8 @@ class _Features:
             if len(cameras) != 1:
                 raise PolicyError(f"{folder}: it has the cameras {', '.join(cameras) or 'none'}; allowed: exactly one")
             _, height, width = shapes[cameras[0]]
+            if not all(isinstance(n, int) and 1 <= n <= _MOST for n in (state, action, height, width)):
+                raise ValueError
         except (KeyError, TypeError, ValueError, AttributeError):
             raise PolicyError(
                 f"{folder / 'config.json'}: input_features and output_features do not describe one camera, "
@@ -160,24 +165,13 @@ class _Features:
         )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PolicyError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise PolicyError(f"{path}: not JSON") from None
-    if not isinstance(values, dict):
-        raise PolicyError(f"{path}: not a JSON object")
-    return values
-
-
 def _rename_lowdim_label(values: dict[str, Any], lowdim_label: Any) -> None:
     """Make the rules call latent and state -1, whatever the reference's configuration calls them."""
     rules = values.get("label_attention_rules")
     if not isinstance(rules, dict) or lowdim_label == LATENT_LABEL:
         return
-    if lowdim_label in range(values.get("num_mask", 0)):
+    num_mask = MaskACTConfig.from_dict({key: values[key] for key in ("num_mask",) if key in values}).num_mask
+    if lowdim_label in range(num_mask):
         raise PolicyError(
             f"lowdim_label is {lowdim_label}, which label_attention_rules cannot tell from the mask class of that "
             f"number; allowed: a number that is no mask class's, such as {LATENT_LABEL}"

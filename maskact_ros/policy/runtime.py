@@ -75,10 +75,18 @@ class EncoderRuntime:
         return cls(info, perception.eval().requires_grad_(False).to(chosen), chosen)
 
     def warm_up(self) -> None:
-        """Run a few times on a dark picture, so that the first real one is not slower than the others."""
+        """Run a few times on a dark picture, so that the first real one is not slower than the others.
+
+        Raises:
+            PolicyError: what the policy makes of it is not finite.
+        """
         size = self.info.config.image_size
         for _ in range(_WARM_UP_RUNS):
-            self.encode(np.zeros((size, size, 3), np.uint8), label_image=True, confidence_image=True)
+            seen = self.encode(np.zeros((size, size, 3), np.uint8), label_image=True, confidence_image=True)
+        for name in ("features", "patch_confidence", "confidence_image"):
+            array = getattr(seen, name)
+            if array is not None and not np.isfinite(array).all():
+                raise PolicyError(f"the policy's {name} of a dark picture are not all finite")
 
     @torch.inference_mode()
     def encode(

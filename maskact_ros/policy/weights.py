@@ -62,7 +62,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     """Copy tensors with canonical names into a module; each of the module's must be there, and no other.
 
     Raises:
-        PolicyError: tensors are missing or unknown, by name, or differ in shape, with both.
+        PolicyError: tensors are missing or unknown, by name, differ in shape or kind, with both, or are not finite.
     """
     own = {canonical_name(name): tensor for name, tensor in module.state_dict().items()}
     if missing := [name for name in own if name not in tensors]:
@@ -74,7 +74,11 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
             raise PolicyError(
                 f"{source}: tensor {name} has the shape {list(tensor.shape)}, the policy's has {list(own[name].shape)}"
             )
+        if tensor.dtype != own[name].dtype and not (tensor.is_floating_point() and own[name].is_floating_point()):
+            raise PolicyError(f"{source}: tensor {name} is {tensor.dtype}, the policy's is {own[name].dtype}")
         own[name].copy_(tensor)  # a state dict's tensors share the module's memory
+        if not own[name].isfinite().all():
+            raise PolicyError(f"{source}: tensor {name} is not all finite")
 
 
 def _listed(names: list[str]) -> str:

@@ -12,9 +12,10 @@ import torch
 from maskact_ros.checkpoint import CheckpointError, CheckpointInfo, default_mask_classes, write_checkpoint
 from maskact_ros.errors import MaskACTError
 from maskact_ros.geometry import ImageGeometry
+from maskact_ros.policy.backbone import canonical_name
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.weights import load_checkpoint, save_checkpoint
+from maskact_ros.policy.weights import load_checkpoint, load_tensors, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_mask_head")
 
@@ -208,6 +209,35 @@ def test_statistics_must_fit_the_robot(make_spec):
 def test_mask_classes_have_names_by_default():
     assert default_mask_classes(2) == ("background", "robot")
     assert default_mask_classes(5) == ("background", "robot", "object", "object 2", "object 3")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (lambda tensor: torch.full_like(tensor, float("nan")), "is not all finite"),
+        (lambda tensor: tensor.double() + 1e300, "is not all finite"),
+        (lambda tensor: tensor.to(torch.int8), "is torch.int8, the policy's is torch.float32"),
+        (lambda tensor: tensor.to(torch.complex64), "is torch.complex64, the policy's is torch.float32"),
+    ],
+)
+def test_weights_of_another_kind_or_not_finite_are_one_sentence_with_the_tensors_name(model, changed, words):
+    tensors = {canonical_name(name): tensor for name, tensor in model.state_dict().items()}
+    name = "planner.act.action_head.weight"
+    tensors[name] = changed(tensors[name])
+    with pytest.raises(PolicyError) as error:
+        load_tensors(MaskACT(model.spec), tensors, "file")
+    assert words in str(error.value)
+    assert name in str(error.value)
+
+
+def test_weights_of_another_precision_are_welcome(model):
+    tensors = {canonical_name(name): tensor for name, tensor in model.state_dict().items()}
+    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    other = MaskACT(model.spec)
+    load_tensors(other, halved, "file")
+    torch.testing.assert_close(
+        other.planner.act.action_head.weight, model.planner.act.action_head.weight, rtol=2**-10, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

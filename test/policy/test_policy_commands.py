@@ -126,8 +126,8 @@ def test_a_prediction_from_a_cameras_picture_is_what_the_runtimes_compute(checkp
 @pytest.mark.parametrize(
     ("image", "state", "out", "words"),
     [
-        ("absent.png", [0, 0, 0], "out.npz", "absent.png: cannot be read as an image"),
-        ("text.png", [0, 0, 0], "out.npz", "text.png: cannot be read as an image"),
+        ("absent.png", [0, 0, 0], "out.npz", "absent.png: cannot be read (No such file or directory)"),
+        ("text.png", [0, 0, 0], "out.npz", "text.png: its bytes are no picture that is known here; allowed: JPEG, PNG"),
         ("picture.png", [0, 0], "out.npz", "allowed: 3 finite numbers, for joint_0, joint_1, joint_2"),
         ("picture.png", [0, 0, float("nan")], "out.npz", "allowed: 3 finite numbers"),
         ("picture.png", [0, 0, 0], "absent/out.npz", "cannot be written"),
@@ -139,6 +139,42 @@ def test_a_prediction_that_cannot_be_made_is_one_sentence(checkpoint, tmp_path, 
     with pytest.raises(MaskACTError) as error:
         predict_once(checkpoint.folder, tmp_path / image, state, tmp_path / out)
     assert words in str(error.value)
+
+
+def test_a_state_beyond_single_precision_is_one_sentence_and_writes_nothing(checkpoint, tmp_path):
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((48, 48, 3), np.uint8))
+    with pytest.raises(MaskACTError, match=r"chunk of the state \[1e\+39, 0, 0\] .* not all finite"):
+        predict_once(checkpoint.folder, tmp_path / "picture.png", [1e39, 0, 0], tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_prediction_sees_a_file_as_the_nodes_see_the_message(checkpoint, tmp_path):
+    picture = np.random.default_rng(1).integers(0, 65536, (60, 80, 3), np.uint16)
+    cv2.imwrite(str(tmp_path / "picture.png"), picture)
+    predict_once(checkpoint.folder, tmp_path / "picture.png", [0, 0, 0], tmp_path / "out.npz")
+    rgb = np.rint(picture[..., ::-1] / 257).astype(np.uint8)
+    encoding = EncoderRuntime.load(checkpoint).encode(checkpoint.geometry.to_model(rgb, 48))
+    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["features"], encoding.features, rtol=2**-10, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64])
+def test_a_seed_out_of_range_is_one_sentence(policy_json, robot, tmp_path, seed):
+    with pytest.raises(MaskACTError, match=f"the seed is {seed}; allowed: an integer >= 0"):
+        init_checkpoint(policy_json, tmp_path / "checkpoint", robot, seed=seed)
+
+
+@pytest.mark.parametrize("folder", ["policy.json", "dinov3-vitb16"])
+def test_a_file_in_place_of_the_backbones_folder_is_one_sentence(policy_json, robot, tmp_path, folder):
+    (tmp_path / "dinov3-vitb16").touch()
+    policy_json.write_text(json.dumps(json.loads(policy_json.read_text()) | {"dino_model_dir": folder}))
+    with pytest.raises(MaskACTError, match=rf"{folder}/config\.json: cannot be read \(Not a directory\)"):
+        init_checkpoint(policy_json, tmp_path / "checkpoint", robot)
+
+
+def test_a_key_given_twice_is_one_sentence(policy_json, robot, tmp_path):
+    policy_json.write_text(policy_json.read_text()[:-1] + ', "dropout": 0.3}')
+    with pytest.raises(MaskACTError, match=r"policy\.json: 'dropout' is given 2 times"):
+        init_checkpoint(policy_json, tmp_path / "checkpoint", robot)
 
 
 def test_a_truncated_checkpoint_is_one_sentence(checkpoint, tmp_path):

@@ -8,6 +8,7 @@ from reference_checkpoint import BACKBONE
 from safetensors.torch import save_file
 
 from maskact_ros.config import LoraConfig
+from maskact_ros.errors import MaskACTError
 from maskact_ros.policy.backbone import build_backbone, canonical_name, preset, read_settings, read_weights
 from maskact_ros.policy.encoder import VisionEncoder
 from maskact_ros.policy.errors import PolicyError
@@ -126,8 +127,48 @@ def test_sharded_weights_are_read_whole(tmp_path):
 )
 def test_a_folder_without_a_usable_configuration_is_one_sentence(tmp_path, content, words):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(PolicyError) as error:
+    with pytest.raises(MaskACTError) as error:
         read_settings(tmp_path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0; allowed: an integer >= 1"),
+        ({"num_register_tokens": -5}, "num_register_tokens is -5; allowed: an integer >= 0"),
+        ({"hidden_size": "wide"}, "hidden_size is 'wide'; allowed: an integer >= 1"),
+        ({"hidden_size": 10**10}, "hidden_size is 10000000000; allowed: a number up to 1e+09"),
+        ({"hidden_size": 50}, "hidden_size is 50; allowed: a multiple of 4 for each of its"),
+        ({"layer_norm_eps": float("inf")}, "layer_norm_eps is inf; allowed: a number up to 1e+09"),
+        ({"rope_theta": float("nan")}, "rope_theta is nan"),
+    ],
+)
+def test_settings_that_make_no_vision_transformer_are_one_sentence(changes, words):
+    with pytest.raises(PolicyError) as error:
+        build_backbone(BACKBONE | changes)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ("[]", "not a JSON object"),
+        ("{}", "does not say which file each tensor is in"),
+        ('{"weight_map": 5}', "does not say which file"),
+        ('{"weight_map": {}}', "does not say which file"),
+        ('{"weight_map": {"a": 5}}', "'a' is in 5; allowed: a file beside the index"),
+        ('{"weight_map": {"a": []}}', "'a' is in []"),
+        ('{"weight_map": {"a": "../x"}}', "'a' is in '../x'"),
+        ('{"weight_map": {"a": "' + "a" * 300 + '"}}', "cannot be read as safetensors"),
+    ],
+)
+def test_an_index_of_no_files_is_one_sentence(tmp_path, index, words):
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(MaskACTError) as error:
+        read_weights(tmp_path)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 

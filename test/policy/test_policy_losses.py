@@ -53,6 +53,14 @@ def test_the_mask_loss_is_small_for_the_right_classes_only():
     assert mask_loss(right, (masks + 1) % 3) > 10
 
 
+@pytest.mark.parametrize("label", [3, 255])
+def test_a_class_that_the_policy_does_not_have_is_named(make_spec, batch, label):
+    masks = batch.masks.clone()
+    masks[1, 5, 5] = label
+    with pytest.raises(PolicyError, match=f"the class {label}; allowed: 0 to 2, as num_mask is 3"):
+        losses(make_spec(use_aux_head=True), replace(batch, masks=masks.to(torch.uint8)))
+
+
 def test_stage_2_adds_its_components_by_their_weights(make_spec, batch):
     spec = make_spec(use_aux_head=True, mask_loss_weight=0.2, action_loss_weight=3.0, kl_weight=7.0)
     _, result = losses(spec, batch)

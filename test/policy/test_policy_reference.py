@@ -117,6 +117,17 @@ def test_the_references_own_label_of_the_state_becomes_minus_one(vectors, tmp_pa
     assert_reproduced(predicted(tmp_path / "out", vectors, tmp_path), vectors)
 
 
+def shapes(camera, joints):
+    """Features of other shapes."""
+    return {
+        "input_features": {
+            "observation.images.cam_0": {"type": "VISUAL", "shape": camera},
+            "observation.state": {"type": "STATE", "shape": joints},
+        },
+        "output_features": {"action": {"type": "ACTION", "shape": joints}},
+    }
+
+
 def without(name):
     return {key: tensor for key, tensor in reference_tensors().items() if key != name}
 
@@ -139,9 +150,17 @@ def without(name):
         (reference_tensors, {"use_lowdim": False}, "use_lowdim is false"),
         (reference_tensors, {"lowdim_label": 2}, "lowdim_label is 2"),
         (reference_tensors, {"input_features": {}}, "do not describe one camera"),
+        (reference_tensors, shapes([3, 96, 96], ["q"]), "do not describe one camera"),
+        (reference_tensors, shapes([3, 96, 96], [1.5]), "do not describe one camera"),
+        (reference_tensors, shapes([3, 96, 96], [-7]), "do not describe one camera"),
+        (reference_tensors, shapes([3, "x", 96], [7]), "do not describe one camera"),
+        (reference_tensors, {"num_mask": "x", "lowdim_label": 9}, 'config.json: num_mask is "x"'),
         (reference_tensors, {"colour": 1}, "config.json: unknown parameter colour"),
     ],
-    ids=["missing", "unknown", "shape", "statistics", "no state", "label", "features", "key"],
+    ids=[
+        *("missing", "unknown", "shape", "statistics", "no state", "label", "features"),
+        *("state of text", "state of 1.5", "state of -7", "camera of text", "num_mask", "key"),
+    ],
 )
 def test_a_reference_that_does_not_fit_is_one_sentence(tmp_path, tensors, config, words):
     tensors = {name: tensor for name, tensor in tensors().items() if tensor is not None}

@@ -114,6 +114,16 @@ def test_warming_up_changes_nothing(encoder, planner, image):
     np.testing.assert_array_equal(planner.predict(before.features, before.patch_labels, STATE), chunk)
 
 
+@pytest.mark.parametrize(
+    ("part", "words"), [("encoder.projection", "features of a dark"), ("mask_head.classifier.1", "confidence")]
+)
+def test_a_policy_that_sees_nothing_finite_does_not_warm_up(info, part, words):
+    runtime = EncoderRuntime.load(info)
+    runtime._perception.get_submodule(part).bias.fill_(float("nan"))
+    with pytest.raises(PolicyError, match=words):
+        runtime.warm_up()
+
+
 def test_runtime_parameters_may_differ_from_the_checkpoints(info, image):
     ruled = replace(info.config, label_attention_rules={0: (0,), 1: (1,), 2: (2,)})
     labels = np.arange(9, dtype=np.int8) % 3
