@@ -6,6 +6,7 @@ rung it stands on: idle (silent) -> engaging -> following -> holding; disabling 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -80,7 +81,8 @@ class PlanFollower:
         self._started = False  # whether set points are being sent; the first one starts from the measured pose
         self._awaited = ""  # what the epoch waits for until its first chunk
         self.state = FollowerState()
-        self.image_to_command_ms: float | None = None  # of the newest chunk, once its first set point is out
+        self._chunk_is_new = False  # no set point of it has been made yet
+        self.image_to_command_ms: deque[float] = deque(maxlen=100)  # age of each chunk at its first set point
         self.chunks_refused = 0
         self.stalls = 0  # how often the loop stood still for so long that the arm has, too
 
@@ -132,7 +134,7 @@ class PlanFollower:
             self.chunks_refused += 1
             return
         self._chunk = chunk
-        self.image_to_command_ms = None
+        self._chunk_is_new = True
 
     def brake(self) -> Vector | None:
         """The set point (D,) of the quickest stop, or None if none was ever sent; needs nothing but the last one."""
@@ -187,8 +189,9 @@ class PlanFollower:
         if not self._started:
             self._filter.start(self._measured.positions)
         previous, target = self._chunk.sample(np.array([now_ns - self._period_ns, now_ns]))
-        if self.image_to_command_ms is None:
-            self.image_to_command_ms = (now_ns - self._chunk.stamp_ns) / 1e6
+        if self._chunk_is_new:
+            self._chunk_is_new = False
+            self.image_to_command_ms.append((now_ns - self._chunk.stamp_ns) / 1e6)
         if self.state.rung is not Rung.FOLLOWING:
             self.state = replace(self.state, rung=Rung.FOLLOWING, reason="following the plan")
         self._started = True

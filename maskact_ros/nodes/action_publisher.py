@@ -122,13 +122,12 @@ class ActionPublisher(ManagedNode):
 
     def _tick(self, _: int) -> None:
         """One control period, in the command loop's thread."""
-        waiting = self._follower.image_to_command_ms is None
         set_point = self._decide()
         if set_point is not None:
             self._commands.publish(self._command.of(set_point))
             self.diagnostics.event("commands")
-            if waiting and self._follower.image_to_command_ms is not None:
-                self.diagnostics.duration("image_to_command", self._follower.image_to_command_ms)
+        while self._follower.image_to_command_ms:
+            self.diagnostics.duration("image_to_command", self._follower.image_to_command_ms.popleft())
         if self._follower.state != self._said:
             self._said = self._follower.state
             self._states.publish(state_to_message(self._said))
