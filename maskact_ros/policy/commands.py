@@ -116,7 +116,7 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
         result |= {"pixel_logits": seen.pixel_logits, "patch_labels": seen.patch_labels.to(torch.int8)}
     for name, tensor in result.items():
         if not tensor.isfinite().all():
-            raise PolicyError(f"the policy's {name} of the state {list(state)} and {image_file} are not all finite")
+            raise PolicyError(f"not all of the {name} is finite, made of {image_file} and the state {list(state)}")
     _describe(info, rgb.shape[:2], np.array(state), result)
     arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in result.items()}
     out_npz = given(out_npz)
