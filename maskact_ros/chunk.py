@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MOST = 1e9  # rad or m; beyond any joint, and far from where sums overflow
+
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
@@ -23,8 +25,8 @@ class Chunk:
     def __post_init__(self) -> None:
         if self.actions.ndim != 2 or 0 in self.actions.shape:
             raise ValueError(f"a chunk's actions have the shape {self.actions.shape}; allowed: (K, D), not empty")
-        if not np.isfinite(self.actions).all():
-            raise ValueError("a chunk's actions are not all finite")
+        if not (np.abs(self.actions) <= MOST).all():  # not a number is not below anything
+            raise ValueError(f"a chunk's actions are not all finite and within ±{MOST:g}")
         if self.period_ns <= 0:
             raise ValueError(f"a chunk's period is {self.period_ns} ns; allowed: > 0")
 

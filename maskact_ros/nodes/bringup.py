@@ -21,7 +21,7 @@ from typing import Any
 from maskact_ros import __version__
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.errors import MaskACTError
-from maskact_ros.paths import PathError, shared
+from maskact_ros.paths import PathError, given, shared
 from maskact_ros.robot import RobotSpec
 
 _ROS_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
@@ -114,9 +114,9 @@ def processes(arguments: BringupArguments) -> list[Process]:
     """The processes to start, the robot's first and the arm's last; raises MaskACTError for what cannot work."""
     if arguments.expert and not arguments.sim:
         raise BringupError("the expert drives the simulated robot only; start it with sim")
-    policy = Path(arguments.policy_path).expanduser().resolve() if arguments.policy_path else demo_policy()
-    robot_file = str(Path(arguments.robot_file).expanduser().resolve()) if arguments.robot_file else ""
-    params_file = str(Path(arguments.params_file).expanduser().resolve()) if arguments.params_file else ""
+    policy = given(arguments.policy_path) if arguments.policy_path else demo_policy()
+    robot_file = str(given(arguments.robot_file)) if arguments.robot_file else ""
+    params_file = str(given(arguments.params_file)) if arguments.params_file else ""
     if params_file and not Path(params_file).is_file():
         raise BringupError(f"params_file is {params_file}; allowed: a file that exists")
     checkpoint = CheckpointInfo.read(policy)

@@ -28,6 +28,7 @@ from maskact_ros.nodes.film import Film
 from maskact_ros.nodes.isolation import IsolatedDomain
 from maskact_ros.nodes.observer import Observer
 from maskact_ros.nodes.supervisor import Supervisor
+from maskact_ros.paths import given
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.scene import CLASS_NAMES
 
@@ -79,7 +80,7 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
     """
     _check(arguments)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    policy = Path(arguments.policy_path) if arguments.policy_path else demo_policy()
+    policy = given(arguments.policy_path) if arguments.policy_path else demo_policy()
     described = processes(
         BringupArguments(
             policy_path=str(policy),

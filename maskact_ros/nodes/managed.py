@@ -13,7 +13,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -35,6 +34,7 @@ from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.diagnostics import Diagnostics
 from maskact_ros.nodes.params import NodeParameter, ParameterError, declare, declare_spec, refuse_unknown
+from maskact_ros.paths import given
 from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 
 AUTOSTART = NodeParameter("autostart", True, "Whether the node configures and activates itself.")
@@ -120,7 +120,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         refuse_unknown(self, also=PARAMETERS)  # a misspelled policy_path is not a missing one
         if not self.get("policy_path"):
             raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
-        info = CheckpointInfo.read(Path(self.get("policy_path")))
+        info = CheckpointInfo.read(given(self.get("policy_path")))
         config = declare_spec(self, info.config)
         refuse_unknown(self)
         if info.robot.name == UNKNOWN_ROBOT and not self.get("robot_file"):
@@ -128,7 +128,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
                 f"the checkpoint {info.folder} does not know its robot's limits, as it was imported without one; "
                 "give robot_file, and import with --robot if the joints' names differ"
             )
-        robot = RobotSpec.from_yaml(self.get("robot_file")) if self.get("robot_file") else info.robot
+        robot = RobotSpec.from_yaml(given(self.get("robot_file"))) if self.get("robot_file") else info.robot
         differences = robot.differences(info.robot)
         if differences:
             raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))

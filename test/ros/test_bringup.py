@@ -2,17 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import cv2
 import pytest
-from bench import assert_a_motion_the_robot_can_follow, set_points, state_of
-from stand_ins import Witness
+from bench import NAMESPACE, assert_a_motion_the_robot_can_follow, set_points, state_of
+from stand_ins import Arm, Witness
 
+from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, write_checkpoint
 from maskact_ros.nodes.bringup import consequence
 
 MASKACT = [sys.executable, "-m", "maskact_ros.cli"]
@@ -134,3 +137,68 @@ def test_the_demonstration_with_the_expert_solves_its_task_and_writes_its_pictur
     assert overview is not None
     assert overview.std() > 10
     assert (out / "log.txt").read_text()
+
+
+def test_a_demonstration_that_ends_before_anything_moved_says_so_and_keeps_earlier_pictures(bench, tmp_path):
+    out = tmp_path / "demo"
+    out.mkdir()
+    (out / "overview.png").write_text("of an earlier one")
+    demo = bench.run([*MASKACT, "demo", "--headless", "--out", str(out)], XDG_CACHE_HOME=str(tmp_path / "cache"))
+    bench.probe.wait(lambda: (out / "log.txt").exists(), "the log")
+    demo.send(signal.SIGINT)
+    assert demo.wait(within_s=30.0) == 0, demo.output
+    assert "no pictures, as nothing was seen yet" in demo.output
+    assert (out / "overview.png").read_text() == "of an earlier one"
+    assert "Traceback" not in demo.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--shift", "lite", "lite"),
+        ("--seed", "-1", "--seed is -1; allowed: an integer >= 0"),
+        ("--episodes", "0", "--episodes is 0; allowed: an integer >= 1"),
+        ("--seconds", "nan", "--seconds is nan; allowed: a number > 0"),
+        ("--policy-path", "/nowhere", "/nowhere"),
+    ],
+)
+def test_a_demonstration_that_cannot_be_had_is_refused_before_anything_is_written(
+    bench, tmp_path, option, value, sentence
+):
+    out = tmp_path / "demo"
+    demo = bench.run([*MASKACT, "demo", "--headless", "--out", str(out), option, value])
+    assert demo.wait(within_s=60.0) == 1
+    assert sentence in demo.output
+    assert "Traceback" not in demo.output
+    assert not out.exists()
+
+
+def test_the_command_line_enables_and_disables(bench, robot):
+    arm = Arm(bench.probe, robot)
+    bench.start_active("action_publisher")
+    arm.wait_for_measurements(5)
+    switch = bench.run([*MASKACT, "enable", "--namespace", NAMESPACE])
+    assert switch.wait() == 0, switch.output
+    assert "enabled; engaging" in switch.output
+    assert "nothing publishes /maskact/action_chunk yet" in switch.output
+    arm.wait_for_rung("engaging")
+    assert bench.run([*MASKACT, "disable", "--namespace", NAMESPACE]).wait() == 0
+    arm.wait_for_rung("idle")
+
+
+def test_a_switch_without_anybody_to_answer_says_where_it_looked(bench):
+    switch = bench.run([*MASKACT, "enable", "--namespace", "/nobody"])
+    assert switch.wait() == 1
+    assert "there is no /nobody/action_publisher/enable within 5 s" in switch.output
+    assert "Traceback" not in switch.output
+
+
+def test_the_simulated_robot_is_not_driven_by_another_robots_policy(bench, policy, robot, tmp_path):
+    info = CheckpointInfo.read(policy)
+    values = {name: getattr(info, name) for name in PolicySpec.__dataclass_fields__}
+    faster = tmp_path / "faster"
+    other = replace(robot, policy_rate_hz=50.0)
+    write_checkpoint(faster, PolicySpec(**values | {"robot": other}), lambda path: shutil.copy(policy / WEIGHTS, path))
+    bringup = bench.run([*MASKACT, "bringup", "--sim", "--policy-path", str(faster)])
+    assert bringup.wait(within_s=30.0) == 1
+    assert "is for another robot: policy_rate_hz: the simulated one has 30, checkpoint 50" in bringup.output

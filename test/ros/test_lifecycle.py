@@ -1,7 +1,9 @@
 """A managed node's life: walked up and down by its services, asked for other parameters, ended by a signal."""
 
+import json
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 from bench import assert_a_motion_the_robot_can_follow, set_points, state_of
@@ -139,3 +141,48 @@ def test_a_read_only_parameter_is_refused_with_the_reason_and_a_wrong_one_with_w
     successful, reason = set_to("contrl_rate_hz", **number)
     assert not successful
     assert "unknown parameter contrl_rate_hz (value 50.0); did you mean control_rate_hz?" in reason
+
+
+def test_what_breaks_a_callback_ends_the_node_only_after_the_arm_was_brought_to_rest(bench, robot):
+    program, arm, _ = start_moving(bench, robot)
+    # A type that no parameter has: rclpy raises in its own service, in the executor's thread.
+    request = SetParameters.Request(parameters=[Parameter(name="x", value=ParameterValue(type=77))])
+    bench.probe.node.create_client(SetParameters, "action_publisher/set_parameters").call_async(request)
+    assert program.wait() == 1
+    assert "a bug in maskact_ros ends the node" in program.output
+    positions = set_points(arm.commands)
+    assert_a_motion_the_robot_can_follow(positions, robot)
+    assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
+
+
+def test_an_arm_that_needs_long_to_stop_is_given_that_time(bench, robot, tmp_path):
+    sluggish = replace(robot, joints=tuple(replace(j, acceleration=j.velocity / 4.0) for j in robot.joints))
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(json.dumps(sluggish.to_dict()))  # JSON is YAML
+    program, arm, _ = start_moving(bench, robot, robot_file=str(robot_file))
+    arm.wait_for_commands(250)
+    program.send(signal.SIGINT)
+    assert program.wait() == 0
+    positions = set_points(arm.commands)
+    assert_a_motion_the_robot_can_follow(positions, sluggish)
+    assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
+    assert "still moving" not in program.output
+
+
+def test_released_on_disabling_the_publisher_goes_silent_once_the_arm_rests(bench, robot):
+    _, arm, _ = start_moving(bench, robot, release_on_disable=True)
+    assert bench.probe.enable(False).success
+    assert "released" in state_of(arm.wait_for_rung("idle"))["reason"]
+    positions = set_points(arm.commands)
+    assert_a_motion_the_robot_can_follow(positions, robot)
+    count = len(arm.commands)
+    bench.probe.wait_for_report("action_publisher", lambda report: report.values["commands_hz"] == "0.00", "silence")
+    assert len(arm.commands) == count
+
+
+def test_shut_down_by_its_service_the_process_ends(bench, robot):
+    program, arm, _ = start_moving(bench, robot)
+    change(bench.probe, "action_publisher", Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert program.wait() == 0
+    assert_a_motion_the_robot_can_follow(set_points(arm.commands), robot)
+    assert "Traceback" not in program.output

@@ -115,7 +115,11 @@ def test_the_label_of_latent_and_state_may_be_written_with_and_without_quotes(st
         (given(lora_config__target_modules=[1, 2]), "lora_config.target_modules is [1, 2]", "a list of texts"),
         (given(optimizer_betas=[0, 1]), "optimizer_betas is [0, 1]", "a list of numbers with a decimal point"),
         (given(normalization_mapping__STATE="IDENTITY"), "normalization_mapping.STATE is", "trained with 'MEAN_STD'"),
-        (given(temporal_ensemble_coeff="off"), 'temporal_ensemble_coeff is "off"', "a finite number, or none"),
+        (
+            given(temporal_ensemble_coeff="off"),
+            'temporal_ensemble_coeff is "off"',
+            "a number >= -100 and <= 100, or none",
+        ),
         (given(mask_importance_weights=[1.0, 2.0]), "mask_importance_weights is [1.0, 2.0]", "num_mask, which is 3"),
         (given(label_attention_rules__0=["3"]), "label_attention_rules names the label 3", "0 to 2"),
         (given(label_attention_rules__3=["0"]), "unknown parameter label_attention_rules.3", "did you mean"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, write_checkpoint
 from maskact_ros.paths import shared
+from maskact_ros.robot import UNKNOWN_ROBOT
 
 
 def assert_refused(bench, executable: str, *texts: str, **options) -> None:
@@ -150,6 +152,7 @@ def test_a_missing_robot_file_is_named(module_bench, tmp_path):
         ({"control_rate_hz": "fast"}, ("control_rate_hz is 'fast'", "allowed: a number")),
         ({"control_rate_hz": 5000.0}, ("control_rate_hz is 5000.0", "allowed: 10 to 1000")),
         ({"autostart": 3}, ("autostart is 3", "allowed: true or false")),
+        ({"use_sim_time": 7}, ("use_sim_time is of a wrong type", "allowed: true or false")),
         ({"contrl_rate_hz": 50.0}, ("unknown parameter contrl_rate_hz (value 50.0)", "did you mean control_rate_hz?")),
         ({"chunk_size": 50}, ("chunk_size is 50", "the checkpoint was trained with 20")),
         ({"n_action_steps": 21}, ("n_action_steps is 21", "at most chunk_size, which is 20")),
@@ -170,6 +173,35 @@ def test_a_wrong_parameter_is_refused_with_its_value_and_what_is_allowed(module_
 )
 def test_a_wrong_choice_is_refused_with_what_is_allowed(module_bench, parameters, texts):
     assert_refused(module_bench, "camera_encoder", *texts, **parameters)
+
+
+def test_a_misspelled_policy_path_is_named_and_not_called_missing(module_bench):
+    assert_refused(
+        module_bench, "action_publisher", "policy_pth", "did you mean policy_path?", policy_path="", policy_pth="x"
+    )
+
+
+def test_an_argument_that_no_node_knows_is_refused(module_bench):
+    program = module_bench.run([sys.executable, "-m", "maskact_ros.nodes.action_publisher", "--bogus"])
+    assert program.wait(within_s=60.0) == 1
+    assert "unknown argument --bogus; allowed: --help, --ros-args" in program.output
+    assert "Traceback" not in program.output
+
+
+def test_limits_that_nobody_has_said_are_refused_until_a_robot_file_says_them(module_bench, policy, robot, tmp_path):
+    info = CheckpointInfo.read(policy)
+    values = {name: getattr(info, name) for name in PolicySpec.__dataclass_fields__}
+    guessed = replace(robot, name=UNKNOWN_ROBOT)
+    folder = tmp_path / "imported"
+    write_checkpoint(
+        folder, PolicySpec(**values | {"robot": guessed}), lambda path: shutil.copy(policy / WEIGHTS, path)
+    )
+    assert_refused(
+        module_bench, "action_publisher", str(folder), "does not know its robot's limits", policy_path=str(folder)
+    )
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(json.dumps(robot.to_dict()))
+    module_bench.start_active("action_publisher", policy_path=str(folder), robot_file=str(robot_file)).kill()
 
 
 def test_a_params_file_that_is_not_one_is_refused(module_bench, tmp_path):
