@@ -53,7 +53,7 @@ def test_outside_of_its_points_a_chunk_stands_still():
         (np.zeros(3), 1, r"shape \(3,\)"),
         (np.array([[0.0, np.nan]]), 1, "not all finite"),
         (np.array([[-np.inf, 0.0]]), 1, "not all finite"),
-        (np.array([[2e9, 0.0]]), 1, "within ±1e+09"),
+        (np.array([[2e9, 0.0]]), 1, "and within"),
         (np.zeros((2, 2)), 0, "period is 0 ns"),
     ],
 )
