@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from maskact_ros import kinds
 from maskact_ros.documents import read_json, shortened
 from maskact_ros.errors import MaskACTError
+from maskact_ros.kinds import LoraConfig
 from maskact_ros.paths import given
 
 PATCH_SIZE = 16  # pixels a side; every DINOv3 backbone of the specification cuts the image so
 LATENT_LABEL = -1  # the label of the latent and state tokens in `label_attention_rules`
 NONE = "none"  # how ROS parameters spell the specification's None
 BACKBONES = ("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16")
-NORMALIZATIONS = ("MEAN_STD", "MIN_MAX", "IDENTITY")
 STAGES = ("stage1", "stage2")
 
 # No real policy comes near these; beyond them, a mistyped number would ask for more memory than there is.
-_MOST_STEPS, _WIDEST, _DEEPEST, _LARGEST_IMAGE = 10_000, 16_384, 200, 8192
+_MOST_STEPS, _DEEPEST, _LARGEST_IMAGE = 10_000, 200, 8192
 
 # What may change, and when: `checkpoint` is fixed by the trained weights, `training` matters to the trainer only,
 # `runtime` may differ from the checkpoint's value when the policy runs.
@@ -37,20 +37,6 @@ Scope = Literal["checkpoint", "training", "runtime"]
 
 class ConfigError(MaskACTError):
     """A parameter that does not fit: the text names it, its value and what is allowed."""
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """The LoRA adapter of the encoder; the defaults are what `lora_config: None` stands for.
-
-    Scaling is rank-stabilised, `lora_alpha / sqrt(r)`, as in the reference (Kalajdzievski 2023, arXiv:2312.03732).
-    """
-
-    r: int = 16
-    lora_alpha: float = 16.0
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
-    lora_dropout: float = 0.1
-    bias: str = "none"
 
 
 @dataclass(frozen=True)
@@ -67,170 +53,25 @@ class Parameter:
     extra: bool  # not in the specification's table
 
 
-def _integer(minimum: int, maximum: int) -> tuple[str, Callable[[Any], int]]:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-            raise ValueError
-        return value
-
-    return f"an integer >= {minimum} and <= {maximum}", parse
-
-
-def _number(
-    minimum: float = -math.inf, maximum: float = math.inf, *, open_below: bool = False, open_above: bool = False
-) -> tuple[str, Callable[[Any], float]]:
-    def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError
-        below = value <= minimum if open_below else value < minimum
-        above = value >= maximum if open_above else value > maximum
-        if below or above:
-            raise ValueError
-        return float(value)
-
-    low = f"{'>' if open_below else '>='} {minimum:g}" if math.isfinite(minimum) else ""
-    high = f"{'<' if open_above else '<='} {maximum:g}" if math.isfinite(maximum) else ""
-    return "a number " + " and ".join(part for part in (low, high) if part), parse
-
-
-def _boolean() -> tuple[str, Callable[[Any], bool]]:
-    def parse(value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ValueError
-        return value
-
-    return "true or false", parse
-
-
-def _choice(*options: str) -> tuple[str, Callable[[Any], str]]:
-    def parse(value: Any) -> str:
-        if not isinstance(value, str) or value not in options:
-            raise ValueError
-        return value
-
-    return "one of " + ", ".join(options), parse
-
-
-def _path() -> tuple[str, Callable[[Any], str]]:
-    def parse(value: Any) -> str:
-        if not isinstance(value, str) or not value:
-            raise ValueError
-        return value
-
-    return "a folder's path", parse
-
-
-def _optional(kind: tuple[str, Callable[[Any], Any]]) -> tuple[str, Callable[[Any], Any]]:
-    allowed, parse = kind
-    return f"{allowed}, or none (null in JSON)", lambda value: None if value is None else parse(value)
-
-
-def _betas() -> tuple[str, Callable[[Any], tuple[float, float]]]:
-    _, beta = _number(0, 1, open_above=True)
-
-    def parse(value: Any) -> tuple[float, float]:
-        first, second = value if isinstance(value, (list, tuple)) else ()
-        return beta(first), beta(second)
-
-    return "two numbers >= 0 and < 1", parse
-
-
-def _weights() -> tuple[str, Callable[[Any], tuple[float, ...]]]:
-    _, weight = _number(0)
-
-    def parse(value: Any) -> tuple[float, ...]:
-        if not isinstance(value, (list, tuple)) or not value:
-            raise ValueError
-        weights = tuple(weight(item) for item in value)
-        if not any(weights):
-            raise ValueError  # no class would ever win a vote
-        return weights
-
-    return "one number >= 0 for each mask class, and one > 0 among them", parse
-
-
-def _normalization() -> tuple[str, Callable[[Any], Mapping[str, str]]]:
-    keys = ("VISUAL", "STATE", "ACTION")
-
-    def parse(value: Any) -> Mapping[str, str]:
-        if not isinstance(value, Mapping) or set(value) - set(keys):
-            raise ValueError
-        merged = {key: value.get(key, "MEAN_STD") for key in keys}
-        if set(merged.values()) - set(NORMALIZATIONS):
-            raise ValueError
-        return merged
-
-    return f"{', '.join(keys)}, each one of {', '.join(NORMALIZATIONS)}", parse
-
-
-def _rules() -> tuple[str, Callable[[Any], Mapping[int, tuple[int, ...]] | None]]:
-    def label(value: Any) -> int:
-        # JSON's keys, and the specification's own example, write labels as strings.
-        if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise ValueError
-        return int(value)
-
-    def parse(value: Any) -> Mapping[int, tuple[int, ...]] | None:
-        if not isinstance(value, Mapping):
-            raise ValueError
-        rules: dict[int, tuple[int, ...]] = {}
-        for key, allowed in value.items():
-            if not isinstance(allowed, (list, tuple)) or not allowed or label(key) in rules:
-                raise ValueError
-            rules[label(key)] = tuple(sorted({label(item) for item in allowed}))
-        return dict(sorted(rules.items())) or None
-
-    return 'a non-empty list of labels for each ruled label, such as {"0": ["1"], "-1": ["0", "1"]}', parse
-
-
-def _lora() -> tuple[str, Callable[[Any], LoraConfig]]:
-    checks: dict[str, Callable[[Any], Any]] = {
-        "r": _integer(1, _WIDEST)[1],
-        "lora_alpha": _number(0, open_below=True)[1],
-        "lora_dropout": _number(0, 1, open_above=True)[1],
-        "bias": _choice("none", "all", "lora_only")[1],
-    }
-
-    def parse(value: Any) -> LoraConfig:
-        if isinstance(value, LoraConfig):
-            return value
-        if not isinstance(value, Mapping) or set(value) - {f.name for f in fields(LoraConfig)}:
-            raise ValueError
-        settings = {key: check(value[key]) for key, check in checks.items() if key in value}
-        if "target_modules" in value:
-            modules = value["target_modules"]
-            if not isinstance(modules, (list, tuple)) or not modules or not all(isinstance(m, str) for m in modules):
-                raise ValueError
-            settings["target_modules"] = tuple(modules)
-        return LoraConfig(**settings)
-
-    return (
-        f"r (an integer >= 1 and <= {_WIDEST}), lora_alpha (a number > 0), target_modules (a list of module names), "
-        "lora_dropout (>= 0 and < 1) and bias (none, all or lora_only)",
-        parse,
-    )
-
-
 def _parameter(
     spec_type: str,
     default: Any,
     description: str,
-    kind: tuple[str, Callable[[Any], Any]],
+    kind: kinds.Kind,
     *,
     scope: Scope = "checkpoint",
     extra: bool = False,
 ) -> Any:
-    allowed, parse = kind
     metadata = {
         "type": spec_type,
         "default": default,
         "description": description,
         "scope": scope,
-        "allowed": allowed,
-        "parse": parse,
+        "allowed": kind.allowed,
+        "parse": kind.parse,
         "extra": extra,
     }
-    return field(default_factory=lambda: parse(default), metadata=metadata)
+    return field(default_factory=lambda: kind.parse(default), metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,112 +82,120 @@ class MaskACTConfig:
         ConfigError: a value, or a combination of values, is not allowed.
     """
 
-    n_obs_steps: int = _parameter("int", 1, "Observation window size; only 1 is supported.", _integer(1, _MOST_STEPS))
-    chunk_size: int = _parameter("int", 100, "Length of the predicted action sequence.", _integer(1, _MOST_STEPS))
+    n_obs_steps: int = _parameter(
+        "int", 1, "Observation window size; only 1 is supported.", kinds.integer(1, _MOST_STEPS)
+    )
+    chunk_size: int = _parameter("int", 100, "Length of the predicted action sequence.", kinds.integer(1, _MOST_STEPS))
     n_action_steps: int = _parameter(
         "int",
         100,
         "Actions of a chunk to execute before the next takes over; no more than chunk_size.",
-        _integer(1, _MOST_STEPS),
+        kinds.integer(1, _MOST_STEPS),
         scope="runtime",
     )
 
     training_stage: str = _parameter(
-        "str", "stage2", "stage1 trains the mask only, stage2 everything.", _choice(*STAGES), scope="training"
+        "str", "stage2", "stage1 trains the mask only, stage2 everything.", kinds.choice(*STAGES), scope="training"
     )
     mask_loss_weight: float = _parameter(
-        "float", 0.3, "Weight of the mask loss in stage 2.", _number(0), scope="training"
+        "float", 0.3, "Weight of the mask loss in stage 2.", kinds.number(0), scope="training"
     )
     action_loss_weight: float = _parameter(
-        "float", 1.0, "Weight of the action loss in stage 2.", _number(0), scope="training"
+        "float", 1.0, "Weight of the action loss in stage 2.", kinds.number(0), scope="training"
     )
     stage2_dino_lr_ratio: float = _parameter(
-        "float", 0.1, "Encoder's learning rate in stage 2, as a ratio of optimizer_lr.", _number(0), scope="training"
+        "float",
+        0.1,
+        "Encoder's learning rate in stage 2, as a ratio of optimizer_lr.",
+        kinds.number(0),
+        scope="training",
     )
     stage2_freeze_mask_head: bool = _parameter(
-        "bool", False, "Whether stage 2 freezes the mask head.", _boolean(), scope="training"
+        "bool", False, "Whether stage 2 freezes the mask head.", kinds.boolean(), scope="training"
     )
 
     normalization_mapping: Mapping[str, str] = _parameter(
         "dict",
         {"VISUAL": "MEAN_STD", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"},
         "How images, state and action are normalised.",
-        _normalization(),
+        kinds.normalization(),
     )
 
-    vision_backbone: str = _parameter("str", "dinov3_vitb16", "DINOv3 model of the encoder.", _choice(*BACKBONES))
+    vision_backbone: str = _parameter("str", "dinov3_vitb16", "DINOv3 model of the encoder.", kinds.choice(*BACKBONES))
     freeze_backbone: bool = _parameter(
-        "bool", True, "Whether the backbone's own weights stay as they are.", _boolean(), scope="training"
+        "bool", True, "Whether the backbone's own weights stay as they are.", kinds.boolean(), scope="training"
     )
     dino_model_dir: str = _parameter(
-        "str", "dinov3-vitb16", "Folder of the DINOv3 model to start training from.", _path(), scope="training"
+        "str", "dinov3-vitb16", "Folder of the DINOv3 model to start training from.", kinds.path(), scope="training"
     )
-    use_lora: bool = _parameter("bool", True, "Whether the encoder carries LoRA adapters.", _boolean())
+    use_lora: bool = _parameter("bool", True, "Whether the encoder carries LoRA adapters.", kinds.boolean())
     lora_config: LoraConfig | None = _parameter(
-        "dict", None, "LoRA settings; none stands for r = 16, alpha = 16 on q, k and v.", _optional(_lora())
+        "dict", None, "LoRA settings; none stands for r = 16, alpha = 16 on q, k and v.", kinds.optional(kinds.lora())
     )
 
-    use_mask: bool = _parameter("bool", True, "Whether masks are predicted.", _boolean())
-    num_mask: int = _parameter("int", 4, "Number of mask classes, background included.", _integer(2, 127))
+    use_mask: bool = _parameter("bool", True, "Whether masks are predicted.", kinds.boolean())
+    num_mask: int = _parameter("int", 4, "Number of mask classes, background included.", kinds.integer(2, 127))
     mask_importance_weights: tuple[float, ...] | None = _parameter(
         "list[float]",
         None,
         "Importance of each class when the pixels of a patch vote for its label; none weighs all alike.",
-        _optional(_weights()),
+        kinds.optional(kinds.weights()),
         scope="runtime",
     )
     image_size: int = _parameter(
-        "int", 480, "Side of the square image that the model sees, in pixels.", _integer(1, _LARGEST_IMAGE)
+        "int", 480, "Side of the square image that the model sees, in pixels.", kinds.integer(1, _LARGEST_IMAGE)
     )
-    use_aux_head: bool = _parameter("bool", False, "Whether training adds an auxiliary mask head.", _boolean())
+    use_aux_head: bool = _parameter("bool", False, "Whether training adds an auxiliary mask head.", kinds.boolean())
     label_attention_rules: Mapping[int, tuple[int, ...]] | None = _parameter(
         "dict",
         None,
         "For a label, the labels its tokens may attend to; -1 is latent and state. Labels left out attend to all.",
-        _optional(_rules()),
+        kinds.optional(kinds.rules()),
         scope="runtime",
     )
 
-    pre_norm: bool = _parameter("bool", False, "Whether layers normalise before instead of after.", _boolean())
-    dim_model: int = _parameter("int", 512, "Width of the transformer.", _integer(4, _WIDEST))
-    n_heads: int = _parameter("int", 8, "Attention heads of the transformer.", _integer(1, _WIDEST))
-    dim_feedforward: int = _parameter("int", 3200, "Width of the feed-forward layers.", _integer(1, 4 * _WIDEST))
-    feedforward_activation: str = _parameter(
-        "str", "relu", "Activation of the feed-forward layers.", _choice("relu", "gelu", "glu")
+    pre_norm: bool = _parameter("bool", False, "Whether layers normalise before instead of after.", kinds.boolean())
+    dim_model: int = _parameter("int", 512, "Width of the transformer.", kinds.integer(4, kinds.WIDEST))
+    n_heads: int = _parameter("int", 8, "Attention heads of the transformer.", kinds.integer(1, kinds.WIDEST))
+    dim_feedforward: int = _parameter(
+        "int", 3200, "Width of the feed-forward layers.", kinds.integer(1, 4 * kinds.WIDEST)
     )
-    n_encoder_layers: int = _parameter("int", 4, "Layers of the transformer's encoder.", _integer(1, _DEEPEST))
-    n_decoder_layers: int = _parameter("int", 1, "Layers of the transformer's decoder.", _integer(1, _DEEPEST))
+    feedforward_activation: str = _parameter(
+        "str", "relu", "Activation of the feed-forward layers.", kinds.choice("relu", "gelu", "glu")
+    )
+    n_encoder_layers: int = _parameter("int", 4, "Layers of the transformer's encoder.", kinds.integer(1, _DEEPEST))
+    n_decoder_layers: int = _parameter("int", 1, "Layers of the transformer's decoder.", kinds.integer(1, _DEEPEST))
 
-    use_vae: bool = _parameter("bool", True, "Whether training encodes the actions with a VAE.", _boolean())
-    latent_dim: int = _parameter("int", 32, "Width of the VAE's latent.", _integer(1, _WIDEST))
-    n_vae_encoder_layers: int = _parameter("int", 4, "Layers of the VAE's encoder.", _integer(1, _DEEPEST))
+    use_vae: bool = _parameter("bool", True, "Whether training encodes the actions with a VAE.", kinds.boolean())
+    latent_dim: int = _parameter("int", 32, "Width of the VAE's latent.", kinds.integer(1, kinds.WIDEST))
+    n_vae_encoder_layers: int = _parameter("int", 4, "Layers of the VAE's encoder.", kinds.integer(1, _DEEPEST))
 
     optimizer_lr: float = _parameter(
-        "float", 1e-4, "Learning rate of the model.", _number(0, open_below=True), scope="training"
+        "float", 1e-4, "Learning rate of the model.", kinds.number(0, open_below=True), scope="training"
     )
     optimizer_lr_backbone: float = _parameter(
-        "float", 1e-5, "Learning rate of the encoder in stage 1.", _number(0), scope="training"
+        "float", 1e-5, "Learning rate of the encoder in stage 1.", kinds.number(0), scope="training"
     )
     optimizer_betas: tuple[float, float] = _parameter(
-        "tuple[float, float]", [0.9, 0.999], "Adam's betas.", _betas(), scope="training"
+        "tuple[float, float]", [0.9, 0.999], "Adam's betas.", kinds.betas(), scope="training"
     )
-    optimizer_weight_decay: float = _parameter("float", 1e-3, "Adam's weight decay.", _number(0), scope="training")
+    optimizer_weight_decay: float = _parameter("float", 1e-3, "Adam's weight decay.", kinds.number(0), scope="training")
     temporal_ensemble_coeff: float | None = _parameter(
         "float",
         None,
         "Temporal ensembling: chunk i, 0 the oldest, weighs exp(-coeff * i); none switches it off.",
-        _optional(_number(-100, 100)),  # e^-100 is nothing beside 1
+        kinds.optional(kinds.number(-100, 100)),  # e^-100 is nothing beside 1
         scope="runtime",
     )
 
     kl_weight: float = _parameter(
-        "float", 10.0, "Weight of the VAE's KL divergence in the loss.", _number(0), scope="training", extra=True
+        "float", 10.0, "Weight of the VAE's KL divergence in the loss.", kinds.number(0), scope="training", extra=True
     )
     dropout: float = _parameter(
         "float",
         0.1,
         "Dropout of the transformer while training.",
-        _number(0, 1, open_above=True),
+        kinds.number(0, 1, open_above=True),
         scope="training",
         extra=True,
     )

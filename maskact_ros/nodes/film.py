@@ -21,7 +21,8 @@ from maskact_ros.overlay import class_colours, overlay
 MOMENTS = 6  # columns of the overview
 MOMENT_EVERY_NS = 500_000_000
 ALPHA = 0.45  # of the overlay
-GAP_NS = 300_000_000  # a trace is not drawn across a longer silence
+GAP_NS = 300_000_000  # a trace is not drawn across a longer silence …
+JUMP = 0.15  # … nor across more rad or m from one sample to the next: the arm was put elsewhere
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -43,17 +44,14 @@ class Trace:
         self._values: list[Sequence[float]] = []
 
     def add(self, stamp_ns: int, positions: Sequence[float]) -> None:
-        """Take positions; a silence before them is left open in the picture."""
-        if self._times_ns and stamp_ns - self._times_ns[-1] > GAP_NS:
-            self.interrupt()
+        """Take positions; the picture has a gap where they do not continue the last ones."""
+        if self._times_ns:
+            leap = max(abs(new - old) for new, old in zip(positions, self._values[-1], strict=True))
+            if leap > JUMP or stamp_ns - self._times_ns[-1] > GAP_NS:
+                self._times_ns.append(stamp_ns)
+                self._values.append([float("nan")] * len(positions))
         self._times_ns.append(stamp_ns)
         self._values.append(positions)
-
-    def interrupt(self) -> None:
-        """Leave a gap: what comes next does not continue what was."""
-        if self._times_ns:
-            self._times_ns.append(self._times_ns[-1])
-            self._values.append([float("nan")] * len(self._values[-1]))
 
     def draw(self, axis: Any, joint: int, start_ns: int, style: str, label: str) -> None:
         """Plot one joint against the seconds since `start_ns`."""

@@ -94,10 +94,7 @@ class Observer(Node):  # type: ignore[misc]
         self.state = state_from_message(message)
 
     def _receive_episode(self, message: String) -> None:
-        episode = json.loads(message.data)
-        if self.film is not None and episode["number"] != self.episode["number"]:
-            self.film.measured.interrupt()  # the arm is put back to its home
-        self.episode = episode
+        self.episode = json.loads(message.data)
 
     def _receive_image(self, message: Image) -> None:
         self._images[stamp_to_ns(message.header.stamp)] = rgb_from_message(message)

@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from maskact_ros.config import PATCH_SIZE, LoraConfig
+from maskact_ros.config import PATCH_SIZE
 from maskact_ros.documents import read_json, shortened
+from maskact_ros.kinds import LoraConfig
 from maskact_ros.paths import given
 from maskact_ros.policy.errors import PolicyError
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from maskact_ros.config import LoraConfig
+from maskact_ros.kinds import LoraConfig
 from maskact_ros.policy.backbone import add_lora, merge_lora
 
 

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from specification import EXAMPLES, TABLE
 
-from maskact_ros.config import PARAMETERS, ConfigError, LoraConfig, MaskACTConfig
+from maskact_ros.config import PARAMETERS, ConfigError, MaskACTConfig
 from maskact_ros.errors import MaskACTError
+from maskact_ros.kinds import LoraConfig
 
 MASKACT_YAML = Path(__file__).resolve().parents[2] / "config/maskact.yaml"
 

@@ -7,8 +7,8 @@ import torch
 from reference_checkpoint import BACKBONE
 from safetensors.torch import save_file
 
-from maskact_ros.config import LoraConfig
 from maskact_ros.errors import MaskACTError
+from maskact_ros.kinds import LoraConfig
 from maskact_ros.policy.backbone import build_backbone, canonical_name, preset, read_settings, read_weights
 from maskact_ros.policy.encoder import VisionEncoder
 from maskact_ros.policy.errors import PolicyError
