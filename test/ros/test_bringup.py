@@ -88,6 +88,29 @@ def test_when_a_node_dies_it_is_said_at_once_and_bringup_ends_after_the_arm_hold
     assert "Traceback" not in bringup.output
 
 
+def test_when_the_action_publisher_dies_nobody_claims_that_the_arm_was_braked(moving):
+    bringup, _, pids = moving
+    os.kill(pids["action_publisher"], signal.SIGKILL)
+    assert bringup.wait(within_s=10.0) == 1
+    assert all(is_gone(pid) for pid in pids.values())
+    assert "action_publisher ended by itself (signal SIGKILL); no more commands come" in bringup.output
+    assert "brakes" not in bringup.output
+
+
+def test_in_simulated_time_the_arm_moves_just_as_well(bench, policy, robot):
+    witness = Witness(bench.probe)
+    command = [*MASKACT, "bringup", "--sim", "--use-sim-time", "--policy-path", str(policy)]
+    bringup = bench.run(command)
+    for name in NODES:
+        bench.wait_until_active(name, bringup)
+    bench.probe.wait(lambda: bench.probe.enable().success, "being enabled")
+    witness.wait_for_rung("following")
+    witness.wait_for_commands(100)
+    assert_a_motion_the_robot_can_follow(set_points(witness.commands), robot)
+    bringup.send(signal.SIGINT)
+    assert bringup.wait() == 0
+
+
 def test_a_node_that_refuses_to_start_ends_the_bringup_with_its_sentence(bench, policy, tmp_path):
     params_file = tmp_path / "maskact.yaml"
     params_file.write_text("/**/camera_encoder:\n  ros__parameters:\n    stamp_source: sunrise\n")

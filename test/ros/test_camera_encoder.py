@@ -1,12 +1,13 @@
 """The camera encoder before a stand-in camera: what it makes of pictures, and says of those it cannot use."""
 
+import cv2
 import numpy as np
 import pytest
-from bench import BEST_EFFORT
+from bench import BEST_EFFORT, RELIABLE
 from sensor_msgs.msg import CompressedImage, Image
 from stand_ins import Camera, healthy, silent
 
-from maskact_ros.nodes.messages import features_from_message, image_to_message, stamp_to_ns
+from maskact_ros.nodes.messages import features_from_message, image_to_message, ns_to_stamp, stamp_to_ns
 
 HOUR_S = 3600
 
@@ -121,3 +122,21 @@ def test_stamped_at_receipt_a_camera_with_another_clock_can_be_used(bench, robot
         age_s = (bench.probe.now_ns() - stamp_to_ns(heard.message.header.stamp)) / 1e9
         assert 0.0 < age_s < 60.0
     assert features_from_message(features[-1].message).features.shape == (4, 32)
+
+
+def test_compressed_images_are_encoded_and_features_sent_reliably_if_the_parameters_say_so(bench, robot):
+    probe = bench.probe
+    features = probe.hear(CompressedImage, "features", RELIABLE)  # which best effort would not reach
+    images = probe.publisher(CompressedImage, "image_raw", BEST_EFFORT)
+    camera = robot.only_camera
+    jpeg = cv2.imencode(".jpg", np.full((camera.height, camera.width, 3), 100, np.uint8))[1]
+
+    def capture() -> None:
+        message = CompressedImage(format="jpeg", data=jpeg.tobytes())
+        message.header.stamp = ns_to_stamp(probe.now_ns())
+        images.publish(message)
+
+    probe.every(1 / 10, capture)
+    bench.start_active("camera_encoder", compressed=True, features_reliable=True)
+    probe.wait(lambda: len(features) >= 3, "features of compressed images")
+    assert features_from_message(features[-1].message).features.size > 0
