@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 
-from rclpy.qos import QoSPresetProfiles, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from maskact_ros.images import ImageError
 from maskact_ros.nodes.image_decoder import ImageDecoder
-from maskact_ros.nodes.managed import POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.managed import DEVICE, NUM_THREADS, POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import Features, features_to_message, image_to_message, ns_to_stamp, stamp_to_ns
 from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter
@@ -23,8 +23,8 @@ from maskact_ros.policy.runtime import EncoderRuntime
 PARAMETERS = (
     POLICY_PATH,
     ROBOT_FILE,
-    NodeParameter("device", "auto", "Where the encoder runs: auto, cpu, cuda or cuda:N."),
-    NodeParameter("num_threads", 0, "Threads of torch on the CPU; 0 means half of the cores.", 0, 1024),
+    DEVICE,
+    NUM_THREADS,
     NodeParameter("compressed", False, "Whether image_raw carries sensor_msgs/CompressedImage (jpeg or png)."),
     NodeParameter(
         "features_reliable", False, "Whether features are sent reliably instead of best effort, as sensor data is."
@@ -60,11 +60,11 @@ class CameraEncoder(ManagedNode):
         self.get_logger().info(self._decoder.reason)
         self._last_stamp_ns: int | None = None
 
-        sensor_data = QoSPresetProfiles.SENSOR_DATA.value
-        newest = QoSProfile(depth=1, reliability=sensor_data.reliability)
-        reliable = QoSReliabilityPolicy.RELIABLE
-        features = QoSProfile(depth=1, reliability=reliable) if self.get("features_reliable") else newest
-        self._features = self.create_lifecycle_publisher(CompressedImage, "features", features)
+        newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+        self._features = self.create_lifecycle_publisher(
+            CompressedImage, "features", reliable if self.get("features_reliable") else newest
+        )
         self._mask = self.create_lifecycle_publisher(Image, "mask", 10)
         self._overlay = self.create_lifecycle_publisher(Image, "mask_overlay", 10)
         self._confidence = self.create_lifecycle_publisher(Image, "mask_confidence", 10)

@@ -21,7 +21,7 @@ from maskact_ros.chunk import Chunk
 from maskact_ros.control.ensemble import TemporalEnsembler
 from maskact_ros.control.schedule import PlanSchedule
 from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.managed import POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.managed import DEVICE, NUM_THREADS, POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
     Features,
     MessageError,
@@ -37,8 +37,8 @@ from maskact_ros.policy.runtime import PlannerRuntime
 PARAMETERS = (
     POLICY_PATH,
     ROBOT_FILE,
-    NodeParameter("device", "auto", "Where the transformer runs: auto, cpu, cuda or cuda:N."),
-    NodeParameter("num_threads", 0, "Threads of torch on the CPU; 0 means half of the cores.", 0, 1024),
+    DEVICE,
+    NUM_THREADS,
     NodeParameter("features_reliable", False, "Whether features come reliably; as the camera encoder sends them."),
     NodeParameter("state_tolerance_s", 0.1, "How old the joint state at an image's stamp may be.", 0.001, 10.0),
     NodeParameter("max_image_age_s", 1.0, "Features of images older than this are not planned from.", 0.01, 60.0),

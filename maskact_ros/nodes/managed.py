@@ -45,6 +45,8 @@ SIM_ROBOT_FILE = NodeParameter(
     "robot_file", "", "The simulated robot's description; left out, the package's config/robot.yaml."
 )
 POLICY_PATH = NodeParameter("policy_path", "", "Folder of the checkpoint that the three nodes run.")
+DEVICE = NodeParameter("device", "auto", "Where the network runs: auto, cpu, cuda or cuda:N.")
+NUM_THREADS = NodeParameter("num_threads", 0, "Threads of torch on the CPU; 0 means half of the cores.", 0, 1024)
 
 
 class ManagedNode(LifecycleNode):  # type: ignore[misc]
@@ -56,8 +58,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         except InvalidParameterTypeException as error:  # the one parameter that rclpy declares itself
             raise ParameterError(f"use_sim_time is of a wrong type; allowed: true or false ({error})") from None
         self.finalized = False
-        self._parameters_given = {p.name: p for p in (AUTOSTART, *parameters)}
-        declare(self, list(self._parameters_given.values()))
+        declare(self, (AUTOSTART, *parameters))
         self.diagnostics = Diagnostics(self)
         self.diagnostics.value("state", "unconfigured")
 
