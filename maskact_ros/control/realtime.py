@@ -15,7 +15,11 @@ from collections.abc import Callable
 
 _CLOCK_MONOTONIC = 1
 _TIMER_ABSTIME = 1
-_FIFO_PRIORITY = 50  # the kernel's own interrupt threads have this, too
+LOOP_PRIORITY = 50  # the kernel's own interrupt threads have this, too
+SERVING_PRIORITY = (
+    40  # of the thread that fills the loop's inbox: it must not be kept waiting with the GIL in its hands
+)
+SWITCH_S = 2e-4  # after which a thread that wants the GIL is given it; Python's own 5 ms is half of a period
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -31,13 +35,13 @@ def sleep_until_ns(deadline_ns: int) -> None:
             raise OSError(error, os.strerror(error))
 
 
-def prefer_realtime() -> str:
+def prefer_realtime(priority: int) -> str:
     """Put the calling thread under SCHED_FIFO where that is permitted; says which scheduler is in force."""
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_FIFO_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except PermissionError:
         return "normal, as SCHED_FIFO is not permitted (an rtprio limit for the user would permit it)"
-    return f"SCHED_FIFO, priority {_FIFO_PRIORITY}"
+    return f"SCHED_FIFO, priority {priority}"
 
 
 class RateLoop:
@@ -69,7 +73,7 @@ class RateLoop:
 
     def _run(self) -> None:
         if self._realtime:
-            self.scheduler = prefer_realtime()
+            self.scheduler = prefer_realtime(LOOP_PRIORITY)
         deadline_ns = time.monotonic_ns() + self._period_ns
         try:
             sleep_until_ns(deadline_ns)

@@ -6,6 +6,7 @@ then it follows chunks captured after that, brakes and holds when there is nothi
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.align import AlignmentError, JointOrder
 from maskact_ros.control.follower import FollowerState, Measured, PlanFollower
-from maskact_ros.control.realtime import RateLoop
+from maskact_ros.control.realtime import SERVING_PRIORITY, SWITCH_S, RateLoop, prefer_realtime
 from maskact_ros.nodes.bringup import LEAVING_S
 from maskact_ros.nodes.managed import POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import CommandMessage, MessageError, chunk_from_message, state_to_message
@@ -86,6 +87,8 @@ class ActionPublisher(ManagedNode):
         self._said: FollowerState | None = None
         self._activated_s = time.monotonic()
         self._report = self.create_steady_timer(1.0, self._report_loop)
+        sys.setswitchinterval(SWITCH_S)
+        prefer_realtime(SERVING_PRIORITY)
         self._loop = RateLoop(rate_hz, self._tick, name="command", realtime=True)
         self._loop.start()
 
