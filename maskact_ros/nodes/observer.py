@@ -6,6 +6,7 @@ In: the topics of the nodes. Out: what they say, and, while `film` is set, pictu
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,15 @@ class Observer(Node):  # type: ignore[misc]
         self._images: dict[int, NDArray[np.uint8]] = {}  # by stamp
         self._worker = NewestWorker(self._expose, name="film")
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        every = QoSProfile(depth=200, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._receive_diagnostics, 20)
         self.create_subscription(String, "state", self._receive_state, latched)
         self.create_subscription(String, "episode", self._receive_episode, latched)
         self.create_subscription(Image, "image_raw", self._receive_image, newest)
         self.create_subscription(Image, "mask_truth" if true_masks else "mask", self._receive_mask, newest)
-        self.create_subscription(JointState, "joint_states", self._receive_joints, newest)
-        self.create_subscription(Float64MultiArray, "command", self._receive_command, newest)
+        self.create_subscription(JointState, "joint_states", self._receive_joints, every)
+        self.create_subscription(Float64MultiArray, "command", self._receive_command, every)
         self._enable = self.create_client(SetBool, "action_publisher/enable")
         self._reset = self.create_client(Trigger, "sim_robot/reset")
 
@@ -116,6 +118,6 @@ class Observer(Node):  # type: ignore[misc]
             self.film.joint_names = list(message.name)
             self.film.measured.add(stamp_to_ns(message.header.stamp), message.position)
 
-    def _receive_command(self, message: Float64MultiArray) -> None:
+    def _receive_command(self, message: Float64MultiArray, info: Mapping[str, int]) -> None:
         if self.film is not None:
-            self.film.commanded.add(self.get_clock().now().nanoseconds, message.data)
+            self.film.commanded.add(info["source_timestamp"], message.data)  # when it was sent, not when we had time
