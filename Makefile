@@ -18,9 +18,9 @@ STAMP := .venv/.complete-$(ROS)
 JAZZY_STAMP := .venv-jazzy/.complete-jazzy
 
 # What sets the environments apart: pip's extras, the pinned versions, venv's options, and how their commands are run.
-EXTRAS_kilted := ros,sim,test
-EXTRAS_jazzy := ros-jazzy,sim,test
-EXTRAS_sourced := sim,test
+EXTRAS_kilted := ros,sim,train,test
+EXTRAS_jazzy := ros-jazzy,sim,train,test
+EXTRAS_sourced := sim,train,test
 PINS_kilted := requirements/python.txt requirements/kilted.txt
 PINS_jazzy := requirements/python.txt requirements/jazzy.txt
 PINS_sourced := requirements/python.txt

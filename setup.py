@@ -48,7 +48,16 @@ setup(
         "ros": ["ros-rclpy[fastrtps]==9.1.2", "ros-common-interfaces", "opencv-python-headless>=4.6,<5"],  # Kilted
         "ros-jazzy": ["ros-rclpy[fastrtps]==7.1.6", "ros-jazzy-common-interfaces", "opencv-python-headless>=4.6,<5"],
         "sim": ["av>=14", "matplotlib>=3.6", "mujoco>=3.2", "rich>=13"],
-        "train": ["accelerate>=1.0", "rosbags>=0.11", "tensorboard>=2.17"],
+        "train": [
+            "accelerate>=1.0",
+            "av>=14",
+            "h5py>=3.10",
+            "matplotlib>=3.6",
+            "pyarrow>=15",
+            "rich>=13",
+            "rosbags>=0.11",
+            "tensorboard>=2.17",
+        ],
         "gpu": ["onnxruntime-gpu>=1.20"],
         # The index's cv-bridge is ROS 1's of 2020, which knows neither NumPy 2.3 nor OpenCV 5; colcon builds
         # ament_python packages with the setup.py commands that setuptools 80 removed.

@@ -12,10 +12,13 @@ LAYERS = {
     "core": (set(), {"yaml", "cv2"}),
     "policy": ({"core"}, {"cv2", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
     "control": ({"core"}, {"ruckig"}),
-    "data": ({"core"}, {"cv2", "h5py", "pyarrow", "rosbags"}),
+    "data": ({"core"}, {"av", "cv2", "h5py", "matplotlib", "pyarrow", "rich", "rosbags"}),
     "sim": ({"core"}, {"cv2", "mujoco"}),
-    "training": ({"core", "policy", "control", "data", "sim"}, {"accelerate", "tensorboard", "torch"}),
-    "nodes": ({"core", "policy", "control", "sim"}, {"av", "cv2", "cv_bridge", "matplotlib", "rclpy", "rich"}),
+    "training": (
+        {"core", "policy", "control", "data", "sim"},
+        {"accelerate", "cv2", "matplotlib", "rich", "safetensors", "tensorboard", "torch"},
+    ),
+    "nodes": ({"core", "policy", "control", "data", "sim"}, {"av", "cv2", "cv_bridge", "matplotlib", "rclpy", "rich"}),
     "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes"}, set()),
 }
 

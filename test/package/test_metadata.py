@@ -14,14 +14,19 @@ import maskact_ros
 
 # Where a library comes from: its rosdep key, None when rosdep has none, and its name on the package index.
 SUPPLIERS = {
+    "accelerate": (None, "accelerate"),
     "av": (None, "av"),
     "cv2": ("python3-opencv", "opencv-python-headless"),
+    "h5py": ("python3-h5py", "h5py"),
     "matplotlib": ("python3-matplotlib", "matplotlib"),
     "mujoco": ("python3-mujoco-pip", "mujoco"),
     "numpy": ("python3-numpy", "numpy"),
     "peft": (None, "peft"),
+    "pyarrow": (None, "pyarrow"),
     "rich": ("python3-rich", "rich"),
+    "rosbags": ("python3-rosbags-pip", "rosbags"),
     "safetensors": (None, "safetensors"),
+    "tensorboard": (None, "tensorboard"),
     "torch": ("python3-pytorch-pip", "torch"),
     "transformers": ("python3-transformers-pip", "transformers"),
     "yaml": ("python3-yaml", "PyYAML"),

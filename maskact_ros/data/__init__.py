@@ -1,0 +1,1 @@
+"""Rosbags and datasets: what is recorded, aligned, converted, checked and looked at."""

@@ -1,0 +1,1 @@
+"""Demonstrations to a policy, and a policy to its rate of success."""
