@@ -1,0 +1,102 @@
+"""A demonstration: the expert solves an episode in simulated time, nudged now and then so that recovery is seen too.
+
+In: a world, an expert, a seed. Out: moment by moment, what the sensors said, what was commanded and what a renderer
+needs. Nudges push the drives, not the commands: what is recorded is always the expert's answer to what happened.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.robot import RobotSpec
+from maskact_ros.sim.expert import Expert
+from maskact_ros.sim.scene import TIMESTEP_S
+from maskact_ros.sim.world import Measurement, Snapshot, World
+
+CONTROL_STEPS = 5  # of physics in a control period: 100 Hz
+TIME_LIMIT_S = 20.0
+AFTER_SUCCESS_S = 0.8  # recorded on, so that the way home is seen
+
+NUDGE_EVERY_S = 0.8  # on average
+NUDGE_S = (0.3, 0.9)  # from the shortest to the longest
+# Standard deviation of a nudge's peak, each joint by itself; the gripper gets none. The expert starts anew from where
+# the joints are, so a nudge adds up from period to period: this one makes the arm drift by up to 0.08 rad/s.
+NUDGE_RAD = 0.0025
+
+_NUDGES = 103  # a stream of random numbers beside those of the world
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What happened at one moment of an episode: a control period began, a picture was taken, or both."""
+
+    time_ns: int  # since the episode began
+    joints: Measurement | None  # what the sensors said, at the beginning of a control period,
+    command: NDArray[np.float64] | None  # and the set points (D,) sent then
+    snapshot: Snapshot | None  # where a picture is taken
+
+
+def demonstrate(
+    world: World, expert: Expert, robot: RobotSpec, *, seed: int, nudge_rad: float = NUDGE_RAD
+) -> Iterator[Moment]:
+    """Reset `world` to `seed` and let the expert solve it; afterwards `world.episode` tells whether it did.
+
+    Set points go in straight lines from one policy period to the next, towards the expert's answer to what the
+    sensors said at the beginning of the period.
+    """
+    world.reset(seed)
+    steps_of_period = robot.policy_period_ns / 1e9 / TIMESTEP_S  # not a whole number
+    nudges = _Nudges(np.random.default_rng([seed, _NUDGES]), len(robot.joints), nudge_rad)
+    command = start = goal = world.joint_positions
+    periods, began = 0, 0
+    for step in range(round(TIME_LIMIT_S / TIMESTEP_S)):
+        episode = world.episode
+        if episode.success and world.time_s > episode.seconds + AFTER_SUCCESS_S:
+            return
+        period_begins = step >= round(periods * steps_of_period)
+        control_begins = step % CONTROL_STEPS == 0
+        joints = world.measure() if control_begins else None
+        if period_begins:
+            seen = joints or world.measure()
+            start, began = command, step
+            goal = expert.act(seen.positions, seen.velocities, world.object_pose, world.bin_pose)
+            periods += 1
+        if control_begins:
+            along = (step + CONTROL_STEPS - began) / steps_of_period
+            command = start + min(along, 1.0) * (goal - start)
+        if control_begins or period_begins:
+            yield Moment(
+                time_ns=round(step * TIMESTEP_S * 1e9),
+                joints=joints,
+                command=command if control_begins else None,
+                snapshot=world.snapshot() if period_begins else None,
+            )
+        world.step(command + nudges.at(step * TIMESTEP_S), 1)
+
+
+class _Nudges:
+    """Pushes that swell and fade, one after the other at random."""
+
+    def __init__(self, rng: np.random.Generator, joints: int, peak_rad: float) -> None:
+        self._rng = rng
+        self._scale = np.where(np.arange(joints) < joints - 1, peak_rad, 0.0)
+        self._next(0.0)
+
+    def at(self, time_s: float) -> NDArray[np.float64]:
+        """By how much the drives' set points (D,) are off; to be asked in the order of time."""
+        if time_s > self._end_s:
+            self._next(time_s)
+        if time_s < self._begin_s:
+            return np.zeros_like(self._peak)
+        phase = (time_s - self._begin_s) / (self._end_s - self._begin_s)
+        return self._peak * math.sin(math.pi * phase) ** 2
+
+    def _next(self, now_s: float) -> None:
+        self._begin_s = now_s + self._rng.exponential(NUDGE_EVERY_S)
+        self._end_s = self._begin_s + self._rng.uniform(*NUDGE_S)
+        self._peak = self._rng.normal(0.0, 1.0, len(self._scale)) * self._scale
