@@ -1,0 +1,112 @@
+"""Writes a rosbag2 folder, as `ros2 bag record` leaves one, without ROS.
+
+In: topics with their type and the QoS that was offered, then messages in CDR, as they travel. Out: one file of mcap or
+sqlite3, and `metadata.yaml` beside it, which is written last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, get_args
+
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+from rosbags.typesys import Stores, get_typestore
+
+from maskact_ros.errors import MaskACTError
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+    from rosbags.typesys.store import Typestore
+
+Storage = Literal["mcap", "sqlite3"]
+STORAGES: tuple[Storage, ...] = get_args(Storage)
+
+
+class BagError(MaskACTError):
+    """A bag that cannot be written: the text says which, and why."""
+
+
+@cache
+def typestore() -> Typestore:
+    """The standard message types."""
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def offered(*, reliable: bool = True, latched: bool = False, depth: int = 10) -> Qos:
+    """What a publisher offers; all the rest is as ROS has it by default."""
+    never = QosTime(9223372036, 854775807)
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=depth,
+        reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=never,
+        lifespan=never,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=never,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+class BagWriter:
+    """One bag; use it in a `with` block. An exception leaves a torn bag, whose messages can be read nevertheless.
+
+    Raises:
+        BagError: there is something at `folder` already, a type is none of the standard ones, or the disk refuses.
+    """
+
+    def __init__(
+        self, folder: Path, *, storage: Storage = "mcap", compress: bool = False, notes: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.bytes = 0  # of messages, before compression
+        self.counts: dict[str, int] = {}  # messages by topic
+        self._connections: dict[str, Connection] = {}
+        try:
+            self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
+        except WriterError:
+            raise BagError(f"{folder} exists already; allowed: a bag that does not exist yet") from None
+        if compress:
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        for key, value in (notes or {}).items():
+            self._writer.set_custom_data(key, value)
+
+    def add_topic(self, topic: str, kind: str, qos: Sequence[Qos] = ()) -> None:
+        """Declare a topic of a type such as sensor_msgs/msg/Image, before its first message."""
+        if kind not in typestore().fielddefs:
+            raise BagError(f"{topic} is of the type {kind}; allowed: those of ROS's common interfaces")
+        self._connections[topic] = self._writer.add_connection(
+            topic, kind, typestore=typestore(), offered_qos_profiles=qos
+        )
+        self.counts[topic] = 0
+
+    def write(self, topic: str, received_ns: int, message: bytes | memoryview) -> None:
+        """Add a message in CDR."""
+        try:
+            self._writer.write(self._connections[topic], received_ns, message)
+        except OSError as error:
+            raise self._refused(error) from None
+        self.counts[topic] += 1
+        self.bytes += len(message)
+
+    def __enter__(self) -> BagWriter:
+        try:
+            self._writer.open()
+        except OSError as error:
+            raise self._refused(error) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._writer.__exit__(kind, error, trace)
+        except OSError as refusal:
+            raise self._refused(refusal) from None
+
+    def _refused(self, error: OSError) -> BagError:
+        return BagError(f"{self.folder}: cannot be written ({error.strerror})")

@@ -1,0 +1,242 @@
+"""`maskact record-demos`: the scripted expert solves the simulated task; each episode becomes a bag, named by its seed.
+
+In: seeds, and how the scene looks. Out: bags with what `sim_robot` publishes and the arm is commanded: the same
+topics, types, rates, frames and fields. A bag is complete or absent; those that are there are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from maskact_ros.data.bag_writer import BagWriter
+from maskact_ros.documents import read_yaml
+from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import shared
+from maskact_ros.robot import RobotSpec
+from maskact_ros.sim.demonstrate import Moment, demonstrate
+from maskact_ros.sim.expert import Expert
+from maskact_ros.sim.look import NO_SHIFT, parse_shifts
+from maskact_ros.sim.renderer import Renderer
+from maskact_ros.sim.world import World
+from maskact_ros.training.sim_messages import Images, SimMessages
+
+FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which begin at 0
+LAST_SEED = 2**31 - 1  # as of sim_robot
+BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
+SAY_EVERY_S = 10.0  # where there is no terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRequest:
+    """What to record."""
+
+    out: Path
+    episodes: int  # to try: those of the seeds `seed`, `seed` + 1, …
+    seed: int = FIRST_SEED
+    shift: str = NO_SHIFT
+    images: Images = "jpeg"
+    jobs: int = 1
+    robot_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        last = LAST_SEED - self.episodes + 1
+        for name, value, most in (("episodes", self.episodes, 10**6), ("jobs", self.jobs, 1024)):
+            if not 1 <= value <= most:
+                raise MaskACTError(f"--{name} is {value}; allowed: 1 to {most}")
+        if not 0 <= self.seed <= last:
+            raise MaskACTError(f"--seed is {self.seed}; allowed: 0 to {last} with {self.episodes} episodes")
+        parse_shifts(self.shift)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What a bag says about how it came to be, in its metadata."""
+        return {"maskact_shift": self.shift, "maskact_images": self.images}
+
+    def bag(self, seed: int) -> Path:
+        """The folder of an episode's bag."""
+        return self.out / f"episode_{seed:06d}"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """How the episode of a seed went."""
+
+    seed: int
+    solved: bool
+    seconds: float  # of simulated time
+    bytes: int = 0  # on disk
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What came of a request; the figures are of this run, without the bags that were there."""
+
+    kept: int
+    failed: tuple[int, ...]  # seeds
+    already_there: int
+    seconds: float  # of demonstration
+    wall_s: float
+    bytes: int
+
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of demonstration in a second of ours."""
+        return self.seconds / self.wall_s
+
+    @property
+    def text(self) -> str:
+        """Two lines for the user."""
+        seeds = f" (seeds {', '.join(map(str, self.failed))})" if self.failed else ""
+        return (
+            f"{self.kept} episodes recorded, {len(self.failed)} not solved and not kept{seeds}, "
+            f"{self.already_there} were there\n{self.seconds:.0f} s of demonstration in {self.wall_s:.0f} s "
+            f"({self.times_real_time:.1f} times real time), {self.bytes / 1e6:.0f} MB"
+        )
+
+
+def record_demos(request: DemoRequest) -> DemoSummary:
+    """Record the episodes that are not there yet; raises MaskACTError."""
+    seeds = range(request.seed, request.seed + request.episodes)
+    missing = [seed for seed in seeds if not _is_there(request, seed)]
+    request.out.mkdir(parents=True, exist_ok=True)
+    began_s = time.monotonic()
+    done: list[Recorded] = []
+    with _progress(request.episodes, request.episodes - len(missing)) as say:
+        for recorded in _record_all(request, missing):
+            done.append(recorded)
+            say(done, time.monotonic() - began_s)
+    shutil.rmtree(_partial(request), ignore_errors=True)
+    solved = [each for each in done if each.solved]
+    return DemoSummary(
+        kept=len(solved),
+        failed=tuple(sorted(each.seed for each in done if not each.solved)),
+        already_there=request.episodes - len(missing),
+        seconds=sum(each.seconds for each in solved),
+        wall_s=time.monotonic() - began_s,
+        bytes=sum(each.bytes for each in solved),
+    )
+
+
+def _is_there(request: DemoRequest, seed: int) -> bool:
+    """Whether the seed's bag is there; raises MaskACTError when it was recorded otherwise."""
+    bag = request.bag(seed)
+    if not bag.exists():
+        return False
+    notes = read_yaml(bag / "metadata.yaml")["rosbag2_bagfile_information"].get("custom_data") or {}
+    for key, wanted in request.notes.items():
+        if notes.get(key) != wanted:
+            option = key.removeprefix("maskact_")
+            raise MaskACTError(f"{bag} was recorded with --{option} {notes.get(key)}, not {wanted}; give another --out")
+    return True
+
+
+def _record_all(request: DemoRequest, seeds: list[int]) -> Iterator[Recorded]:
+    """Each seed once, in any order; the episodes in work are finished when the caller stops early."""
+    if request.jobs == 1 or len(seeds) < 2:
+        yield from map(EpisodeRecorder(request).record, seeds)
+        return
+    workers = min(request.jobs, len(seeds))
+    # A fresh interpreter each: a graphics context does not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_work, initargs=(request,)) as pool:
+        try:
+            for future in as_completed([pool.submit(_work, seed) for seed in seeds]):
+                yield future.result()
+        except BrokenProcessPool:
+            raise MaskACTError("a recording process was killed; the bags so far are whole: run it again") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_recorder: EpisodeRecorder  # of a worker process
+
+
+def _begin_work(request: DemoRequest) -> None:
+    global _recorder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent sees to the end
+    _recorder = EpisodeRecorder(request)
+
+
+def _work(seed: int) -> Recorded:
+    return _recorder.record(seed)
+
+
+class EpisodeRecorder:
+    """Records episodes, one after the other, in this process."""
+
+    def __init__(self, request: DemoRequest) -> None:
+        cv2.setNumThreads(1)
+        self._request = request
+        self._robot = RobotSpec.from_yaml(request.robot_file or shared("config/robot.yaml"))
+        self._world = World(self._robot, shift=request.shift)
+        self._expert = Expert(self._robot)
+        self._renderer = Renderer(self._robot)
+        self._messages = SimMessages(self._robot, request.images)
+
+    def record(self, seed: int) -> Recorded:
+        """Solve the episode of `seed`, and keep its bag if it was solved."""
+        moments = list(demonstrate(self._world, self._expert, self._robot, seed=seed))  # cheap beside its pictures
+        seconds = self._world.time_s
+        if not self._world.episode.success:
+            return Recorded(seed, solved=False, seconds=seconds)
+        bag = self._request.bag(seed)
+        # The file in a bag is named after its folder, so it is the folder around them that has a temporary name.
+        unfinished = _partial(self._request) / bag.name
+        shutil.rmtree(unfinished, ignore_errors=True)
+        notes = self._request.notes | {"maskact_seed": str(seed)}
+        with BagWriter(unfinished, compress=True, notes=notes) as writer:
+            self._messages.declare(writer)
+            for moment in moments:
+                self._write(writer, moment)
+        size = sum(file.stat().st_size for file in unfinished.iterdir())
+        unfinished.rename(bag)
+        return Recorded(seed, solved=True, seconds=seconds, bytes=size)
+
+    def _write(self, writer: BagWriter, moment: Moment) -> None:
+        stamp_ns, messages = BEGIN_NS + moment.time_ns, self._messages
+        if moment.joints is not None:
+            messages.joint_state(writer, stamp_ns, moment.joints.positions, moment.joints.velocities)
+        if moment.command is not None:
+            messages.command(writer, stamp_ns, moment.command)
+        if moment.snapshot is not None:
+            messages.picture(writer, stamp_ns, self._renderer.rgb(moment.snapshot))
+            messages.mask(writer, stamp_ns, self._renderer.labels(moment.snapshot))
+
+
+def _partial(request: DemoRequest) -> Path:
+    return request.out / ".partial"
+
+
+@contextmanager
+def _progress(total: int, there: int) -> Iterator[Any]:
+    """A function to call after each episode: a bar on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("recording", total=total, completed=there)
+        said_s = 0.0
+
+        def say(done: list[Recorded], wall_s: float) -> None:
+            nonlocal said_s
+            seconds = sum(each.seconds for each in done if each.solved)
+            failed = sum(not each.solved for each in done)
+            text = f"{seconds / wall_s:.1f} times real time, {failed} not solved"
+            bar.update(task, completed=there + len(done), description=text)
+            if not console.is_terminal and (wall_s - said_s > SAY_EVERY_S or there + len(done) == total):
+                said_s = wall_s
+                print(f"{there + len(done)} of {total} episodes, {text}", flush=True)
+
+        yield say
