@@ -5,7 +5,8 @@ Each prints what a user should know, raises MaskACTError with one sentence, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from maskact_ros.checkpoint import CheckpointInfo, PolicySpec, parse_policy
 from maskact_ros.config import ConfigError, MaskACTConfig
 from maskact_ros.documents import read_json
 from maskact_ros.errors import MaskACTError
+from maskact_ros.geometry import ImageGeometry
 from maskact_ros.images import rgb_from_file
 from maskact_ros.paths import given
 from maskact_ros.policy.backbone import preset, read_settings, read_weights
@@ -39,40 +41,68 @@ def init_checkpoint(
     Raises:
         MaskACTError: the JSON, the backbone's folder or the seed is not valid, or `out` exists.
     """
-    if not 0 <= seed < 2**63:
-        raise PolicyError(f"the seed is {seed}; allowed: an integer >= 0 and < 2^63")
-    values = read_json(given(config_json))
-    try:
-        config, geometry, mask_classes = parse_policy(values)
-    except MaskACTError as error:
-        raise ConfigError(f"{config_json}: {error}") from None
-
-    folder = given(config.dino_model_dir, base=given(config_json.parent))
-    weights = None
-    if folder.exists():
-        settings, weights = read_settings(folder), read_weights(folder)
-        origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
-    elif config.dino_model_dir != MaskACTConfig().dino_model_dir:  # somebody meant a folder of theirs
-        raise ConfigError(f"{config_json}: dino_model_dir is {config.dino_model_dir}, and there is no folder {folder}")
-    else:
-        settings = preset(config.vision_backbone)
-        origin = f"random weights of a {config.vision_backbone} (there is no folder {folder})"
+    config, geometry, mask_classes = read_policy(config_json)
+    backbone = find_backbone(config, config_json)
     spec = PolicySpec(
         config=config,
         robot=robot,
         statistics=Statistics.from_limits(robot),
-        backbone=settings,
+        backbone=backbone.settings,
         geometry=geometry,
         mask_classes=mask_classes,
     )
+    model = untrained_policy(spec, backbone, seed)
+    info = save_checkpoint(out, model, overwrite=overwrite)
+    print(f"{out}: untrained policy of seed {seed}; backbone: {backbone.origin}")
+    return info
+
+
+def read_policy(config_json: Path) -> tuple[MaskACTConfig, ImageGeometry, tuple[str, ...]]:
+    """Configuration, geometry and mask classes of a policy's JSON; raises MaskACTError that names the file."""
+    values = read_json(given(config_json))
+    try:
+        return parse_policy(values)
+    except MaskACTError as error:
+        raise ConfigError(f"{config_json}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BackboneSource:
+    """Where an untrained policy's backbone comes from."""
+
+    settings: Mapping[str, Any]  # the DINOv3 configuration
+    weights: Mapping[str, torch.Tensor] | None  # None: random ones
+    folder: Path
+    origin: str  # the same, for people
+
+
+def find_backbone(config: MaskACTConfig, config_json: Path) -> BackboneSource:
+    """The backbone in `dino_model_dir`, relative to the JSON's folder, or else a random one of `vision_backbone`.
+
+    Raises:
+        MaskACTError: the folder is not valid, or the configuration names one that does not exist.
+    """
+    folder = given(config.dino_model_dir, base=given(config_json.parent))
+    if folder.exists():
+        settings, weights = read_settings(folder), read_weights(folder)
+        origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
+        return BackboneSource(settings=settings, weights=weights, folder=folder, origin=origin)
+    if config.dino_model_dir != MaskACTConfig().dino_model_dir:  # somebody meant a folder of theirs
+        raise ConfigError(f"{config_json}: dino_model_dir is {config.dino_model_dir}, and there is no folder {folder}")
+    origin = f"random weights of a {config.vision_backbone} (there is no folder {folder})"
+    return BackboneSource(settings=preset(config.vision_backbone), weights=None, folder=folder, origin=origin)
+
+
+def untrained_policy(spec: PolicySpec, backbone: BackboneSource, seed: int) -> MaskACT:
+    """A policy with random weights of a seed, but for a backbone that has its own; raises PolicyError."""
+    if not 0 <= seed < 2**63:
+        raise PolicyError(f"the seed is {seed}; allowed: an integer >= 0 and < 2^63")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskACT(spec)
-    if weights is not None:
-        load_backbone(model, weights, str(folder))
-    info = save_checkpoint(out, model, overwrite=overwrite)
-    print(f"{out}: untrained policy of seed {seed}; backbone: {origin}")
-    return info
+    if backbone.weights is not None:
+        load_backbone(model, backbone.weights, str(backbone.folder))
+    return model
 
 
 def import_reference(

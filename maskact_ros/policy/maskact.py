@@ -190,7 +190,11 @@ class MaskACT(nn.Module):
             )
         if len(batch.images) == 1 and any(head.training for head in self._mask_heads()):
             raise PolicyError("a training batch has 1 picture; allowed: at least 2, for the mask head's batch norm")
-        encoded = self.encode(batch.images)
+        return self.losses(self.encode(batch.images), batch)
+
+    def losses(self, encoded: EncodedBatch, batch: TrainingBatch) -> Losses:
+        """The losses of `forward`, of what was made of the batch's pictures already; raises PolicyError."""
+        config = self.spec.config
         mask = auxiliary_mask = None
         if encoded.segmentation is not None and batch.masks is not None:
             mask = mask_loss(encoded.segmentation.pixel_logits, batch.masks)
