@@ -94,7 +94,8 @@ class _Nudges:
         if time_s < self._begin_s:
             return np.zeros_like(self._peak)
         phase = (time_s - self._begin_s) / (self._end_s - self._begin_s)
-        return self._peak * math.sin(math.pi * phase) ** 2
+        push: NDArray[np.float64] = self._peak * math.sin(math.pi * phase) ** 2
+        return push
 
     def _next(self, now_s: float) -> None:
         self._begin_s = now_s + self._rng.exponential(NUDGE_EVERY_S)
