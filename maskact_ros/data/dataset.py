@@ -1,0 +1,196 @@
+"""`Dataset`: a finished dataset of this package, as the trainer and whoever looks into it see it.
+
+In: a LeRobotDataset v3.0 whose meta/maskact holds robot.yaml, contract.yaml and report.json. Out: states, actions and
+stamps as arrays, and each episode's pictures with their masks, decoded in order when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.data.lerobot_reader import DatasetError, EpisodeRows, LeRobotFolder
+from maskact_ros.documents import read_json, read_yaml
+from maskact_ros.robot import RobotSpec
+from maskact_ros.statistics import FeatureStatistics, Statistics
+
+ROBOT, CONTRACT, REPORT = "meta/maskact/robot.yaml", "meta/maskact/contract.yaml", "meta/maskact/report.json"
+STATE, ACTION, STAMP = "observation.state", "action", "stamp_ns"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeInfo:
+    """An episode: its rows in the dataset's arrays, and what it was made from."""
+
+    index: int
+    start: int
+    length: int
+    source: str  # the bag or file; empty where nobody wrote it down
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What a camera saw: RGB uint8 (H, W, 3), and class ids uint8 (H, W) where the dataset has masks."""
+
+    rgb: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Rows of one robot at its policy's rate; the action of row n is what was commanded for one period later."""
+
+    folder: Path
+    robot: RobotSpec
+    fps: float
+    mask_classes: tuple[str, ...] | None  # None without masks
+    episodes: tuple[EpisodeInfo, ...]
+    states: NDArray[np.float32]  # (N, D)
+    actions: NDArray[np.float32]  # (N, D)
+    stamps_ns: NDArray[np.int64]  # (N,), of the pictures
+    _source: LeRobotFolder = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Dataset:
+        """Read all but the pictures.
+
+        Raises:
+            MaskACTError: the folder is no LeRobotDataset v3.0, not of this package, torn, or its rows do not fit its
+                episodes or its robot.
+        """
+        source = LeRobotFolder.open(folder)
+        robot = read_robot(source.folder)
+        if source.fps != robot.policy_rate_hz:
+            raise DatasetError(
+                f"{source.folder}: fps is {source.fps:g}, but its robot's policy_rate_hz {robot.policy_rate_hz:g}"
+            )
+        check_layout(source)
+        joints = len(robot.joints)
+        sources = episode_sources(source.folder)
+        masks = mask_feature(robot)
+        return cls(
+            folder=source.folder,
+            robot=robot,
+            fps=source.fps,
+            mask_classes=read_mask_classes(source.folder) if masks in source.features else None,
+            episodes=tuple(
+                EpisodeInfo(index=e.index, start=e.start, length=e.length, source=sources.get(e.index, ""))
+                for e in source.episodes
+            ),
+            states=_positions(source, STATE, joints),
+            actions=_positions(source, ACTION, joints),
+            stamps_ns=source.column(STAMP).reshape(-1).astype(np.int64),
+            _source=source,
+        )
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean, standard deviation, minimum and maximum of the states and actions, of all rows."""
+        return Statistics(state=_statistics(self.states), action=_statistics(self.actions))
+
+    def frames(self, episode_index: int) -> Iterator[Frame]:
+        """An episode's pictures in order, decoded as they are asked for; raises DatasetError on a damaged one."""
+        if not 0 <= episode_index < len(self.episodes):
+            raise DatasetError(
+                f"{self.folder}: episode {episode_index}; allowed: 0 to {len(self.episodes) - 1}, which it has"
+            )
+        episode = self._source.episodes[episode_index]
+        pictures = self._source.pictures(image_feature(self.robot), episode)
+        if self.mask_classes is None:
+            for rgb in pictures:
+                yield Frame(rgb=rgb, mask=None)
+            return
+        for rgb, mask in zip(pictures, self._source.masks(mask_feature(self.robot), episode), strict=True):
+            if rgb.shape[:2] != mask.shape:
+                raise DatasetError(
+                    f"{self.folder}: episode {episode_index} has pictures of {rgb.shape[1]}x{rgb.shape[0]} and masks "
+                    f"of {mask.shape[1]}x{mask.shape[0]}; allowed: one size"
+                )
+            yield Frame(rgb=rgb, mask=mask)
+
+
+def image_feature(robot: RobotSpec) -> str:
+    """The feature that holds the robot's pictures."""
+    return f"observation.images.{robot.only_camera.name}"
+
+
+def mask_feature(robot: RobotSpec) -> str:
+    """The feature that holds their masks."""
+    return f"observation.masks.{robot.only_camera.name}"
+
+
+def read_robot(folder: Path) -> RobotSpec:
+    """The robot whose dataset it is; raises MaskACTError."""
+    if not (folder / ROBOT).is_file():
+        raise DatasetError(
+            f"{folder}: it has no {ROBOT}; maskact import makes a dataset of ours from any LeRobotDataset"
+        )
+    return RobotSpec.from_yaml(folder / ROBOT)
+
+
+def read_mask_classes(folder: Path) -> tuple[str, ...]:
+    """The names of the mask's classes, by id; raises MaskACTError."""
+    values = read_yaml(folder / CONTRACT)
+    classes = values.get("mask_classes") if isinstance(values, dict) else None
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise DatasetError(f"{folder / CONTRACT}: mask_classes is {classes!r}; allowed: a list of names")
+    return tuple(classes)
+
+
+def episode_sources(folder: Path) -> dict[int, str]:
+    """What each episode was made from, as far as the report says."""
+    return {index: str(entry.get("source", "")) for index, entry in episode_reports(folder).items()}
+
+
+def episode_reports(folder: Path) -> dict[int, dict[str, Any]]:
+    """What the report says of each episode; raises MaskACTError when it is no report."""
+    if not (folder / REPORT).is_file():
+        return {}
+    entries = read_json(folder / REPORT).get("episodes")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DatasetError(f"{folder / REPORT}: episodes; allowed: a list of objects")
+    return dict(enumerate(entries))
+
+
+def check_layout(source: LeRobotFolder) -> None:
+    """Raise DatasetError unless the episodes are 0, 1, … and cover the rows without gap or overlap."""
+    start = 0
+    for number, episode in enumerate(source.episodes):
+        if (episode.index, episode.start) != (number, start) or episode.length < 1:
+            raise _uneven(number, start, episode)
+        start += episode.length
+    if start != source.rows:
+        raise DatasetError(f"{source.folder}: its episodes have {start} rows together, its data files {source.rows}")
+
+
+def _uneven(number: int, start: int, episode: EpisodeRows) -> DatasetError:
+    return DatasetError(
+        f"episode {episode.index} begins at row {episode.start} with {episode.length} rows; "
+        f"allowed: episode {number}, from row {start} on, at least 1 row"
+    )
+
+
+def _positions(source: LeRobotFolder, name: str, joints: int) -> NDArray[np.float32]:
+    values = source.column(name)
+    values = values.reshape(len(values), -1)
+    if values.shape[1] != joints:
+        raise DatasetError(f"{source.folder}: {name} has {values.shape[1]} numbers a row, its robot {joints} joints")
+    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(wrong):
+        raise DatasetError(f"{source.folder}: {name} of row {wrong[0]} is not finite ({len(wrong)} such rows)")
+    return values.astype(np.float32)
+
+
+def _statistics(values: NDArray[np.float32]) -> FeatureStatistics:
+    exact = values.astype(np.float64)  # (N, D)
+    return FeatureStatistics(
+        mean=tuple(exact.mean(axis=0).tolist()),
+        std=tuple(exact.std(axis=0).tolist()),
+        min=tuple(exact.min(axis=0).tolist()),
+        max=tuple(exact.max(axis=0).tolist()),
+    )

@@ -1,0 +1,329 @@
+"""A LeRobotDataset v3.0 folder, read lazily: its table's columns as arrays, its pictures one by one.
+
+In: a folder of anybody's. Out: what it says and holds; what cannot be read is one sentence with file and row.
+Rows are counted over all data files in the order of their names, as LeRobot does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from maskact_ros.documents import read_json, shortened
+from maskact_ros.errors import MaskACTError
+from maskact_ros.images import ImageError, rgb_from_message
+from maskact_ros.paths import given
+
+VERSION = "v3.0"
+INFO, EPISODES, DATA = "meta/info.json", "meta/episodes", "data"
+_READ_BYTES = 1 << 20  # at a time, of a column of pictures that may be larger than memory
+_REORDERED = 16  # frames; a seek lands by decoding order, which runs this much ahead of the pictures' at most
+
+
+class DatasetError(MaskACTError):
+    """A folder that is no whole dataset: the text names the folder or file, the row, and what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSpan:
+    """Where an episode's frames are in a video file."""
+
+    path: Path
+    first: int  # frame, from 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRows:
+    """An episode as meta/episodes tells it."""
+
+    index: int
+    start: int  # its first row in the whole table
+    length: int  # rows
+    data_file: Path
+    videos: Mapping[str, VideoSpan]  # by feature
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """A parquet file of the table."""
+
+    path: Path
+    start: int  # its first row in the whole table
+    rows: int
+    columns: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeRobotFolder:
+    """What a LeRobotDataset says about itself, and the way to its contents."""
+
+    folder: Path
+    info: Mapping[str, Any]  # meta/info.json
+    fps: float
+    features: Mapping[str, Mapping[str, Any]]  # each has dtype and shape
+    episodes: tuple[EpisodeRows, ...]
+    files: tuple[DataFile, ...]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> LeRobotFolder:
+        """Read all but rows and pictures; raises MaskACTError when it is no LeRobotDataset v3.0 or torn."""
+        folder = given(folder)
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder; allowed: the folder of a LeRobotDataset {VERSION}")
+        if not (folder / INFO).is_file():
+            raise DatasetError(f"{folder}: no dataset, it has no {INFO}; allowed: a LeRobotDataset {VERSION}")
+        info = read_json(folder / INFO)
+        version = info.get("codebase_version")
+        if version != VERSION:
+            raise DatasetError(
+                f"{folder}: codebase_version is {shortened(repr(version))}; allowed: {VERSION}, to which LeRobot's own "
+                "converter brings older datasets"
+            )
+        fps, features = info.get("fps"), info.get("features")
+        if not isinstance(fps, (int, float)) or not 0 < fps < math.inf:
+            raise DatasetError(f"{folder / INFO}: fps is {shortened(repr(fps))}; allowed: a number > 0")
+        if not isinstance(features, dict) or not all(_is_feature(feature) for feature in features.values()):
+            raise DatasetError(f"{folder / INFO}: features; allowed: a mapping of names to dtype and shape")
+        return cls(
+            folder=folder,
+            info=info,
+            fps=fps,
+            features=features,
+            episodes=_read_episodes(folder, info, fps),
+            files=_data_files(folder),
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows of all data files."""
+        return sum(file.rows for file in self.files)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of numbers, (N,) or (N, D); raises DatasetError."""
+        return np.concatenate([self.file_column(file, name) for file in self.files])
+
+    def file_column(self, file: DataFile, name: str) -> NDArray[Any]:
+        """One data file's part of a column; raises DatasetError."""
+        if name not in file.columns:
+            raise DatasetError(f"{file.path}: no column {name}; it has {', '.join(sorted(file.columns))}")
+        try:
+            column = pq.read_table(file.path, columns=[name]).column(name).combine_chunks()
+        except (pa.ArrowException, OSError) as error:
+            raise _torn(file.path, error) from None
+        return _numbers(column, f"{file.path}: column {name}")
+
+    def pictures(self, name: str, episode: EpisodeRows) -> Iterator[NDArray[np.uint8]]:
+        """An episode's pictures of one camera, RGB (H, W, 3), in order; raises DatasetError."""
+        if name in episode.videos:
+            span = episode.videos[name]
+            yield from video_frames(span.path, first=span.first, count=episode.length, fps=self.fps)
+            return
+        for shown, content in self._contents(name, episode):
+            try:
+                yield rgb_from_message(_Compressed(format="png", data=content))
+            except ImageError as error:
+                raise DatasetError(f"{shown}: {error}") from None
+
+    def masks(self, name: str, episode: EpisodeRows) -> Iterator[NDArray[np.uint8]]:
+        """An episode's label images (H, W), in order; raises DatasetError."""
+        for shown, content in self._contents(name, episode):
+            yield _labels(content, shown)
+
+    def _contents(self, name: str, episode: EpisodeRows) -> Iterator[tuple[str, bytes]]:
+        """The encoded pictures of an episode's rows, and what to call each."""
+        first, end = episode.start, episode.start + episode.length
+        for file in self.files:
+            if file.start >= end or file.start + file.rows <= first:
+                continue
+            if name not in file.columns:
+                raise DatasetError(f"{file.path}: no column {name}; it has {', '.join(sorted(file.columns))}")
+            for row, cell in _cells(file, name, first, end):
+                shown = f"{file.path}: {name} of row {row} (episode {episode.index}, frame {row - first})"
+                content = cell.get("bytes") if isinstance(cell, dict) else cell
+                if not isinstance(content, bytes):
+                    raise DatasetError(f"{shown} holds no picture; allowed: the bytes of a PNG or JPEG")
+                yield shown, content
+
+
+@dataclass
+class _Compressed:
+    """The fields of sensor_msgs/CompressedImage."""
+
+    format: str
+    data: bytes
+
+
+def video_frames(path: Path, *, first: int, count: int, fps: float) -> Iterator[NDArray[np.uint8]]:
+    """Frames `first` to `first + count` of a video of constant frame rate, RGB (H, W, 3).
+
+    Raises:
+        DatasetError: the file is missing or torn, or a frame is missing or not where its number says.
+    """
+    expected = first
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DatasetError(f"{path}: no video in it")
+            stream = container.streams.video[0]
+            if first > _REORDERED:
+                container.seek(int((first - _REORDERED) / fps / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                number = -1 if frame.pts is None else round(frame.pts * stream.time_base * fps)
+                if number < first:
+                    continue
+                if number != expected:
+                    raise DatasetError(f"{path}: frame {number} where frame {expected} belongs, at {fps:g} frames/s")
+                yield frame.to_ndarray(format="rgb24")
+                expected += 1
+                if expected == first + count:
+                    return
+    except av.FFmpegError as error:
+        raise DatasetError(f"{path}: cannot be decoded beyond frame {expected} ({error.strerror})") from None
+    raise DatasetError(f"{path}: ends before frame {expected}; {count} from frame {first} on belong to an episode")
+
+
+def _is_feature(feature: Any) -> bool:
+    return (
+        isinstance(feature, dict) and isinstance(feature.get("dtype"), str) and isinstance(feature.get("shape"), list)
+    )
+
+
+def _torn(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{path}: cannot be read as parquet ({shortened(' '.join(str(error).split()))})")
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*/*.parquet"))
+    if not files:
+        raise DatasetError(f"{folder}: no parquet file; allowed: chunk-000/file-000.parquet and so on")
+    return files
+
+
+def _data_files(folder: Path) -> tuple[DataFile, ...]:
+    files, start = [], 0
+    for path in _parquet_files(folder / DATA):
+        try:
+            with pq.ParquetFile(path) as table:
+                rows, columns = table.metadata.num_rows, frozenset(table.schema_arrow.names)
+        except (pa.ArrowException, OSError) as error:
+            raise _torn(path, error) from None
+        files.append(DataFile(path=path, start=start, rows=rows, columns=columns))
+        start += rows
+    return tuple(files)
+
+
+def _read_episodes(folder: Path, info: Mapping[str, Any], fps: float) -> tuple[EpisodeRows, ...]:
+    videos = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
+    needed = ["episode_index", "length", "dataset_from_index", "data/chunk_index", "data/file_index"]
+    needed += [f"videos/{name}/{entry}" for name in videos for entry in ("chunk_index", "file_index", "from_timestamp")]
+    episodes = []
+    for path in _parquet_files(folder / EPISODES):
+        try:
+            present = pq.read_schema(path).names
+            missing = [name for name in needed if name not in present]
+            if missing:
+                raise DatasetError(f"{path}: no column {', '.join(missing)}")
+            rows = pq.read_table(path, columns=needed).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise _torn(path, error) from None
+        for row in rows:
+            if None in row.values():
+                empty = [name for name, value in row.items() if value is None]
+                raise DatasetError(f"{path}: {', '.join(empty)} of episode {row['episode_index']} is empty")
+            episodes.append(_episode(folder, info, fps, row, videos))
+    return tuple(episodes)
+
+
+def _episode(
+    folder: Path, info: Mapping[str, Any], fps: float, row: Mapping[str, Any], videos: list[str]
+) -> EpisodeRows:
+    data_path, video_path = info.get("data_path"), info.get("video_path")
+    try:
+        data_file = folder / str(data_path).format(
+            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
+        )
+        spans = {
+            name: VideoSpan(
+                path=folder
+                / str(video_path).format(
+                    video_key=name,
+                    chunk_index=row[f"videos/{name}/chunk_index"],
+                    file_index=row[f"videos/{name}/file_index"],
+                ),
+                first=round(row[f"videos/{name}/from_timestamp"] * fps),
+            )
+            for name in videos
+        }
+    except (LookupError, ValueError):
+        raise DatasetError(
+            f"{folder / INFO}: data_path is {data_path!r}, video_path {video_path!r}; allowed: LeRobot's patterns"
+        ) from None
+    return EpisodeRows(
+        index=row["episode_index"],
+        start=row["dataset_from_index"],
+        length=row["length"],
+        data_file=data_file,
+        videos=spans,
+    )
+
+
+def _numbers(column: pa.Array, shown: str) -> NDArray[Any]:
+    """Scalars (N,), or lists of one length (N, D)."""
+    if column.null_count:
+        raise DatasetError(f"{shown}: {column.null_count} of {len(column)} rows are empty")
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        values = _numbers(column.flatten(), shown)
+        widths = (
+            np.unique(pc.list_value_length(column).to_numpy(zero_copy_only=False)) if len(column) else np.zeros(1, int)
+        )
+        if len(widths) > 1:
+            raise DatasetError(f"{shown}: rows have {widths.min()} to {widths.max()} numbers; allowed: all as many")
+        return values.reshape(len(column), -1 if widths[0] else 0)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+        raise DatasetError(f"{shown} is of type {column.type}; allowed: numbers")
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _cells(file: DataFile, name: str, first: int, end: int) -> Iterator[tuple[int, Any]]:
+    """Rows `first` to `end` of the whole table and their cells, as far as they are in this file."""
+    try:
+        with pq.ParquetFile(file.path, buffer_size=_READ_BYTES) as table:
+            sizes = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
+            starts = file.start + np.concatenate([[0], np.cumsum(sizes)])
+            groups = [g for g, (low, high) in enumerate(itertools.pairwise(starts)) if low < end and high > first]
+            row = int(starts[groups[0]])
+            for batch in table.iter_batches(8, row_groups=groups, columns=[name]):
+                for cell in batch.column(0):
+                    if row >= end:
+                        return
+                    if row >= first:
+                        yield row, cell.as_py()
+                    row += 1
+    except (pa.ArrowException, OSError) as error:
+        raise _torn(file.path, error) from None
+
+
+def _labels(content: bytes, shown: str) -> NDArray[np.uint8]:
+    """Class ids (H, W) of a PNG with one channel, or with several that agree."""
+    if not content.startswith(b"\x89PNG\r\n") or b"IEND" not in content:
+        raise DatasetError(f"{shown} is no whole PNG; allowed: PNG, because labels must not be lossy")
+    labels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.dtype != np.uint8:
+        raise DatasetError(f"{shown} cannot be decoded; allowed: a PNG of 8 bits")
+    if labels.ndim == 3:
+        if (labels[..., :3] != labels[..., :1]).any():
+            raise DatasetError(f"{shown} has colours; allowed: class ids, one channel or three that agree")
+        labels = labels[..., 0]
+    return np.ascontiguousarray(labels, np.uint8)

@@ -1,0 +1,63 @@
+"""What `Dataset.open` promises the trainer: the rows as they were written, and pictures that belong to them."""
+
+import foreign
+import numpy as np
+import pytest
+
+from maskact_ros.data.dataset import Dataset
+from maskact_ros.errors import MaskACTError
+
+
+@pytest.fixture(scope="module")
+def video_dataset(tmp_path_factory):
+    return foreign.write(tmp_path_factory.mktemp("video"))
+
+
+@pytest.fixture(scope="module")
+def png_dataset(tmp_path_factory):
+    return foreign.write(tmp_path_factory.mktemp("png"), video=False)
+
+
+def test_rows_of_all_files_come_in_order(video_dataset):
+    dataset = Dataset.open(video_dataset)
+    np.testing.assert_array_equal(dataset.states, foreign.rows()["observation.state"])
+    np.testing.assert_array_equal(dataset.actions, foreign.rows()["action"])
+    np.testing.assert_array_equal(dataset.stamps_ns, foreign.rows()["stamp_ns"])
+    assert dataset.states.dtype == dataset.actions.dtype == np.float32
+    assert [(e.index, e.start, e.length) for e in dataset.episodes] == [(0, 0, 5), (1, 5, 7), (2, 12, 24)]
+    assert dataset.mask_classes == foreign.CLASSES
+    assert dataset.robot.joint_names == foreign.JOINTS
+    assert dataset.fps == foreign.FPS
+
+
+@pytest.mark.parametrize("kind", ["video_dataset", "png_dataset"])
+def test_every_episode_has_the_pictures_and_masks_of_its_own_rows(kind, request):
+    dataset = Dataset.open(request.getfixturevalue(kind))
+    lossy = 6 if kind == "video_dataset" else 0
+    for episode in reversed(dataset.episodes):
+        frames = list(dataset.frames(episode.index))
+        assert len(frames) == episode.length
+        for row, frame in enumerate(frames, start=episode.start):
+            difference = np.abs(frame.rgb.astype(int) - foreign.picture(row))
+            assert difference[:, 40:].max() <= lossy // 2  # the grey part tells neighbouring rows apart
+            assert np.median(difference) <= lossy
+            np.testing.assert_array_equal(frame.mask, foreign.mask(row))
+
+
+def test_a_dataset_without_masks_has_none(tmp_path):
+    dataset = Dataset.open(foreign.write(tmp_path, masks=False))
+    assert dataset.mask_classes is None
+    assert next(dataset.frames(1)).mask is None
+
+
+def test_statistics_are_those_of_the_rows(video_dataset):
+    dataset = Dataset.open(video_dataset)
+    states = foreign.rows()["observation.state"].astype(float)
+    np.testing.assert_allclose(dataset.statistics.state.mean, states.mean(axis=0))
+    np.testing.assert_allclose(dataset.statistics.state.std, states.std(axis=0))
+    np.testing.assert_allclose(dataset.statistics.action.max, foreign.rows()["action"].max(axis=0))
+
+
+def test_an_episode_that_is_not_there_is_named(video_dataset):
+    with pytest.raises(MaskACTError, match="episode 3; allowed: 0 to 2"):
+        next(Dataset.open(video_dataset).frames(3))
