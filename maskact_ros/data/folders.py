@@ -1,0 +1,55 @@
+"""Folders that are complete or absent: written under a temporary name beside their own, and renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from maskact_ros.errors import MaskACTError
+
+
+class FolderError(MaskACTError):
+    """A folder that cannot be written, or that is not to be replaced: the text names it."""
+
+
+@contextmanager
+def complete_or_absent(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A new folder to write into, which becomes `folder` when the block ends well and vanishes when it does not.
+
+    Raises:
+        FolderError: `folder` exists and `overwrite` is not set, or the disk refuses.
+    """
+    if folder.exists() and not overwrite:
+        raise FolderError(f"{folder}: exists already; --overwrite replaces it")
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        _reach_the_disk(partial)
+        _rename(partial, folder)
+    except OSError as error:
+        raise FolderError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        replaced = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+        folder.rename(replaced)
+        partial.rename(folder)
+        shutil.rmtree(replaced)
+    else:
+        partial.rename(folder)
+
+
+def _reach_the_disk(folder: Path) -> None:
+    """The rename must not reach the disk before the content."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
