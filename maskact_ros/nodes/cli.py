@@ -40,6 +40,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     bringup.set_defaults(run=_bringup)
     _add_bringup_arguments(bringup)
 
+    _add_evaluate(commands)
+
     for name, effect in (("enable", "let the arm follow its policy"), ("disable", "brake the arm, and hold it")):
         switch = commands.add_parser(
             name,
@@ -48,6 +50,41 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
         switch.set_defaults(run=_enable)
         switch.add_argument("--namespace", default="/maskact", help="as given to bringup; default: /maskact")
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="how often a policy solves the simulated task",
+        description="Let a policy try the simulated task once for each seed, in simulated time, and say how often it "
+        "succeeded. Demonstrations have seeds from 100000 up, so the seeds used here were never seen in training. "
+        "Ctrl-C ends it early and prints what is done so far.",
+    )
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("checkpoint", nargs="?", default="", metavar="CHECKPOINT", help="folder of the checkpoint")
+    evaluate.add_argument("--expert", action="store_true", help="measure the scripted expert instead of a checkpoint")
+    evaluate.add_argument("--episodes", type=int, default=100, help="how many to try; default: 100")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="FIRST", help="seed of the first; default: 0")
+    evaluate.add_argument(
+        "--shift",
+        default="none",
+        help="change the scene: background, light, object, distractors, camera, joined with +; default: none",
+    )
+    evaluate.add_argument("--backend", default="torch", help="what runs the policy; default (and so far all): torch")
+    evaluate.add_argument(
+        "--ensemble",
+        metavar="COEFF",
+        help="temporal_ensemble_coeff, such as 0.01, or none; default: as in the checkpoint",
+    )
+    evaluate.add_argument("--n-action-steps", type=int, metavar="N", help="default: as in the checkpoint")
+    evaluate.add_argument(
+        "--latency", type=float, default=0.1, metavar="S", help="seconds from image to chunk, modelled; default: 0.1"
+    )
+    evaluate.add_argument(
+        "--time-limit", type=float, default=20.0, metavar="S", help="seconds an episode may take; default: 20"
+    )
+    evaluate.add_argument("--jobs", type=int, default=1, help="processes to share the episodes; default: 1")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def _add_bringup_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,3 +130,12 @@ def _demo(a: argparse.Namespace) -> None:
     )
     if a.json:
         print(json.dumps(asdict(result)))
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    from maskact_ros.nodes.evaluate import EvaluateArguments, run_evaluate
+
+    names = EvaluateArguments.__dataclass_fields__
+    evaluation = run_evaluate(EvaluateArguments(**{name: getattr(a, name) for name in names}))
+    print(json.dumps(asdict(evaluation)) if a.json else evaluation.text())
+    return 0 if evaluation.episodes == a.episodes else 130  # Ctrl-C

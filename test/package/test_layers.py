@@ -18,7 +18,10 @@ LAYERS = {
         {"core", "policy", "control", "data", "sim"},
         {"accelerate", "cv2", "matplotlib", "rich", "safetensors", "tensorboard", "torch"},
     ),
-    "nodes": ({"core", "policy", "control", "data", "sim"}, {"av", "cv2", "cv_bridge", "matplotlib", "rclpy", "rich"}),
+    "nodes": (
+        {"core", "policy", "control", "data", "sim", "training"},
+        {"av", "cv2", "cv_bridge", "matplotlib", "rclpy", "rich"},
+    ),
     "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes"}, set()),
 }
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from maskact_ros.sim.evaluate_expert import run_episode
 from maskact_ros.sim.expert import SQUEEZE, Expert
 from maskact_ros.sim.world import HOME, World
+from maskact_ros.training.episode import ExpertPlanner, run_episode
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +23,20 @@ def advance(world, expert, seconds):
 @pytest.mark.parametrize(
     ("points", "replan", "latency_s"), [(1, 1, 0.0), (20, 8, 0.1), (12, 6, 0.15), (24, 20, 0.1)], ids=str
 )
-def test_solves_the_task_however_it_is_planned(robot, expert, points, replan, latency_s):
+def test_solves_the_task_however_it_is_planned(robot, points, replan, latency_s):
     for seed in (0, 1, 2):
         world = World(robot, seed=seed)
-        run = run_episode(world, expert, robot, points=points, replan=replan, latency_s=latency_s)
-        assert run.success
-        assert 3.0 < run.seconds < 12.0
+        planner = ExpertPlanner(world, robot, points=points, every=replan)
+        episode = run_episode(world, planner, robot, latency_s=latency_s)
+        assert episode.success
+        assert 3.0 < episode.seconds < 12.0
 
 
 @pytest.mark.parametrize("shift", ["none", "background+light+object+distractors+camera"])
-def test_solves_other_seeds_under_shifts_too(robot, expert, shift):
+def test_solves_other_seeds_under_shifts_too(robot, shift):
     for seed in range(100, 103):
-        assert run_episode(
-            World(robot, seed=seed, shift=shift), expert, robot, points=20, replan=8, latency_s=0.1
-        ).success
+        world = World(robot, seed=seed, shift=shift)
+        assert run_episode(world, ExpertPlanner(world, robot), robot).success
 
 
 def test_every_chunk_keeps_the_limits_and_starts_where_the_arm_is(robot, expert):
@@ -92,4 +92,4 @@ def test_cube_moved_by_somebody_is_fetched_from_its_new_place(robot, expert, aft
     world = World(robot, seed=6)
     advance(world, expert, after_s)
     world.place_object(World(robot, seed=9).object_pose)
-    assert run_episode(world, expert, robot, points=20, replan=8, latency_s=0.1).success
+    assert run_episode(world, ExpertPlanner(world, robot), robot).success
