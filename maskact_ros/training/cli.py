@@ -34,6 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "default: jpeg",
     )
     demos.add_argument("--jobs", type=int, default=1, metavar="J", help="episodes at a time; default: 1")
+    demos.add_argument("--robot", type=Path, metavar="FILE", help="the simulated arm's description; default: our own")
 
 
 def _record_demos(a: argparse.Namespace) -> None:
@@ -41,6 +42,14 @@ def _record_demos(a: argparse.Namespace) -> None:
     from maskact_ros.training.record_demos import DemoRequest, record_demos
 
     done = record_demos(
-        DemoRequest(out=given(a.out), episodes=a.episodes, seed=a.seed, shift=a.shift, images=a.images, jobs=a.jobs)
+        DemoRequest(
+            out=given(a.out),
+            episodes=a.episodes,
+            seed=a.seed,
+            shift=a.shift,
+            images=a.images,
+            jobs=a.jobs,
+            robot_file=a.robot,
+        )
     )
     print(done.text)

@@ -115,11 +115,13 @@ def record_demos(request: DemoRequest) -> DemoSummary:
     request.out.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
     done: list[Recorded] = []
-    with _progress(request.episodes, request.episodes - len(missing)) as say:
-        for recorded in _record_all(request, missing):
-            done.append(recorded)
-            say(done, time.monotonic() - began_s)
-    shutil.rmtree(_partial(request), ignore_errors=True)
+    try:
+        with _progress(request.episodes, request.episodes - len(missing)) as say:
+            for recorded in _record_all(request, missing):
+                done.append(recorded)
+                say(done, time.monotonic() - began_s)
+    finally:
+        shutil.rmtree(_partial(request), ignore_errors=True)
     solved = [each for each in done if each.solved]
     return DemoSummary(
         kept=len(solved),
