@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.data.lerobot_reader import DatasetError, EpisodeRows, LeRobotFolder
-from maskact_ros.documents import read_json, read_yaml
+from maskact_ros.data.lerobot_layout import ACTION, OURS, STAMP, STATE, DatasetError, Layout
+from maskact_ros.data.lerobot_reader import INFO, EpisodeRows, LeRobotFolder
+from maskact_ros.documents import read_json, shortened
 from maskact_ros.robot import RobotSpec
 from maskact_ros.statistics import FeatureStatistics, Statistics
 
-ROBOT, CONTRACT, REPORT = "meta/maskact/robot.yaml", "meta/maskact/contract.yaml", "meta/maskact/report.json"
-STATE, ACTION, STAMP = "observation.state", "action", "stamp_ns"
+ROBOT, CONTRACT, REPORT = f"{OURS}/robot.yaml", f"{OURS}/contract.yaml", f"{OURS}/report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,11 @@ class Dataset:
         check_layout(source)
         joints = len(robot.joints)
         sources = episode_sources(source.folder)
-        masks = mask_feature(robot)
         return cls(
             folder=source.folder,
             robot=robot,
             fps=source.fps,
-            mask_classes=read_mask_classes(source.folder) if masks in source.features else None,
+            mask_classes=mask_classes(source, Layout(robot=robot).mask_key),
             episodes=tuple(
                 EpisodeInfo(index=e.index, start=e.start, length=e.length, source=sources.get(e.index, ""))
                 for e in source.episodes
@@ -100,28 +99,19 @@ class Dataset:
                 f"{self.folder}: episode {episode_index}; allowed: 0 to {len(self.episodes) - 1}, which it has"
             )
         episode = self._source.episodes[episode_index]
-        pictures = self._source.pictures(image_feature(self.robot), episode)
+        layout = Layout(robot=self.robot)
+        pictures = self._source.pictures(layout.image_key, episode)
         if self.mask_classes is None:
             for rgb in pictures:
                 yield Frame(rgb=rgb, mask=None)
             return
-        for rgb, mask in zip(pictures, self._source.masks(mask_feature(self.robot), episode), strict=True):
+        for rgb, mask in zip(pictures, self._source.masks(layout.mask_key, episode), strict=True):
             if rgb.shape[:2] != mask.shape:
                 raise DatasetError(
                     f"{self.folder}: episode {episode_index} has pictures of {rgb.shape[1]}x{rgb.shape[0]} and masks "
                     f"of {mask.shape[1]}x{mask.shape[0]}; allowed: one size"
                 )
             yield Frame(rgb=rgb, mask=mask)
-
-
-def image_feature(robot: RobotSpec) -> str:
-    """The feature that holds the robot's pictures."""
-    return f"observation.images.{robot.only_camera.name}"
-
-
-def mask_feature(robot: RobotSpec) -> str:
-    """The feature that holds their masks."""
-    return f"observation.masks.{robot.only_camera.name}"
 
 
 def read_robot(folder: Path) -> RobotSpec:
@@ -133,12 +123,16 @@ def read_robot(folder: Path) -> RobotSpec:
     return RobotSpec.from_yaml(folder / ROBOT)
 
 
-def read_mask_classes(folder: Path) -> tuple[str, ...]:
-    """The names of the mask's classes, by id; raises MaskACTError."""
-    values = read_yaml(folder / CONTRACT)
-    classes = values.get("mask_classes") if isinstance(values, dict) else None
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise DatasetError(f"{folder / CONTRACT}: mask_classes is {classes!r}; allowed: a list of names")
+def mask_classes(source: LeRobotFolder, name: str) -> tuple[str, ...] | None:
+    """The names of a mask's classes, by id; None where the dataset has no such masks; raises DatasetError."""
+    if name not in source.features:
+        return None
+    declared = source.features[name].get("info")
+    classes = declared.get("classes") if isinstance(declared, dict) else None
+    if not isinstance(classes, list) or not classes or not all(isinstance(entry, str) for entry in classes):
+        raise DatasetError(
+            f"{source.folder / INFO}: the classes of {name} are {shortened(repr(classes))}; allowed: a list of names"
+        )
     return tuple(classes)
 
 

@@ -13,27 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from maskact_ros.data.lerobot_layout import VERSION, DatasetError
+from maskact_ros.data.pictures import labels_of, picture_of, video_frames
 from maskact_ros.documents import read_json, shortened
-from maskact_ros.errors import MaskACTError
-from maskact_ros.images import ImageError, rgb_from_message
 from maskact_ros.paths import given
 
-VERSION = "v3.0"
 INFO, EPISODES, DATA = "meta/info.json", "meta/episodes", "data"
 _READ_BYTES = 1 << 20  # at a time, of a column of pictures that may be larger than memory
-_REORDERED = 16  # frames; a seek lands by decoding order, which runs this much ahead of the pictures' at most
-
-
-class DatasetError(MaskACTError):
-    """A folder that is no whole dataset: the text names the folder or file, the row, and what is allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +34,7 @@ class VideoSpan:
 
     path: Path
     first: int  # frame, from 0
+    end: int  # the frame after the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +43,7 @@ class EpisodeRows:
 
     index: int
     start: int  # its first row in the whole table
+    end: int  # the row after its last
     length: int  # rows
     data_file: Path
     videos: Mapping[str, VideoSpan]  # by feature
@@ -130,19 +124,16 @@ class LeRobotFolder:
             span = episode.videos[name]
             yield from video_frames(span.path, first=span.first, count=episode.length, fps=self.fps)
             return
-        for shown, content in self._contents(name, episode):
-            try:
-                yield rgb_from_message(_Compressed(format="png", data=content))
-            except ImageError as error:
-                raise DatasetError(f"{shown}: {error}") from None
+        for shown, content in self.contents(name, episode):
+            yield picture_of(content, shown)
 
     def masks(self, name: str, episode: EpisodeRows) -> Iterator[NDArray[np.uint8]]:
         """An episode's label images (H, W), in order; raises DatasetError."""
-        for shown, content in self._contents(name, episode):
-            yield _labels(content, shown)
+        for shown, content in self.contents(name, episode):
+            yield labels_of(content, shown)
 
-    def _contents(self, name: str, episode: EpisodeRows) -> Iterator[tuple[str, bytes]]:
-        """The encoded pictures of an episode's rows, and what to call each."""
+    def contents(self, name: str, episode: EpisodeRows) -> Iterator[tuple[str, bytes]]:
+        """What to call each picture of an episode's rows, and its PNG or JPEG; raises DatasetError."""
         first, end = episode.start, episode.start + episode.length
         for file in self.files:
             if file.start >= end or file.start + file.rows <= first:
@@ -155,43 +146,6 @@ class LeRobotFolder:
                 if not isinstance(content, bytes):
                     raise DatasetError(f"{shown} holds no picture; allowed: the bytes of a PNG or JPEG")
                 yield shown, content
-
-
-@dataclass
-class _Compressed:
-    """The fields of sensor_msgs/CompressedImage."""
-
-    format: str
-    data: bytes
-
-
-def video_frames(path: Path, *, first: int, count: int, fps: float) -> Iterator[NDArray[np.uint8]]:
-    """Frames `first` to `first + count` of a video of constant frame rate, RGB (H, W, 3).
-
-    Raises:
-        DatasetError: the file is missing or torn, or a frame is missing or not where its number says.
-    """
-    expected = first
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DatasetError(f"{path}: no video in it")
-            stream = container.streams.video[0]
-            if first > _REORDERED:
-                container.seek(int((first - _REORDERED) / fps / stream.time_base), stream=stream)
-            for frame in container.decode(stream):
-                number = -1 if frame.pts is None else round(frame.pts * stream.time_base * fps)
-                if number < first:
-                    continue
-                if number != expected:
-                    raise DatasetError(f"{path}: frame {number} where frame {expected} belongs, at {fps:g} frames/s")
-                yield frame.to_ndarray(format="rgb24")
-                expected += 1
-                if expected == first + count:
-                    return
-    except av.FFmpegError as error:
-        raise DatasetError(f"{path}: cannot be decoded beyond frame {expected} ({error.strerror})") from None
-    raise DatasetError(f"{path}: ends before frame {expected}; {count} from frame {first} on belong to an episode")
 
 
 def _is_feature(feature: Any) -> bool:
@@ -226,8 +180,19 @@ def _data_files(folder: Path) -> tuple[DataFile, ...]:
 
 def _read_episodes(folder: Path, info: Mapping[str, Any], fps: float) -> tuple[EpisodeRows, ...]:
     videos = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
-    needed = ["episode_index", "length", "dataset_from_index", "data/chunk_index", "data/file_index"]
-    needed += [f"videos/{name}/{entry}" for name in videos for entry in ("chunk_index", "file_index", "from_timestamp")]
+    needed = [
+        "episode_index",
+        "length",
+        "dataset_from_index",
+        "dataset_to_index",
+        "data/chunk_index",
+        "data/file_index",
+    ]
+    needed += [
+        f"videos/{name}/{entry}"
+        for name in videos
+        for entry in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+    ]
     episodes = []
     for path in _parquet_files(folder / EPISODES):
         try:
@@ -263,6 +228,7 @@ def _episode(
                     file_index=row[f"videos/{name}/file_index"],
                 ),
                 first=round(row[f"videos/{name}/from_timestamp"] * fps),
+                end=round(row[f"videos/{name}/to_timestamp"] * fps),
             )
             for name in videos
         }
@@ -273,6 +239,7 @@ def _episode(
     return EpisodeRows(
         index=row["episode_index"],
         start=row["dataset_from_index"],
+        end=row["dataset_to_index"],
         length=row["length"],
         data_file=data_file,
         videos=spans,
@@ -313,17 +280,3 @@ def _cells(file: DataFile, name: str, first: int, end: int) -> Iterator[tuple[in
                     row += 1
     except (pa.ArrowException, OSError) as error:
         raise _torn(file.path, error) from None
-
-
-def _labels(content: bytes, shown: str) -> NDArray[np.uint8]:
-    """Class ids (H, W) of a PNG with one channel, or with several that agree."""
-    if not content.startswith(b"\x89PNG\r\n") or b"IEND" not in content:
-        raise DatasetError(f"{shown} is no whole PNG; allowed: PNG, because labels must not be lossy")
-    labels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.dtype != np.uint8:
-        raise DatasetError(f"{shown} cannot be decoded; allowed: a PNG of 8 bits")
-    if labels.ndim == 3:
-        if (labels[..., :3] != labels[..., :1]).any():
-            raise DatasetError(f"{shown} has colours; allowed: class ids, one channel or three that agree")
-        labels = labels[..., 0]
-    return np.ascontiguousarray(labels, np.uint8)
