@@ -81,8 +81,7 @@ class Layout:
             }
         features = {STATE: vector, ACTION: dict(vector), self.image_key: image}
         if self.mask_classes is not None:
-            classes = {"classes": list(self.mask_classes)}
-            features[self.mask_key] = {"dtype": "image", "shape": [*size, 1], "names": sides, "info": classes}
+            features[self.mask_key] = {"dtype": "image", "shape": [*size, 1], "names": sides}
         for name in (STAMP, "timestamp", "frame_index", "episode_index", "index", "task_index"):
             number = "float32" if name == "timestamp" else "int64"
             features[name] = {"dtype": number, "shape": [1], "names": None}
