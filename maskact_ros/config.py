@@ -200,6 +200,14 @@ class MaskACTConfig:
         extra=True,
     )
 
+    mask_head_channels: int = _parameter(
+        "int",
+        256,
+        "Width of the mask head; 256 is the reference's, a small policy does with less.",
+        kinds.integer(1, kinds.WIDEST),
+        extra=True,
+    )
+
     def __post_init__(self) -> None:
         for parameter in PARAMETERS.values():
             value = getattr(self, parameter.name)

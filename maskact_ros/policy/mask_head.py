@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_CHANNELS = 256
 _DILATIONS = (1, 6, 12, 18)
 _DROPOUT = 0.1
 
@@ -17,20 +16,20 @@ _DROPOUT = 0.1
 class MaskHead(nn.Module):
     """Atrous spatial pyramid pooling: image pooling and four dilated convolutions, concatenated in this order."""
 
-    def __init__(self, *, dim_model: int, num_mask: int) -> None:
+    def __init__(self, *, dim_model: int, channels: int, num_mask: int) -> None:
         super().__init__()
-        self.image_pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_convolution(dim_model, kernel=1))
+        self.image_pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_convolution(dim_model, channels, kernel=1))
         self.branches = nn.ModuleList(
-            nn.Sequential(*_convolution(dim_model, kernel=1 if dilation == 1 else 3, dilation=dilation))
+            nn.Sequential(*_convolution(dim_model, channels, kernel=1 if dilation == 1 else 3, dilation=dilation))
             for dilation in _DILATIONS
         )
-        self.bottleneck = nn.Sequential(*_convolution(_CHANNELS * (1 + len(_DILATIONS)), kernel=3))
-        self.classifier = nn.Sequential(nn.Dropout2d(_DROPOUT), nn.Conv2d(_CHANNELS, num_mask, 1))
+        self.bottleneck = nn.Sequential(*_convolution(channels * (1 + len(_DILATIONS)), channels, kernel=3))
+        self.classifier = nn.Sequential(nn.Dropout2d(_DROPOUT), nn.Conv2d(channels, num_mask, 1))
 
     def forward(self, grid: Tensor) -> Tensor:
         """(B, D, P, P) features to logits (B, C, P, P)."""
-        pooled = self.image_pooling(grid).expand(-1, -1, *grid.shape[-2:])  # (B, 256, P, P)
-        pyramid = torch.cat([pooled, *(branch(grid) for branch in self.branches)], dim=1)  # (B, 1280, P, P)
+        pooled = self.image_pooling(grid).expand(-1, -1, *grid.shape[-2:])  # (B, M, P, P)
+        pyramid = torch.cat([pooled, *(branch(grid) for branch in self.branches)], dim=1)  # (B, 5 M, P, P)
         logits: Tensor = self.classifier(self.bottleneck(pyramid))
         return logits
 
@@ -38,16 +37,27 @@ class MaskHead(nn.Module):
 class AuxiliaryHead(nn.Module):
     """A shallow head for training only: it asks the features themselves, without context, for the class."""
 
-    def __init__(self, *, dim_model: int, num_mask: int) -> None:
+    def __init__(self, *, dim_model: int, channels: int, num_mask: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_convolution(dim_model, kernel=3), nn.Dropout2d(_DROPOUT), nn.Conv2d(_CHANNELS, num_mask, 1)
+            *_convolution(dim_model, channels, kernel=3), nn.Dropout2d(_DROPOUT), nn.Conv2d(channels, num_mask, 1)
         )
 
     def forward(self, grid: Tensor) -> Tensor:
         """(B, D, P, P) features to logits (B, C, P, P)."""
         logits: Tensor = self.layers(grid)
         return logits
+
+
+class AtrousConv2d(nn.Conv2d):
+    """A 3x3 convolution that leaves out what is zero: on a grid no larger than its dilation, only its centre counts."""
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """(B, D, P, P) to (B, M, P, P)."""
+        if self.dilation[0] < max(grid.shape[-2:]):
+            return super().forward(grid)
+        middle = self.kernel_size[0] // 2
+        return F.conv2d(grid, self.weight[:, :, middle : middle + 1, middle : middle + 1])  # all else meets the padding
 
 
 def as_grid(features: Tensor) -> Tensor:
@@ -62,7 +72,9 @@ def to_pixels(logits: Tensor, image_size: int) -> Tensor:
     return F.interpolate(logits, size=(image_size, image_size), mode="bilinear", align_corners=False)
 
 
-def _convolution(channels: int, *, kernel: int, dilation: int = 1) -> tuple[nn.Module, nn.Module, nn.Module]:
+def _convolution(
+    width: int, channels: int, *, kernel: int, dilation: int = 1
+) -> tuple[nn.Module, nn.Module, nn.Module]:
     padding = dilation * (kernel // 2)
-    convolution = nn.Conv2d(channels, _CHANNELS, kernel, padding=padding, dilation=dilation, bias=False)
-    return convolution, nn.BatchNorm2d(_CHANNELS), nn.ReLU()
+    convolution = AtrousConv2d(width, channels, kernel, padding=padding, dilation=dilation, bias=False)
+    return convolution, nn.BatchNorm2d(channels), nn.ReLU()

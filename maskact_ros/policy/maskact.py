@@ -78,8 +78,9 @@ class Perception(nn.Module):
             lora=config.lora if config.use_lora else None,
         )
         with_aux = config.use_mask and config.use_aux_head
-        self.mask_head = MaskHead(dim_model=config.dim_model, num_mask=config.num_mask) if config.use_mask else None
-        self.auxiliary_head = AuxiliaryHead(dim_model=config.dim_model, num_mask=config.num_mask) if with_aux else None
+        sizes = {"dim_model": config.dim_model, "channels": config.mask_head_channels, "num_mask": config.num_mask}
+        self.mask_head = MaskHead(**sizes) if config.use_mask else None
+        self.auxiliary_head = AuxiliaryHead(**sizes) if with_aux else None
         importance = config.mask_importance_weights or (1.0,) * config.num_mask
         self.register_buffer("importance", torch.tensor(importance), persistent=False)
 

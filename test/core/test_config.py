@@ -53,6 +53,7 @@ UNUSUAL = {
     "temporal_ensemble_coeff": -0.01,
     "kl_weight": 1,
     "dropout": 0,
+    "mask_head_channels": 32,
 }
 
 
@@ -88,7 +89,7 @@ def test_the_specification_was_read():
 
 def test_the_class_has_the_tables_parameters_in_its_order_and_two_documented_extras():
     assert [p.name for p in PARAMETERS.values() if not p.extra] == list(TABLE)
-    assert [p.name for p in PARAMETERS.values() if p.extra] == ["kl_weight", "dropout"]
+    assert [p.name for p in PARAMETERS.values() if p.extra] == ["kl_weight", "dropout", "mask_head_channels"]
     assert all(p.description for p in PARAMETERS.values())
 
 

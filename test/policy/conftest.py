@@ -48,6 +48,7 @@ def make_spec(robot):
         "use_lora": False,
         "freeze_backbone": False,
         "dropout": 0.0,
+        "mask_head_channels": 16,
     }
 
     def make(**changes) -> PolicySpec:
@@ -61,12 +62,6 @@ def make_spec(robot):
         )
 
     return make
-
-
-@pytest.fixture
-def narrow_mask_head(monkeypatch):
-    """A mask head of 16 channels instead of 256: most of a tiny policy's time would be spent there."""
-    monkeypatch.setattr("maskact_ros.policy.mask_head._CHANNELS", 16)
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.weights import load_checkpoint, load_tensors, save_checkpoint
 
-pytestmark = pytest.mark.usefixtures("narrow_mask_head")
-
 
 @pytest.fixture
 def model(make_spec):

@@ -13,8 +13,6 @@ from maskact_ros.policy.losses import AUXILIARY_WEIGHT, action_loss, kl_divergen
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.optimizer import build_optimizer
 
-pytestmark = pytest.mark.usefixtures("narrow_mask_head")
-
 
 def losses(spec, batch):
     torch.manual_seed(0)

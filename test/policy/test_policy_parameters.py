@@ -13,8 +13,6 @@ from maskact_ros.policy.commands import init_checkpoint
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.optimizer import build_optimizer, parameter_groups
 
-pytestmark = pytest.mark.usefixtures("narrow_mask_head")
-
 # What the nodes do with a chunk, shown by their tests; a window of one has no alternative.
 OF_THE_NODES = {"n_action_steps", "temporal_ensemble_coeff"}
 WITHOUT_ALTERNATIVE = {"n_obs_steps"}
@@ -23,6 +21,7 @@ TENSORS = {  # a value of the parameter, and part of a tensor's name that appear
     "chunk_size": (7, "action_queries"),
     "dim_model": (32, "encoder.projection.weight"),
     "dim_feedforward": (32, "act.encoder.layers.0.feed_forward.linear1"),
+    "mask_head_channels": (24, "mask_head.classifier"),
     "n_encoder_layers": (2, "act.encoder.layers.1."),
     "n_decoder_layers": (2, "act.decoder.layers.1."),
     "latent_dim": (8, "vae.latent_projection"),
