@@ -134,6 +134,7 @@ def _graphics(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, Any]
 
 
 def _free(gl: Any, context: Any) -> None:
+    gl.make_current()  # or what another renderer of this thread has under the same numbers would be deleted
     context.free()
     gl.free()
 

@@ -155,6 +155,17 @@ def test_renderer_works_in_a_thread_while_the_world_steps(robot):
         np.testing.assert_array_equal(pictures[0], here.rgb(snapshots[0]))
 
 
+def test_closing_a_renderer_leaves_another_one_of_its_thread_alone(robot):
+    snapshot = start(robot)
+    first = Renderer(robot)
+    with Renderer(robot) as second:
+        expected = second.rgb(snapshot), second.labels(snapshot)
+        second.rgb(snapshot)
+        first.close()
+        np.testing.assert_array_equal(second.labels(snapshot), expected[1])
+        np.testing.assert_array_equal(second.rgb(snapshot), expected[0])
+
+
 def test_machine_without_off_screen_rendering_is_told_what_to_install(robot, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "disable")  # what importing maskact_ros.sim sets where it finds no library
     with pytest.raises(SimError, match=r"cannot draw with MUJOCO_GL=disable; allowed: osmesa \(apt install libosmesa6"):
