@@ -20,7 +20,8 @@ def measure(
     """Evaluate, showing progress on stderr; of fewer seeds after Ctrl-C. The first `filmed` episodes are watched."""
     results: list[EpisodeResult] = []
     try:
-        watch(run(setup, seeds[:filmed], watcher=watcher), results, len(seeds), setup.shift)
+        if filmed:
+            watch(run(setup, seeds[:filmed], watcher=watcher), results, len(seeds), setup.shift)
         if seeds[filmed:]:
             watch(run(setup, seeds[filmed:], jobs=jobs), results, len(seeds), setup.shift)
     except KeyboardInterrupt:

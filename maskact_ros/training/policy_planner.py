@@ -68,7 +68,7 @@ class PolicyPlanner:
         wanted = self._schedule.wants(now_ns)
         if not wanted and self.watcher is None:
             return None
-        encoding = self._see(now_ns)
+        encoding = self._see(now_ns, check=wanted and self._has_masks and now_ns >= self._check_due_ns)
         if not wanted:
             return None
         actions = self._planner.predict(encoding.features, encoding.patch_labels, measured.positions)
@@ -76,11 +76,10 @@ class PolicyPlanner:
         self._schedule.planned(now_ns, now_ns + self._latency_ns)
         return chunk if self._ensembler is None else self._ensembler.add(chunk)
 
-    def _see(self, now_ns: int) -> Encoding:
-        """Draw and encode one picture; check its mask where that is due, and show it to the watcher."""
+    def _see(self, now_ns: int, *, check: bool) -> Encoding:
+        """Draw and encode one picture; check its mask if asked to, and show it to the watcher."""
         snapshot = self._world.snapshot()
         picture = self._renderer.rgb(snapshot)
-        check = self._has_masks and now_ns >= self._check_due_ns
         size, geometry = self._config.image_size, self._info.geometry
         encoding = self._encoder.encode(geometry.to_model(picture, size), label_image=check or self.watcher is not None)
         if check:
