@@ -70,12 +70,16 @@ class StateBuffer:
 
     def at(self, stamp_ns: int) -> NDArray[np.float64]:
         """The state (D,) in force at `stamp_ns`; raises AlignmentError when there is none within the tolerance."""
+        return self.in_force(stamp_ns)[1]
+
+    def in_force(self, stamp_ns: int) -> tuple[int, NDArray[np.float64]]:
+        """The state in force at `stamp_ns`, and its own stamp; raises AlignmentError as `at` does."""
         # A copy, because another thread may be adding.
         for state_stamp_ns, positions in reversed(self._states.copy()):
             if state_stamp_ns <= stamp_ns:
                 age_ns = stamp_ns - state_stamp_ns
                 if age_ns <= self._tolerance_ns:
-                    return positions
+                    return state_stamp_ns, positions
                 raise AlignmentError(
                     f"the joint state before the image is {age_ns / 1e9:.3f} s older than it; "
                     f"allowed: {self._tolerance_ns / 1e9:g} s"
