@@ -42,6 +42,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     _add_evaluate(commands)
 
+    record = commands.add_parser(
+        "record",
+        help="record what a contract names from the running robot",
+        description="Record the topics that a contract makes features of, as bytes, with receive times, into a rosbag2 "
+        "folder that maskact convert and ros2 bag read. Ctrl-C closes it properly; a bag is never overwritten.",
+    )
+    record.set_defaults(run=_record)
+    record.add_argument("--contract", type=Path, required=True, metavar="FILE", help="such as config/contract.yaml")
+    record.add_argument("--out", type=Path, required=True, metavar="BAG", help="folder to write; must not exist")
+    record.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="format; default: mcap")
+    record.add_argument("--seconds", type=float, help="end so long after the first message; default: at Ctrl-C")
+
     for name, effect in (("enable", "let the arm follow its policy"), ("disable", "brake the arm, and hold it")):
         switch = commands.add_parser(
             name,
@@ -111,6 +123,15 @@ def _enable(a: argparse.Namespace) -> None:
     from maskact_ros.nodes.switch import switch
 
     print(switch(a.namespace, on=a.command == "enable"))
+
+
+def _record(a: argparse.Namespace) -> None:
+    from maskact_ros.data.contract import Contract
+    from maskact_ros.nodes.recorder import RecordRequest, record
+    from maskact_ros.paths import given
+
+    contract = Contract.from_yaml(a.contract)
+    print(record(RecordRequest.of(contract, given(a.out), storage=a.storage, seconds=a.seconds)).text)
 
 
 def _demo(a: argparse.Namespace) -> None:

@@ -1,0 +1,113 @@
+"""`maskact record`: the live graph into bags, byte for byte."""
+
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench import BEST_EFFORT, LATCHED, Bench
+from rclpy.serialization import serialize_message
+from rosbags.interfaces import QosDurability, QosReliability
+from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Float64MultiArray, Header
+
+from maskact_ros.nodes.messages import image_to_message
+from maskact_ros.paths import shared
+
+CONTRACT = str(shared("config/contract.yaml"))
+
+
+def start_recording(bench: Bench, bag: Path, *options: str):
+    command = [sys.executable, "-m", "maskact_ros.cli", "record", "--contract", CONTRACT, "--out", str(bag), *options]
+    return bench.run(command)
+
+
+def raw_messages(bag: Path) -> dict[str, list[tuple[int, bytes]]]:
+    """Topic to messages as bytes, with the moment they were received."""
+    with Reader(bag) as reader:
+        found: dict[str, list] = {connection.topic: [] for connection in reader.connections}
+        for connection, received_ns, raw in reader.messages():
+            found[connection.topic].append((received_ns, bytes(raw)))
+    return found
+
+
+def mcap_of(bag: Path) -> Path:
+    return bag / f"{bag.name}.mcap"
+
+
+@pytest.mark.parametrize(("storage", "number"), [("mcap", signal.SIGINT), ("sqlite3", signal.SIGTERM)])
+def test_what_is_published_is_in_the_bag_byte_for_byte_and_the_bag_is_closed(bench, tmp_path, storage, number):
+    bag, probe = tmp_path / "bag", bench.probe
+    program = start_recording(bench, bag, "--storage", storage)
+    joints = probe.publisher(JointState, "joint_states")
+    images = probe.publisher(CompressedImage, "image_raw/compressed")  # nobody publishes image_raw
+    probe.wait(lambda: joints.get_subscription_count() and images.get_subscription_count(), "the recorder")
+    states = [serialize_message(JointState(name=["a"], position=[float(i)])) for i in range(50)]
+    picture = serialize_message(CompressedImage(format="jpeg", data=[1, 2, 3, 4]))
+    before_ns = probe.now_ns()
+    images.publish(picture)
+    for state in states:
+        joints.publish(state)
+    assert joints.wait_for_all_acked()
+    assert images.wait_for_all_acked()
+    after_ns = probe.now_ns()
+    program.send(number)
+    assert program.wait() == 0, program.output
+    messages = raw_messages(bag)
+    assert [raw for _, raw in messages["/maskact/joint_states"]] == states
+    assert [raw for _, raw in messages["/maskact/image_raw/compressed"]] == [picture]
+    received = [received_ns for received_ns, _ in messages["/maskact/joint_states"]]
+    assert before_ns <= received[0] <= received[-1] <= after_ns
+    assert received == sorted(received)
+    assert "nothing came on /maskact/mask_truth, /maskact/command" in program.output
+
+
+def test_what_each_publisher_offers_is_heard_and_stands_in_the_bag(bench, tmp_path):
+    bag, probe = tmp_path / "bag", bench.probe
+    program = start_recording(bench, bag)
+    images = probe.publisher(Image, "image_raw", BEST_EFFORT)
+    commands = probe.publisher(Float64MultiArray, "command", LATCHED)
+    message = serialize_message(image_to_message(np.zeros((480, 640, 3), np.uint8), "rgb8", Header()))
+    probe.every(0.05, lambda: images.publish(message))
+    commands.publish(Float64MultiArray(data=[1.0]))
+    probe.wait(lambda: mcap_of(bag).exists() and mcap_of(bag).stat().st_size > 2_000_000, "images in the file")
+    assert commands.wait_for_all_acked()
+    program.send(signal.SIGINT)
+    assert program.wait() == 0, program.output
+    messages = raw_messages(bag)
+    assert {raw for _, raw in messages["/maskact/image_raw"]} == {message}
+    assert len(messages["/maskact/command"]) == 1
+    with Reader(bag) as reader:
+        offers = {connection.topic: connection.ext.offered_qos_profiles[0] for connection in reader.connections}
+    assert offers["/maskact/image_raw"].reliability == QosReliability.BEST_EFFORT
+    assert offers["/maskact/command"].durability == QosDurability.TRANSIENT_LOCAL
+
+
+def test_it_ends_by_itself_after_the_seconds_it_was_given(bench, tmp_path):
+    program = start_recording(bench, tmp_path / "bag", "--seconds", "0.5")
+    joints = bench.probe.publisher(JointState, "joint_states")
+    bench.probe.every(0.01, lambda: joints.publish(JointState()))
+    assert program.wait() == 0, program.output
+    stamps = [received_ns for received_ns, _ in raw_messages(tmp_path / "bag")["/maskact/joint_states"]]
+    assert 0.3e9 < stamps[-1] - stamps[0] < 3e9
+
+
+def test_a_bag_is_never_overwritten(bench, tmp_path):
+    (tmp_path / "bag").mkdir()
+    program = start_recording(bench, tmp_path / "bag")
+    assert program.wait() == 1
+    assert f"{tmp_path / 'bag'} exists already" in program.output
+    assert "Traceback" not in program.output
+    assert not list((tmp_path / "bag").iterdir())
+
+
+def test_without_a_message_there_is_no_bag_and_one_sentence_why(bench, tmp_path):
+    program = start_recording(bench, tmp_path / "bag")
+    bench.probe.wait(mcap_of(tmp_path / "bag").exists, "the recorder")
+    bench.probe.wait(lambda: "maskact_record" in bench.probe.node.get_node_names(), "its node")
+    program.send(signal.SIGINT)
+    assert program.wait() == 1
+    assert "nothing came on /maskact/image_raw or /maskact/image_raw/compressed, /maskact/mask_truth" in program.output
+    assert not (tmp_path / "bag").exists()
