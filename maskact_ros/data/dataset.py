@@ -6,7 +6,7 @@ stamps as arrays, and each episode's pictures with their masks, decoded in order
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.data.lerobot_layout import ACTION, OURS, STAMP, STATE, DatasetError, Layout
-from maskact_ros.data.lerobot_reader import INFO, EpisodeRows, LeRobotFolder
-from maskact_ros.documents import read_json, shortened
+from maskact_ros.data.lerobot_reader import LeRobotFolder
+from maskact_ros.documents import read_json, read_yaml, shortened
 from maskact_ros.robot import RobotSpec
 from maskact_ros.statistics import FeatureStatistics, Statistics
 
@@ -71,14 +71,16 @@ class Dataset:
             )
         check_layout(source)
         joints = len(robot.joints)
-        sources = episode_sources(source.folder)
+        report = read_report(source.folder)
         return cls(
             folder=source.folder,
             robot=robot,
             fps=source.fps,
             mask_classes=mask_classes(source, Layout(robot=robot).mask_key),
             episodes=tuple(
-                EpisodeInfo(index=e.index, start=e.start, length=e.length, source=sources.get(e.index, ""))
+                EpisodeInfo(
+                    index=e.index, start=e.start, length=e.length, source=str(report.of(e.index).get("source", ""))
+                )
                 for e in source.episodes
             ),
             states=_positions(source, STATE, joints),
@@ -124,49 +126,53 @@ def read_robot(folder: Path) -> RobotSpec:
 
 
 def mask_classes(source: LeRobotFolder, name: str) -> tuple[str, ...] | None:
-    """The names of a mask's classes, by id; None where the dataset has no such masks; raises DatasetError."""
+    """The names of a mask's classes, by id; None where the dataset has no such masks; raises MaskACTError."""
     if name not in source.features:
         return None
-    declared = source.features[name].get("info")
-    classes = declared.get("classes") if isinstance(declared, dict) else None
+    values = read_yaml(source.folder / CONTRACT)
+    classes = values.get("mask_classes") if isinstance(values, dict) else None
     if not isinstance(classes, list) or not classes or not all(isinstance(entry, str) for entry in classes):
         raise DatasetError(
-            f"{source.folder / INFO}: the classes of {name} are {shortened(repr(classes))}; allowed: a list of names"
+            f"{source.folder / CONTRACT}: mask_classes is {shortened(repr(classes))}; allowed: a list of names"
         )
     return tuple(classes)
 
 
-def episode_sources(folder: Path) -> dict[int, str]:
-    """What each episode was made from, as far as the report says."""
-    return {index: str(entry.get("source", "")) for index, entry in episode_reports(folder).items()}
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How a dataset was made, as meta/maskact/report.json tells it."""
+
+    values: Mapping[str, Any]
+
+    def of(self, episode: int) -> Mapping[str, Any]:
+        """What it tells of an episode; nothing when it does not know it."""
+        entries = self.values["episodes"]
+        return entries[episode] if 0 <= episode < len(entries) else {}
 
 
-def episode_reports(folder: Path) -> dict[int, dict[str, Any]]:
-    """What the report says of each episode; raises MaskACTError when it is no report."""
-    if not (folder / REPORT).is_file():
-        return {}
-    entries = read_json(folder / REPORT).get("episodes")
+def read_report(folder: Path) -> Report:
+    """The report; raises MaskACTError when there is none, or it is none."""
+    values = read_json(folder / REPORT)
+    entries = values.get("episodes")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DatasetError(f"{folder / REPORT}: episodes; allowed: a list of objects")
-    return dict(enumerate(entries))
+        raise DatasetError(f"{folder / REPORT}: episodes is {shortened(repr(entries))}; allowed: a list of objects")
+    return Report(values=values)
 
 
 def check_layout(source: LeRobotFolder) -> None:
     """Raise DatasetError unless the episodes are 0, 1, … and cover the rows without gap or overlap."""
+    if not source.episodes:
+        raise DatasetError(f"{source.folder}: it has no episodes; allowed: at least one")
     start = 0
     for number, episode in enumerate(source.episodes):
         if (episode.index, episode.start) != (number, start) or episode.length < 1:
-            raise _uneven(number, start, episode)
+            raise DatasetError(
+                f"{source.folder}: episode {episode.index} has {episode.length} rows from {episode.start} on; "
+                f"allowed: episode {number}, from row {start} on, at least 1 row"
+            )
         start += episode.length
     if start != source.rows:
         raise DatasetError(f"{source.folder}: its episodes have {start} rows together, its data files {source.rows}")
-
-
-def _uneven(number: int, start: int, episode: EpisodeRows) -> DatasetError:
-    return DatasetError(
-        f"episode {episode.index} begins at row {episode.start} with {episode.length} rows; "
-        f"allowed: episode {number}, from row {start} on, at least 1 row"
-    )
 
 
 def _positions(source: LeRobotFolder, name: str, joints: int) -> NDArray[np.float32]:

@@ -1,0 +1,51 @@
+"""`Finding`: one thing that is wrong with a dataset, and where; paths are relative to its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.data.lerobot_reader import DataFile, LeRobotFolder
+from maskact_ros.errors import MaskACTError
+
+_SHOWN = 3  # rows of one kind of trouble; the rest is counted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where (file, episode, row) and what."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def inside(folder: Path, text: str) -> str:
+    """A text whose paths are relative to the dataset's folder."""
+    return text.removeprefix(f"{folder}: ").replace(f"{folder}/", "")
+
+
+def of_error(error: MaskACTError, folder: Path) -> Finding:
+    """The finding that an error tells; its text begins with where."""
+    where, separator, what = inside(folder, str(error)).partition(": ")
+    return Finding(where, what) if separator else Finding(str(folder), where)
+
+
+def of_rows(
+    source: LeRobotFolder, file: DataFile, wrong: NDArray[np.intp], what: Callable[[int], str]
+) -> Iterator[Finding]:
+    """Findings of the rows `wrong`, counted within the file: the first few, and how many more there are."""
+    name = str(file.path.relative_to(source.folder))
+    for i in wrong[:_SHOWN].tolist():
+        row = file.start + i
+        episode = next((e for e in source.episodes if e.start <= row < e.start + e.length), None)
+        place = f", episode {episode.index}, frame {row - episode.start}" if episode else ""
+        yield Finding(f"{name}, row {row}{place}", what(i))
+    if len(wrong) > _SHOWN:
+        yield Finding(name, f"{len(wrong) - _SHOWN} more rows of that kind")
