@@ -36,6 +36,50 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     demos.add_argument("--jobs", type=int, default=1, metavar="J", help="episodes at a time; default: 1")
     demos.add_argument("--robot", type=Path, metavar="FILE", help="the simulated arm's description; default: our own")
 
+    train = commands.add_parser(
+        "train",
+        help="train a policy on datasets",
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""Train one stage of a policy. First the masks, then all of it:
+
+  maskact train --dataset D --stage stage1 --config policy.json --out RUN1
+  maskact train --dataset D --stage stage2 --config policy.json --out RUN2 --init RUN1/checkpoint
+
+RUN/checkpoint is the latest policy, for the nodes; RUN/best that of the lowest held-out loss; RUN/curves.png shows how
+it went, as do RUN/log.jsonl and TensorBoard on RUN/tensorboard. Ctrl-C saves and ends; then, or after a crash,
+
+  maskact train --resume --out RUN
+
+goes on as if nothing had happened. On several GPUs: accelerate launch -m maskact_ros.cli train ...""",
+    )
+    train.set_defaults(run=_train)
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its own settings")
+    train.add_argument("--dataset", type=Path, nargs="+", dest="datasets", metavar="D", help="datasets of one robot")
+    train.add_argument("--stage", help="stage1: encoder and mask head; stage2: everything")
+    train.add_argument("--config", type=Path, metavar="FILE", help="MaskACT JSON, such as config/demo_policy.json")
+    train.add_argument(
+        "--init", type=Path, metavar="CHECKPOINT", help="weights to begin with; of a stage 1 checkpoint, those that see"
+    )
+    train.add_argument("--steps", type=int, metavar="N", help="default: 20000")
+    train.add_argument("--batch-size", type=int, metavar="B", help="pictures a step, of all GPUs; default: 32")
+    train.add_argument("--seed", type=int, metavar="S", help="of weights, order, held-out episodes …; default: 0")
+    train.add_argument("--threads", type=int, metavar="T", help="of torch on the CPU; default: torch's choice")
+    train.add_argument(
+        "--augment",
+        metavar="PRESET",
+        help="none, colour, standard (colour and space), full (and class by class), or a YAML file with a preset and "
+        "what differs from it; default: standard",
+    )
+    train.add_argument("--ema", type=float, metavar="DECAY", help="average the weights, such as 0.999; default: 0, off")
+    train.add_argument("--val-episodes", type=float, metavar="F", help="share that is held out; default: 0.1")
+    train.add_argument("--eval-every", type=int, metavar="N", help="steps until held-out loss and save; default: 500")
+    train.add_argument("--warmup", type=int, metavar="N", help="steps until the full learning rates; default: 200")
+    train.add_argument("--clip-norm", type=float, metavar="X", help="largest norm of the gradient; default: 10")
+    train.add_argument("--device", help="auto, cpu or cuda; default: auto")
+    train.add_argument("--cache", type=Path, metavar="DIR", help="of the decoded frames; default: .cache in D")
+
 
 def _record_demos(a: argparse.Namespace) -> None:
     from maskact_ros.paths import given
@@ -53,3 +97,28 @@ def _record_demos(a: argparse.Namespace) -> None:
         )
     )
     print(done.text)
+
+
+def _train(a: argparse.Namespace) -> int:
+    from maskact_ros.paths import given
+    from maskact_ros.training.augment import augmentation_from
+    from maskact_ros.training.errors import TrainingError
+    from maskact_ros.training.settings import TrainSettings
+    from maskact_ros.training.train import resumed, train
+
+    values = {name: value for name, value in vars(a).items() if name not in ("run", "command", "resume", "out")}
+    out = given(a.out)
+    if "resume" in a:
+        if values:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(values))
+            raise TrainingError(f"--resume goes on with the settings of {out}: leave out {names}")
+        return train(resumed(out), resume=True)
+    if missing := [name for name in ("datasets", "stage", "config") if name not in values]:
+        names = ", ".join(f"--{name.removesuffix('s')}" for name in missing)
+        raise TrainingError(f"{names} missing; a run needs --dataset, --stage, --config and --out")
+    values["datasets"] = tuple(given(folder) for folder in values["datasets"])
+    for name in {"config", "init", "cache"} & values.keys():
+        values[name] = given(values[name])
+    if "augment" in values:
+        values["augment"] = augmentation_from(values["augment"])
+    return train(TrainSettings(out=out, **values))

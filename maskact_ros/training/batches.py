@@ -1,0 +1,191 @@
+"""Batches for training: which rows a step sees, what was commanded from each on, and a thread that prepares them.
+
+A step's rows and all randomness of their pictures follow from seed and step alone: a run that was killed goes on with
+the very batches that it would have seen, and several processes share a batch as one would have made it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskact_ros.data.dataset import Dataset
+from maskact_ros.policy.maskact import TrainingBatch
+from maskact_ros.training.augment import Augmentation, augment
+from maskact_ros.training.frames import FrameCache
+
+_SHUFFLE, _PICTURE = 0, 1  # what a random stream is for
+_AHEAD = 3  # batches that wait for the trainer, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of all datasets of a run, one after the other."""
+
+    frames: tuple[FrameCache, ...]
+    states: NDArray[np.float32]  # (N, D)
+    actions: NDArray[np.float32]  # (N, D)
+    episodes: NDArray[np.int64]  # (E, 2): first row, and the row after the last
+
+    @classmethod
+    def of(cls, datasets: Sequence[Dataset], frames: Sequence[FrameCache]) -> Rows:
+        """Put them together."""
+        ranges, first = [], 0
+        for dataset in datasets:
+            ranges += [(first + e.start, first + e.start + e.length) for e in dataset.episodes]
+            first += len(dataset.states)
+        return cls(
+            frames=tuple(frames),
+            states=np.concatenate([dataset.states for dataset in datasets]),
+            actions=np.concatenate([dataset.actions for dataset in datasets]),
+            episodes=np.array(ranges, np.int64).reshape(-1, 2),
+        )
+
+    @property
+    def with_masks(self) -> bool:
+        """Whether every row has a mask."""
+        return all(frames.masks is not None for frames in self.frames)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """(N,): the row after the last of each row's episode."""
+        return np.repeat(self.episodes[:, 1], self.episodes[:, 1] - self.episodes[:, 0])
+
+    @cached_property
+    def _firsts(self) -> NDArray[np.int64]:
+        """(number of datasets,): each one's first row."""
+        return np.cumsum([0, *(len(frames.rgb) for frames in self.frames)])[:-1]
+
+    def picture(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """RGB (S, S, 3) and class ids (S, S) of a row, as they were decoded."""
+        part = int(np.searchsorted(self._firsts, row, side="right")) - 1
+        frames, local = self.frames[part], row - self._firsts[part]
+        return np.asarray(frames.rgb[local]), None if frames.masks is None else np.asarray(frames.masks[local])
+
+    def chunks(self, rows: NDArray[np.int64], length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(B, K, D) and (B, K): K actions from each row on, the episode's last one repeated where it has ended."""
+        wanted = rows[:, None] + np.arange(length)  # (B, K)
+        ends = self._ends[rows, None]
+        return self.actions[np.minimum(wanted, ends - 1)], wanted >= ends
+
+
+def split_episodes(episodes: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the episodes to train on, and of those held out: at least one of each, if there are two."""
+    held_out = min(max(1, round(share * episodes)), episodes - 1) if share > 0 else 0
+    order = np.random.default_rng([seed, _SHUFFLE]).permutation(episodes)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def rows_of(episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All rows of episodes (E, 2)."""
+    return np.concatenate([np.arange(start, end) for start, end in episodes] or [np.empty(0, np.int64)])
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """One process' share of each step's batch."""
+
+    rows: Rows
+    training_rows: NDArray[np.int64]
+    chunk_size: int
+    augmentation: Augmentation
+    seed: int
+    batch_size: int  # of all processes together
+    process: int = 0
+    processes: int = 1
+    use_masks: bool = True  # in the loss
+
+    def step_rows(self, step: int) -> NDArray[np.int64]:
+        """Rows of a whole step, of all processes: every row once, in a new order, then every row again …"""
+        slots = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = np.divmod(slots, len(self.training_rows))
+        return np.array([self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)])
+
+    def make(self, step: int, pool: ThreadPoolExecutor | None = None) -> TrainingBatch:
+        """The batch of a step, pictures changed as the augmentation says."""
+        share = slice(self.process, None, self.processes)
+        rows, slots = self.step_rows(step)[share], range(self.batch_size)[share]
+        pictures = (pool.map if pool else map)(lambda slot, row: self._picture(step, slot, row), slots, rows)
+        return self._assembled(rows, list(pictures))
+
+    def plain(self, rows: NDArray[np.int64]) -> TrainingBatch:
+        """A batch of these rows, pictures as they are."""
+        return self._assembled(rows, [self.rows.picture(row) for row in rows])
+
+    def _picture(self, step: int, slot: int, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        rng = np.random.default_rng([self.seed, _PICTURE, step, slot])
+        rgb, mask = self.rows.picture(row)
+        return augment(rgb, mask, self.augmentation, rng)
+
+    def _assembled(
+        self, rows: NDArray[np.int64], pictures: list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]
+    ) -> TrainingBatch:
+        actions, is_pad = self.rows.chunks(rows, self.chunk_size)
+        masks = [mask for _, mask in pictures if mask is not None]
+        with_masks = self.use_masks and len(masks) == len(pictures)
+        return TrainingBatch(
+            images=torch.from_numpy(np.stack([rgb for rgb, _ in pictures])),
+            masks=torch.from_numpy(np.stack(masks)) if with_masks else None,
+            state=torch.from_numpy(self.rows.states[rows]),
+            actions=torch.from_numpy(actions),
+            action_is_pad=torch.from_numpy(is_pad),
+        )
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return _shuffled(self.seed, epoch, self.training_rows.tobytes())
+
+
+@lru_cache(maxsize=4)
+def _shuffled(seed: int, epoch: int, rows: bytes) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, _SHUFFLE, 1 + epoch]).permutation(np.frombuffer(rows, np.int64))
+
+
+class Prefetcher:
+    """Makes batches in a thread while the trainer computes; a context manager and an iterator over steps."""
+
+    def __init__(self, batches: Batches, steps: range, workers: int) -> None:
+        self._batches, self._steps, self._workers = batches, steps, workers
+        self._ready: queue.Queue[TrainingBatch | BaseException] = queue.Queue(_AHEAD)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self.waited_s = 0.0  # how long the trainer has waited for data
+
+    def __enter__(self) -> Prefetcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopping.set()
+        while self._thread.is_alive():
+            try:
+                self._ready.get(timeout=0.01)
+            except queue.Empty:
+                continue
+
+    def __iter__(self) -> Iterator[tuple[int, TrainingBatch]]:
+        for step in self._steps:
+            begin_s = time.perf_counter()
+            batch = self._ready.get()
+            self.waited_s += time.perf_counter() - begin_s
+            if isinstance(batch, BaseException):
+                raise batch
+            yield step, batch
+
+    def _work(self) -> None:
+        try:
+            with ThreadPoolExecutor(self._workers) as pool:
+                for step in self._steps:
+                    if self._stopping.is_set():
+                        return
+                    self._ready.put(self._batches.make(step, pool if self._workers > 1 else None))
+        except BaseException as error:  # noqa: BLE001 raised again where the batch is wanted
+            self._ready.put(error)

@@ -1,0 +1,7 @@
+"""What a user can mend in training."""
+
+from maskact_ros.errors import MaskACTError
+
+
+class TrainingError(MaskACTError):
+    """A training run that cannot start or go on: the text names the thing, its value and what is allowed."""

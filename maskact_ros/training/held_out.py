@@ -1,0 +1,55 @@
+"""The held-out loss and the masks' intersection over union, of episodes that training does not see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskact_ros.policy.maskact import MaskACT
+from maskact_ros.training.batches import Batches
+from maskact_ros.training.devices import moved
+
+_MOST_ROWS = 512  # evenly spaced; more would not tell more
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a policy makes of held-out rows."""
+
+    losses: dict[str, float]
+    iou: dict[str, float]  # by class; what is neither there nor seen is left out
+
+
+def chosen_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of all held-out rows that are looked at."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).round().astype(np.int64))]
+
+
+@torch.no_grad()
+def evaluate(model: MaskACT, batches: Batches, rows: NDArray[np.int64], device: torch.device) -> HeldOut:
+    """Losses in evaluation mode, of pictures as they are; the model is left in evaluation mode."""
+    model.eval()
+    classes = model.spec.config.num_mask
+    totals: dict[str, float] = {}
+    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    for first in range(0, len(rows), batches.batch_size):
+        part = rows[first : first + batches.batch_size]
+        batch = moved(batches.plain(part), device)
+        encoded = model.encode(batch.images)
+        for name, value in model.losses(encoded, batch).named().items():
+            totals[name] = totals.get(name, 0.0) + value * len(part) / len(rows)
+        if encoded.segmentation is not None and batch.masks is not None:
+            seen = encoded.segmentation.pixel_logits.argmax(dim=1)  # (B, S, S)
+            pairs = (batch.masks.long() * classes + seen).flatten()
+            confusion += torch.bincount(pairs, minlength=classes * classes).cpu()
+    return HeldOut(totals, _iou(confusion.view(classes, classes), model.spec.mask_classes))
+
+
+def _iou(confusion: torch.Tensor, names: tuple[str, ...]) -> dict[str, float]:
+    """Of (C, C) counts, truth by prediction."""
+    both = confusion.diagonal()
+    either = confusion.sum(dim=0) + confusion.sum(dim=1) - both
+    return {name: int(i) / int(u) for name, i, u in zip(names, both.tolist(), either.tolist(), strict=True) if u > 0}

@@ -1,0 +1,77 @@
+"""`RunLog`: a run's numbers, in RUN/log.jsonl, as TensorBoard events, and drawn in RUN/curves.png."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+_LOG, _CURVES, _EVENTS = "log.jsonl", "curves.png", "tensorboard"
+TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # what a line of the log is about
+_PANELS = ("total", "action", "mask", "kl", "auxiliary_mask")
+
+
+class RunLog:
+    """A context manager; `add` a line as there is one, `draw` now and then."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Go on after `step`: what an interrupted run has logged beyond it is forgotten."""
+        self._path, self._curves = folder / _LOG, folder / _CURVES
+        if self._path.exists():
+            kept = [line for line in _lines(self._path) if line["step"] <= step]
+            partial = self._path.with_name(f".{_LOG}.partial")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            partial.replace(self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(folder / _EVENTS), purge_step=step + 1)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        self._events.close()
+
+    def add(self, step: int, about: str, values: Mapping[str, Any]) -> None:
+        """Log numbers by their names, or mappings of names to numbers."""
+        self._file.write(json.dumps({"step": step, "about": about} | dict(values)) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            numbers = value if isinstance(value, Mapping) else {"": value}
+            for key, number in numbers.items():
+                self._events.add_scalar(f"{about}/{name}{'/' if key else ''}{key}", number, step)
+
+    def draw(self) -> None:
+        """Write curves.png, of all that is logged."""
+        lines = _lines(self._path)
+        names = [name for name in _PANELS if any(name in line for line in lines)]
+        with_iou = any(line.get("iou") for line in lines)
+        figure = Figure(figsize=(4 * (len(names) + with_iou), 3.2), layout="constrained")
+        panels = figure.subplots(1, len(names) + with_iou, squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=False):
+            for about in (TRAINING, HELD_OUT):
+                points = [(line["step"], line[name]) for line in lines if line["about"] == about and name in line]
+                if points:
+                    panel.plot(*zip(*points, strict=True), label=about, marker="." if len(points) < 30 else "")
+            panel.set(title=f"{name.replace('_', ' ')} loss", xlabel="step", yscale="log")
+            panel.legend()
+        if with_iou:
+            seen = [(line["step"], line["iou"]) for line in lines if line.get("iou")]
+            for label in dict.fromkeys(label for _, iou in seen for label in iou):
+                points = [(step, iou[label]) for step, iou in seen if label in iou]
+                panels[-1].plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else "")
+            panels[-1].set(title="held-out mask IoU", xlabel="step", ylim=(0, 1))
+            panels[-1].legend()
+        partial = self._curves.with_name(f".{_CURVES}.partial")
+        figure.savefig(partial, format="png", dpi=100)
+        partial.replace(self._curves)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The log's lines; a last one that a kill has torn is left out."""
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
