@@ -176,10 +176,16 @@ def check_layout(source: LeRobotFolder) -> None:
 
 
 def _positions(source: LeRobotFolder, name: str, joints: int) -> NDArray[np.float32]:
-    values = source.column(name)
-    values = values.reshape(len(values), -1)
+    values = vectors(source, name)
     if values.shape[1] != joints:
         raise DatasetError(f"{source.folder}: {name} has {values.shape[1]} numbers a row, its robot {joints} joints")
+    return values
+
+
+def vectors(source: LeRobotFolder, name: str) -> NDArray[np.float32]:
+    """A column of finite numbers (N, D); raises DatasetError."""
+    values = source.column(name)
+    values = values.reshape(len(values), -1)
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(wrong):
         raise DatasetError(f"{source.folder}: {name} of row {wrong[0]} is not finite ({len(wrong)} such rows)")
