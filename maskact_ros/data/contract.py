@@ -67,7 +67,7 @@ class Contract:
             raise ContractError(f"{path}: {error}") from None
 
     def to_yaml(self) -> str:
-        """What a dataset keeps of it beside its robot.yaml: every value spelled out, `mask_classes` for its readers."""
+        """What a dataset keeps of it beside its robot.yaml: every value spelled out."""
         masks = {"topic": self.mask_topic} if self.mask_topic else {"folder": str(self.mask_folder)}
         values = {
             "robot": "robot.yaml",
@@ -89,7 +89,7 @@ class Contract:
             "shortest_episode_s": self.shortest_episode_s,
         }
         if self.mask_classes is not None:
-            values |= {"masks": masks | {"classes": list(self.mask_classes)}, "mask_classes": list(self.mask_classes)}
+            values["masks"] = masks | {"classes": list(self.mask_classes)}
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -155,7 +155,6 @@ def _contract(top: _Section, folder: Path) -> Contract:
     images, state, action = top.section("images"), top.section("state"), top.section("action")
     masks = top.section("masks") if top.take("masks") is not None else None
     mask_topic, mask_folder, classes = _masks(masks) if masks else (None, None, None)
-    top.take("mask_classes")  # only in a dataset's own copy
     joints = action.names("joints", list(robot.joint_names))
     if set(joints) != set(robot.joint_names):
         raise action.wrong("joints", list(joints), f"each of {', '.join(robot.joint_names)} once")

@@ -81,7 +81,8 @@ class Layout:
             }
         features = {STATE: vector, ACTION: dict(vector), self.image_key: image}
         if self.mask_classes is not None:
-            features[self.mask_key] = {"dtype": "image", "shape": [*size, 1], "names": sides}
+            classes = {"classes": list(self.mask_classes)}
+            features[self.mask_key] = {"dtype": "image", "shape": [*size, 1], "names": sides, "info": classes}
         for name in (STAMP, "timestamp", "frame_index", "episode_index", "index", "task_index"):
             number = "float32" if name == "timestamp" else "int64"
             features[name] = {"dtype": number, "shape": [1], "names": None}

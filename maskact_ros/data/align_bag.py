@@ -1,0 +1,228 @@
+"""`Aligner`: a bag's messages → rows at the policy's rate, by the same rules as the nodes apply to live messages.
+
+A row is a picture, the last joint state at or before its stamp, and the command in force a policy period later. Nothing
+is made up: where one of them is missing, there is no row, and the next one begins another episode.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.typesys import Stores, get_typestore
+
+from maskact_ros.align import AlignmentError, JointOrder, StateBuffer
+from maskact_ros.data.contract import Contract, StampSource
+from maskact_ros.data.lerobot import DatasetError, Row
+from maskact_ros.data.messages import BagError, Message
+from maskact_ros.data.pictures import labels_of
+from maskact_ros.images import CompressedImageMessage, ImageError, mask_from_message, rgb_from_message
+from maskact_ros.paths import read_bytes
+
+if TYPE_CHECKING:
+    from rosbags.typesys.store import Typestore
+
+_PATIENCE_NS = 2_000_000_000  # so long, by receipt, a picture waits for what belongs to it
+_CLOCKS_APART_NS = 10_000_000_000  # no message takes so long from its header's stamp to its receipt
+_IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+_STATES = ("sensor_msgs/msg/JointState",)
+_COMMANDS = ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Why a row does not follow on the one before."""
+
+    from_ns: int  # the stamp of the last row
+    to_ns: int  # the stamp of the next
+    reason: str
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A row, how old its state and its command were, and the gap before it, if any."""
+
+    row: Row
+    state_age_ns: int
+    action_age_ns: int
+    gap: Gap | None
+
+
+@dataclass(frozen=True)
+class _Picture:
+    stamp_ns: int
+    header_ns: int  # its mask has the same
+    received_ns: int
+    message: Any
+
+
+class Aligner:
+    """Takes one bag's messages in the order of their receipt, and gives rows as soon as they are decided."""
+
+    def __init__(self, contract: Contract, image_topic: str):
+        self.dropped: Counter[str] = Counter()  # pictures without a row, by reason
+        self.ignored: Counter[str] = Counter()  # other messages that could not be used, by reason
+        self._contract = contract
+        self._store: Typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._period_ns = contract.robot.policy_period_ns
+        self._states = StateBuffer(tolerance_s=contract.state_tolerance_s)
+        future = contract.action_source == "future_state"
+        self._actions = StateBuffer(
+            tolerance_s=contract.state_tolerance_s if future else contract.action_tolerance_s
+        )  # each (K, 1 + D): seconds since its stamp, positions
+        self._state_order = JointOrder(contract.robot.joint_names)
+        self._action_order = JointOrder(contract.robot.joint_names)
+        self._masks: dict[int, Any] = {}
+        self._newest_ns = dict.fromkeys(("state", "action", "mask"), -1)
+        self._waiting: deque[_Picture] = deque()
+        self._last_ns: int | None = None
+        self._reason: str | None = None  # why the latest picture has no row
+        self._take: dict[str, Callable[[Message], None]] = {contract.state_topic: self._take_state}
+        if not future:
+            self._take[contract.action_topic] = self._take_action
+        if contract.mask_topic is not None:
+            self._take[contract.mask_topic] = self._take_mask
+        self._take[image_topic] = self._take_picture
+        self.topics = tuple(self._take)
+
+    def rows(self, messages: Iterator[Message]) -> Iterator[Aligned]:
+        """The rows of a bag's messages; raises MaskACTError when a topic's type is none that is known."""
+        for message in messages:
+            try:
+                self._take[message.topic](message)
+            except (AlignmentError, ImageError, DatasetError) as error:
+                self.ignored[f"{message.topic}: {error}"] += 1
+            while self._waiting and self._decided(self._waiting[0], message.received_ns):
+                yield from self._row(self._waiting.popleft())
+        while self._waiting:
+            yield from self._row(self._waiting.popleft())
+
+    def _decided(self, picture: _Picture, now_ns: int) -> bool:
+        """Whether nothing that belongs to the picture can still come."""
+        due_ns = picture.stamp_ns + self._period_ns
+        complete = self._newest_ns["state"] > picture.stamp_ns and self._newest_ns["action"] > due_ns
+        if self._contract.mask_topic is not None:
+            complete = complete and (picture.header_ns in self._masks or self._newest_ns["mask"] > picture.header_ns)
+        return complete or not 0 <= now_ns - picture.received_ns <= _PATIENCE_NS
+
+    def _row(self, picture: _Picture) -> Iterator[Aligned]:
+        stamp_ns = picture.stamp_ns
+        mask_message = self._masks.get(picture.header_ns)
+        self._masks = {stamp: mask for stamp, mask in self._masks.items() if stamp > picture.header_ns}
+        apart = (stamp_ns - self._last_ns) / self._period_ns if self._last_ns is not None else None
+        if apart is not None and 0 <= apart < 1 - self._contract.rate_tolerance:
+            self.dropped["nearer to the one before than the policy's period"] += 1
+            return
+        try:
+            state_ns, state = self._states.in_force(stamp_ns)
+            action_ns, action = self._action(stamp_ns + self._period_ns)
+            mask = self._mask(picture.header_ns, mask_message)
+            rgb = rgb_from_message(picture.message)
+        except (AlignmentError, ImageError, DatasetError) as error:
+            self._reason = str(error)
+            self.dropped[_kind_of(self._reason)] += 1
+            return
+        gap = None
+        if apart is not None and self._last_ns is not None and not 0 <= apart <= 1 + self._contract.rate_tolerance:
+            reason = self._reason or ("the clock went back" if apart < 0 else "no picture")
+            gap = Gap(self._last_ns, stamp_ns, reason)
+        self._last_ns, self._reason = stamp_ns, None
+        row = Row(stamp_ns, state, action, rgb, mask)
+        yield Aligned(row, stamp_ns - state_ns, stamp_ns + self._period_ns - action_ns, gap)
+
+    def _action(self, due_ns: int) -> tuple[int, NDArray[np.float64]]:
+        """The stamp of the command in force, and where it wants the joints (D,) at the moment `due_ns`."""
+        try:
+            stamp_ns, plan = self._actions.in_force(due_ns)
+        except AlignmentError as error:
+            raise AlignmentError(str(error).replace("joint state", "command").replace("image", "row")) from None
+        since_s = (due_ns - stamp_ns) / 1e9
+        return stamp_ns, np.array([np.interp(since_s, plan[:, 0], joint) for joint in plan[:, 1:].T])
+
+    def _mask(self, header_ns: int, message: Any) -> NDArray[np.uint8] | None:
+        if self._contract.mask_topic is not None:
+            if message is None:
+                raise AlignmentError("the picture has no mask with its stamp")
+            if isinstance(message, CompressedImageMessage):
+                return labels_of(bytes(message.data), f"mask: the message with stamp {header_ns}")
+            return mask_from_message(message)
+        if self._contract.mask_folder is not None:
+            path = self._contract.mask_folder / f"{header_ns}.png"
+            if not path.exists():
+                raise AlignmentError("the picture has no mask with its stamp")
+            return labels_of(read_bytes(path), f"mask: {path}")
+        return None
+
+    def _message(self, message: Message, kinds: tuple[str, ...]) -> Any:
+        if message.kind not in kinds:
+            raise BagError(f"{message.topic} is of the type {message.kind}; allowed: {', '.join(kinds)}")
+        try:
+            return self._store.deserialize_cdr(message.data, message.kind)
+        except Exception as error:  # noqa: BLE001 - damaged bytes make the library run into anything
+            raise AlignmentError(f"a message cannot be decoded ({type(error).__name__})") from None
+
+    def _take_picture(self, message: Message) -> None:
+        picture = self._message(message, _IMAGES)
+        stamp_ns = self._stamp(message, picture, self._contract.image_stamp)
+        self._waiting.append(_Picture(stamp_ns, _header_ns(picture), message.received_ns, picture))
+
+    def _take_mask(self, message: Message) -> None:
+        mask = self._message(message, _IMAGES)
+        stamp_ns = _header_ns(mask)
+        self._masks[stamp_ns] = mask
+        self._newest_ns["mask"] = stamp_ns
+
+    def _take_state(self, message: Message) -> None:
+        state = self._message(message, _STATES)
+        stamp_ns = self._stamp(message, state, self._contract.state_stamp)
+        positions = self._state_order.pick(state.name, state.position)
+        self._states.add(stamp_ns, positions)
+        self._newest_ns["state"] = stamp_ns
+        if self._contract.action_source == "future_state":
+            self._add_action(stamp_ns, np.zeros(1), positions[None])
+
+    def _take_action(self, message: Message) -> None:
+        command = self._message(message, _COMMANDS)
+        if message.kind == _COMMANDS[0]:
+            positions = self._action_order.pick(self._contract.action_joints, command.data)
+            self._add_action(message.received_ns, np.zeros(1), positions[None])
+            return
+        stamp_ns = message.received_ns
+        if self._contract.action_stamp == "header" and (given_ns := _header_ns(command)):
+            stamp_ns = given_ns  # zero means: from now on
+        if not command.points:
+            raise AlignmentError("a trajectory has no points")
+        due_s = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in command.points]
+        path = [self._action_order.pick(command.joint_names, point.positions) for point in command.points]
+        self._add_action(stamp_ns, np.array(due_s), np.array(path))
+
+    def _add_action(self, stamp_ns: int, due_s: NDArray[np.float64], path: NDArray[np.float64]) -> None:
+        self._actions.add(stamp_ns, np.column_stack([due_s, path]))
+        self._newest_ns["action"] = stamp_ns
+
+    def _stamp(self, message: Message, content: Any, source: StampSource) -> int:
+        if source == "receipt":
+            return message.received_ns
+        stamp_ns = _header_ns(content)
+        receipts = self._contract.action_source == "command" and self._contract.action_stamp == "receipt"
+        if receipts and abs(message.received_ns - stamp_ns) > _CLOCKS_APART_NS:
+            raise BagError(
+                f"{message.topic}: its header says {stamp_ns / 1e9:.3f} s, but it was received at "
+                f"{message.received_ns / 1e9:.3f} s, by which the commands are stamped; the contract's remedy is "
+                "stamp: receipt for every stream"
+            )
+        return stamp_ns
+
+
+def _header_ns(message: Any) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def _kind_of(reason: str) -> str:
+    """A reason without its numbers, so that like reasons are counted together."""
+    return " ".join(word for word in reason.split() if not any(letter.isdigit() for letter in word))

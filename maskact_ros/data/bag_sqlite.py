@@ -1,0 +1,84 @@
+"""SQLite bag files (.db3) from front to back, whole or torn, also with a write-ahead log that nobody merged."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+
+from maskact_ros.data.messages import BagError, Message, plain
+
+
+class SqliteFile:
+    """One .db3 file, or .db3.zstd; raises BagError when it is none."""
+
+    def __init__(self, path: Path):
+        self.losses: list[str] = []
+        self.progress = 0.0
+        self._path = path
+
+    def topics(self) -> dict[str, str]:
+        """The table of topics."""
+        with tempfile.TemporaryDirectory() as folder, closing(self._open(Path(folder))) as database:
+            return dict(self._topics(database).values())
+
+    def messages(self, topics: Collection[str]) -> Iterator[Message]:
+        """All that can be read; `losses` says what cannot."""
+        with tempfile.TemporaryDirectory() as folder, closing(self._open(Path(folder))) as database:
+            wanted = {key: entry for key, entry in self._topics(database).items() if entry[0] in topics}
+            last = self._last(database)
+            at = 0
+            try:
+                # By id, not by time: for that, an index would have to be whole.
+                rows = database.execute("SELECT id, topic_id, timestamp, data FROM messages ORDER BY id")
+                for at, key, received_ns, data in rows:
+                    self.progress = at / last if last else 1.0
+                    if key in wanted and isinstance(data, bytes):
+                        yield Message(received_ns, *wanted[key], plain(memoryview(data)))
+            except sqlite3.DatabaseError as error:
+                self.losses.append(f"{self._path.name}: torn; what came after message {at} is lost ({error})")
+        self.progress = 1.0
+
+    def _open(self, folder: Path) -> sqlite3.Connection:
+        path = self._path
+        if path.suffix == ".zstd":
+            path = folder / path.stem
+            self._unpack(path)
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists():  # read from a copy: opening it beside the bag would write there
+            shutil.copy(path, folder / path.name)
+            shutil.copy(log, folder / log.name)
+            path = folder / path.name
+            uri = f"{path.as_uri()}"
+        else:
+            uri = f"{path.as_uri()}?immutable=1"
+        database = sqlite3.connect(uri, uri=True)
+        database.execute("PRAGMA writable_schema=ON")  # only so does SQLite read a file that was cut off
+        return database
+
+    def _unpack(self, path: Path) -> None:
+        with path.open("wb") as file:
+            try:
+                with pa.input_stream(str(self._path), compression="zstd") as stream:
+                    while piece := stream.read(2**20):
+                        file.write(piece)
+            except OSError:
+                self.losses.append(f"{self._path.name}: torn; {file.tell() / 1e6:.1f} MB could be unpacked")
+
+    def _topics(self, database: sqlite3.Connection) -> dict[int, tuple[str, str]]:
+        try:
+            rows = database.execute("SELECT id, name, type FROM topics").fetchall()
+        except sqlite3.DatabaseError as error:
+            raise BagError(f"{self._path}: not a bag, or its beginning is damaged ({error})") from None
+        return {key: (topic, kind) for key, topic, kind in rows}
+
+    def _last(self, database: sqlite3.Connection) -> int:
+        try:
+            return int(database.execute("SELECT MAX(id) FROM messages").fetchone()[0] or 0)
+        except sqlite3.DatabaseError:
+            return 0
