@@ -12,7 +12,7 @@ LAYERS = {
     "core": (set(), {"yaml", "cv2"}),
     "policy": ({"core"}, {"cv2", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
     "control": ({"core"}, {"ruckig"}),
-    "data": ({"core"}, {"av", "cv2", "h5py", "matplotlib", "pyarrow", "rich", "rosbags"}),
+    "data": ({"core"}, {"av", "cv2", "h5py", "matplotlib", "pyarrow", "rich", "rosbags", "yaml"}),
     "sim": ({"core"}, {"cv2", "mujoco"}),
     "training": (
         {"core", "policy", "control", "data", "sim"},
