@@ -11,7 +11,7 @@ from typing import Any
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import NONE
 from maskact_ros.errors import MaskACTError
-from maskact_ros.training.evaluate import Evaluation, Setup
+from maskact_ros.training.evaluate import Evaluation, Setup, check_counts
 from maskact_ros.training.measure import measure
 
 
@@ -34,11 +34,7 @@ class EvaluateArguments:
 
 def run_evaluate(arguments: EvaluateArguments) -> Evaluation:
     """Measure; raises MaskACTError when it cannot be done as asked."""
-    for name, value, least in (("episodes", arguments.episodes, 1), ("jobs", arguments.jobs, 1)):
-        if not least <= value <= 100_000:
-            raise MaskACTError(f"--{name} is {value}; allowed: an integer >= {least} and <= 100000")
-    if not 0 <= arguments.seed < 2**31 - arguments.episodes:
-        raise MaskACTError(f"--seed is {arguments.seed}; allowed: an integer >= 0 and < 2^31 less the episodes")
+    check_counts(episodes=arguments.episodes, seed=arguments.seed, jobs=arguments.jobs)
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
     return measure(_setup(arguments), seeds, jobs=arguments.jobs)
 

@@ -80,6 +80,8 @@ goes on as if nothing had happened. On several GPUs: accelerate launch -m maskac
     train.add_argument("--device", help="auto, cpu or cuda; default: auto")
     train.add_argument("--cache", type=Path, metavar="DIR", help="of the decoded frames; default: .cache in D")
 
+    _add_report(commands)
+
 
 def _record_demos(a: argparse.Namespace) -> None:
     from maskact_ros.paths import given
@@ -122,3 +124,44 @@ def _train(a: argparse.Namespace) -> int:
     if "augment" in values:
         values["augment"] = augmentation_from(values["augment"])
     return train(TrainSettings(out=out, **values))
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report",
+        help="compare policies in the simulated task, in the scene of training and under each shift",
+        description="Evaluate each policy in the scene of training and under each shift, and the first one with "
+        "temporal ensembling, too, over the same seeds; print the tables. Each evaluation is kept in OUT, so that the "
+        "same command goes on where it was stopped, and runs again what a new checkpoint changes.",
+    )
+    report.set_defaults(run=_report)
+    report.add_argument(
+        "--checkpoints", nargs="+", required=True, metavar="NAME=DIR", help="such as maskact=A action_only=B"
+    )
+    report.add_argument("--episodes", type=int, default=100, help="for each policy and scene; default: 100")
+    report.add_argument("--seed", type=int, default=0, metavar="FIRST", help="seed of the first; default: 0")
+    report.add_argument(
+        "--out", type=Path, default=Path("docs/results"), metavar="DIR", help="of evaluations; default: docs/results"
+    )
+    report.add_argument(
+        "--document", type=Path, metavar="FILE", help="Markdown to put the tables into, such as docs/results.md"
+    )
+    report.add_argument("--jobs", type=int, default=1, help="processes to share the episodes; default: 1")
+
+
+def _report(a: argparse.Namespace) -> int:
+    from maskact_ros.paths import given
+    from maskact_ros.training.evaluate import check_counts
+    from maskact_ros.training.report import named, report
+
+    check_counts(episodes=a.episodes, seed=a.seed, jobs=a.jobs)
+    text, complete = report(
+        named(a.checkpoints),
+        given(a.out),
+        episodes=a.episodes,
+        seed=a.seed,
+        jobs=a.jobs,
+        document=given(a.document) if a.document else None,
+    )
+    print(text, end="")
+    return 0 if complete else 130

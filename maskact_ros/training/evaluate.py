@@ -32,6 +32,7 @@ from maskact_ros.training.policy_planner import PolicyPlanner, Watcher, mask_iou
 from maskact_ros.training.proportions import wilson
 
 BACKENDS = ("torch",)
+_MOST = 100_000  # episodes
 
 
 class EvaluationError(MaskACTError):
@@ -161,6 +162,15 @@ class Evaluation:
         if self.mask_iou:
             lines.append("mask IoU: " + ", ".join(f"{name} {iou:.3f}" for name, iou in self.mask_iou.items()))
         return "\n".join(lines)
+
+
+def check_counts(*, episodes: int, seed: int, jobs: int) -> None:
+    """Raise EvaluationError on numbers that no evaluation can have."""
+    for name, value in (("episodes", episodes), ("jobs", jobs)):
+        if not 1 <= value <= _MOST:
+            raise EvaluationError(f"--{name} is {value}; allowed: an integer >= 1 and <= {_MOST}")
+    if not 0 <= seed < 2**31 - _MOST:
+        raise EvaluationError(f"--seed is {seed}; allowed: an integer >= 0 and < {2**31 - _MOST}")
 
 
 def run(

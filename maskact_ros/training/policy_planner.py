@@ -23,7 +23,7 @@ from maskact_ros.sim.world import Measurement, Snapshot, World
 
 IMAGE_RATE_HZ = 30.0  # of the camera, as the simulated robot's default
 _IMAGE_NS = round(1e9 / IMAGE_RATE_HZ)
-_CHECK_MASK_NS = 400_000_000  # masks change slowly, and the true one costs as much as the picture
+_CHECK_MASK_NS = 1_000_000_000  # masks change slowly, and the true one costs as much as the picture
 
 Watcher = Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]  # stamp, picture (H, W, 3), labels (H, W)
 

@@ -1,0 +1,146 @@
+"""`maskact report`: the question's answer in tables, from evaluations that are kept, so that only missing ones are run.
+
+In: checkpoints by name. Out: one JSON file for each policy and scene, a picture, and Markdown, which is printed and put
+between the marks of a document.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.documents import read_json
+from maskact_ros.paths import given, read_bytes
+from maskact_ros.sim.look import NO_SHIFT, SHIFTS
+from maskact_ros.training.evaluate import Evaluation, EvaluationError, Setup
+from maskact_ros.training.measure import measure
+from maskact_ros.training.report_tables import draw, markdown
+
+SCENES = (NO_SHIFT, *SHIFTS)
+COEFFICIENTS = (0.01, 0.1)  # of temporal ensembling, beside off
+BEGIN, END = "<!-- report -->", "<!-- /report -->"
+PICTURE = "success.png"
+_ASKED = (  # what a stored evaluation must have in common with the one that is asked for, beside the seeds
+    *("weights_hash", "backend", "through_ros", "shift"),
+    *("temporal_ensemble_coeff", "n_action_steps", "latency_s", "time_limit_s"),
+)
+
+Measure = Callable[[Setup, Sequence[int]], Evaluation]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy in one scene; its name is its file's."""
+
+    policy: str
+    setup: Setup
+
+    @property
+    def name(self) -> str:
+        """Such as `maskact-light` or `maskact-none-ensemble-0.01`."""
+        coeff = self.setup.temporal_ensemble_coeff
+        return f"{self.policy}-{self.setup.shift}" + ("" if coeff is None else f"-ensemble-{coeff:g}")
+
+
+def named(words: Sequence[str]) -> dict[str, Path]:
+    """Folders by name, from words such as `maskact=DIR`; raises EvaluationError."""
+    folders: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not equals or not folder or not re.fullmatch(r"\w+", name) or name in folders:
+            raise EvaluationError(f"--checkpoints has {word!r}; allowed: NAME=DIR, NAME of letters, digits and _, once")
+        folders[name] = given(folder)
+    return folders
+
+
+def report(
+    checkpoints: Mapping[str, Path], out: Path, *, episodes: int, seed: int, jobs: int, document: Path | None
+) -> tuple[str, bool]:
+    """The Markdown, and whether nothing is missing, which Ctrl-C may have caused.
+
+    Raises:
+        MaskACTError: a checkpoint, a stored evaluation or the document is not what it should be.
+    """
+    if document is not None:
+        _around(document)  # before hours of work
+    cells = cells_of(checkpoints)
+    seeds = range(seed, seed + episodes)
+    found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, jobs=jobs))
+    if not found:
+        return "", False
+    draw(found, out / PICTURE)
+    text = markdown(found)
+    if document is not None:
+        picture = os.path.relpath(out / PICTURE, document.parent)
+        before, after = _around(document)
+        content = f"{before}{BEGIN}\n{text}\n![success in each scene]({picture})\n{END}{after}"
+        document.write_text(content, encoding="utf-8")
+    return text, len(found) == len(cells)
+
+
+def cells_of(checkpoints: Mapping[str, Path]) -> list[Cell]:
+    """Every policy in every scene, without ensembling; then the first one with it, in the training scene."""
+    infos = {name: CheckpointInfo.read(folder) for name, folder in checkpoints.items()}
+
+    def cell(name: str, shift: str, coeff: float | None) -> Cell:
+        return Cell(name, Setup.of_policy(infos[name], {"temporal_ensemble_coeff": coeff}, shift=shift))
+
+    usual = [cell(name, shift, None) for shift in SCENES for name in infos]
+    return usual + [cell(name, NO_SHIFT, coeff) for coeff in COEFFICIENTS for name in list(infos)[:1]]
+
+
+def collect(cells: Sequence[Cell], seeds: Sequence[int], out: Path, measured: Measure) -> list[Evaluation]:
+    """The evaluations of the cells, those that are stored in `out` read, the others run and stored.
+
+    `checkpoint` is the policy's name in them. Ends early with what there is when one was interrupted.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for cell in cells:
+        path = out / f"{cell.name}.json"
+        evaluation = read_evaluation(path) if path.exists() else None
+        if evaluation is None or not _answers(evaluation, cell, seeds):
+            evaluation = replace(measured(cell.setup, seeds), checkpoint=cell.policy)
+            if evaluation.episodes < len(seeds):
+                break
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(asdict(evaluation)) + "\n", encoding="utf-8")
+            partial.rename(path)
+        found.append(evaluation)
+    return found
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """What `maskact evaluate --json` printed, from a file.
+
+    Raises:
+        MaskACTError: the file is no evaluation.
+    """
+    values: dict[str, Any] = read_json(path)
+    names = {field.name for field in fields(Evaluation)}
+    if names != set(values) or not all(isinstance(values[name], list) for name in ("ci95", "seeds", "solved")):
+        raise EvaluationError(f"{path}: not an evaluation as this version prints it; remove it to run it again")
+    lists = {name: tuple(values[name]) for name in ("ci95", "seeds", "solved")}
+    return Evaluation(**values | lists)
+
+
+def _answers(evaluation: Evaluation, cell: Cell, seeds: Sequence[int]) -> bool:
+    """Whether a stored evaluation is the one that is asked for."""
+    asked = Evaluation.of(cell.setup, [])
+    return evaluation.seeds == tuple(seeds) and all(getattr(evaluation, n) == getattr(asked, n) for n in _ASKED)
+
+
+def _around(document: Path) -> tuple[str, str]:
+    """What stands before and after the report in a document."""
+    text = read_bytes(document).decode("utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise EvaluationError(f"{document}: has no lines {BEGIN} and {END}, between which the report belongs")
+    return before, after
