@@ -1,6 +1,6 @@
 """The camera encoder: camera images in, patch features and masks out (DINOv3 and the mask head of a checkpoint).
 
-Subscribes image_raw; publishes features, and, while somebody looks, mask, mask_overlay and mask_confidence.
+Subscribes image_raw; publishes features, and, while somebody looks, mask, mask_overlay, mask_confidence and ~/used.
 The newest image wins: images that come while one is encoded are dropped and counted.
 """
 
@@ -10,11 +10,19 @@ import time
 
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
 
 from maskact_ros.images import ImageError
 from maskact_ros.nodes.image_decoder import ImageDecoder
 from maskact_ros.nodes.managed import DEVICE, NUM_THREADS, POLICY_PATH, ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.messages import Features, features_to_message, image_to_message, ns_to_stamp, stamp_to_ns
+from maskact_ros.nodes.messages import (
+    Features,
+    features_to_message,
+    image_to_message,
+    ns_to_stamp,
+    picture_used,
+    stamp_to_ns,
+)
 from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter
 from maskact_ros.overlay import overlay
@@ -68,6 +76,7 @@ class CameraEncoder(ManagedNode):
         self._mask = self.create_lifecycle_publisher(Image, "mask", 10)
         self._overlay = self.create_lifecycle_publisher(Image, "mask_overlay", 10)
         self._confidence = self.create_lifecycle_publisher(Image, "mask_confidence", 10)
+        self._used = self.create_lifecycle_publisher(String, "~/used", 10)
         kind = CompressedImage if self.get("compressed") else Image
         self._images = self.create_subscription(kind, "image_raw", self._receive, newest)
 
@@ -86,7 +95,7 @@ class CameraEncoder(ManagedNode):
 
     def clean_up(self) -> None:
         """Let go of the encoder and the topics."""
-        self.destroy_entities("_images", "_features", "_mask", "_overlay", "_confidence")
+        self.destroy_entities("_images", "_features", "_mask", "_overlay", "_confidence", "_used")
         self.__dict__.pop("_runtime", None)
 
     @property
@@ -154,6 +163,8 @@ class CameraEncoder(ManagedNode):
         seen = self._runtime.encode(model_image, label_image=wants_mask, confidence_image=wants_confidence)
         features = Features(stamp_ns, self._info.weights_hash, seen.features, seen.patch_labels, seen.patch_confidence)
         self._features.publish(features_to_message(features, message.header.frame_id))
+        if self._used.get_subscription_count():
+            self._used.publish(picture_used(stamp_ns, model_image))
         self.diagnostics.event("features")
         self.diagnostics.duration("prepare", (prepared_s - started_s) * 1e3)
         self.diagnostics.duration("encoder", seen.timings.encoder_s * 1e3)

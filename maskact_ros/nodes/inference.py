@@ -29,6 +29,7 @@ from maskact_ros.nodes.messages import (
     features_from_message,
     stamp_to_ns,
     state_from_message,
+    state_used,
 )
 from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter
@@ -79,6 +80,7 @@ class Inference(ManagedNode):
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         every_state = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "action_chunk", reliable)
+        self._used = self.create_lifecycle_publisher(String, "~/used", 10)
         self._subscriptions_made = [
             self.create_subscription(JointState, "joint_states", self._receive_joints, every_state),
             self.create_subscription(String, "state", self._receive_state, latched),
@@ -105,7 +107,7 @@ class Inference(ManagedNode):
 
     def clean_up(self) -> None:
         """Let go of the transformer and the topics."""
-        self.destroy_entities("_subscriptions_made", "_chunks", "_reset")
+        self.destroy_entities("_subscriptions_made", "_chunks", "_used", "_reset")
         self.__dict__.pop("_runtime", None)
 
     @property
@@ -187,6 +189,8 @@ class Inference(ManagedNode):
             self._chunks.publish(chunk_to_message(chunk, self._robot.joint_names))
             ready_ns = self.get_clock().now().nanoseconds
             self._schedule.planned(chunk.stamp_ns, ready_ns)
+        if self._used.get_subscription_count():
+            self._used.publish(state_used(features.stamp_ns, state))
         self.diagnostics.event("chunks")
         self.diagnostics.duration("chunk_age", (ready_ns - chunk.stamp_ns) / 1e6)
 

@@ -8,6 +8,7 @@ labels (N,) int8 and confidence (N,) float16.
 from __future__ import annotations
 
 import array
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -130,6 +131,21 @@ def image_to_message(picture: NDArray[np.uint8] | NDArray[np.float32], encoding:
     message.step = picture.nbytes // height
     message.data = array.array("B", picture.tobytes())
     return message
+
+
+def picture_used(stamp_ns: int, model_image: NDArray[np.uint8]) -> String:
+    """What the encoder was given, for whoever checks it: the picture's stamp and digest."""
+    return String(data=json.dumps({"stamp_ns": stamp_ns, "picture": picture_digest(model_image)}))
+
+
+def picture_digest(model_image: NDArray[np.uint8]) -> str:
+    """Two pictures have the same exactly when they are equal."""
+    return hashlib.sha256(repr(model_image.shape).encode() + model_image.tobytes()).hexdigest()
+
+
+def state_used(stamp_ns: int, state: NDArray[np.float64]) -> String:
+    """What the planner was given, for whoever checks it: the picture's stamp and the joint state (D,), every bit."""
+    return String(data=json.dumps({"stamp_ns": stamp_ns, "state": state.tolist()}))
 
 
 class CommandMessage:
