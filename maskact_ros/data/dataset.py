@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.data.lerobot_layout import ACTION, OURS, STAMP, STATE, DatasetError, Layout
-from maskact_ros.data.lerobot_reader import LeRobotFolder
-from maskact_ros.documents import read_json, read_yaml, shortened
+from maskact_ros.data.lerobot_reader import INFO, LeRobotFolder
+from maskact_ros.documents import read_json, shortened
 from maskact_ros.robot import RobotSpec
 from maskact_ros.statistics import FeatureStatistics, Statistics
 
@@ -126,14 +126,14 @@ def read_robot(folder: Path) -> RobotSpec:
 
 
 def mask_classes(source: LeRobotFolder, name: str) -> tuple[str, ...] | None:
-    """The names of a mask's classes, by id; None where the dataset has no such masks; raises MaskACTError."""
+    """The names of a mask's classes, by id; None where the dataset has no such masks; raises DatasetError."""
     if name not in source.features:
         return None
-    values = read_yaml(source.folder / CONTRACT)
-    classes = values.get("mask_classes") if isinstance(values, dict) else None
+    declared = source.features[name].get("info")
+    classes = declared.get("classes") if isinstance(declared, Mapping) else None
     if not isinstance(classes, list) or not classes or not all(isinstance(entry, str) for entry in classes):
         raise DatasetError(
-            f"{source.folder / CONTRACT}: mask_classes is {shortened(repr(classes))}; allowed: a list of names"
+            f"{source.folder / INFO}: info.classes of {name} is {shortened(repr(classes))}; allowed: a list of names"
         )
     return tuple(classes)
 

@@ -89,7 +89,7 @@ def _masks(source: LeRobotFolder, camera: str, options: ImportOptions) -> tuple[
         images = [key for key, feature in source.features.items() if feature["dtype"] == "image"]
         raise DatasetError(f"{source.folder}: --masks is {name!r}; allowed: {', '.join(images) or 'none, it has none'}")
     classes = options.mask_classes
-    if classes is None and (source.folder / "meta/maskact").is_dir():
+    if classes is None and source.features[name].get("info"):
         classes = mask_classes(source, name)
     if classes is None:
         raise DatasetError(f"{source.folder}: {name} has class ids without names; --mask-classes gives them")

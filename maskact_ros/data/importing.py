@@ -71,9 +71,7 @@ def import_dataset(
         DatasetWriter(out, layout, overwrite=overwrite) as writer,
         Progress(transient=True, disable=not sys.stdout.isatty()) as progress,
     ):
-        manifest = {"imported_from": str(source), "mask_classes": None, **found.notes}
-        if found.mask_classes is not None:
-            manifest["mask_classes"] = list(found.mask_classes)
+        manifest = {"imported_from": str(source), **found.notes}
         writer.documents["contract.yaml"] = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
         for episode in progress.track(kept, description="episodes"):
             for row in found.rows(episode):

@@ -73,7 +73,8 @@ def write(folder: Path, *, video: bool = True, masks: bool = True, ours: bool = 
         features["observation.images.top"] = image_feature("image")
         arrays["observation.images.top"] = pngs(picture(row)[..., ::-1] for row in range(sum(LENGTHS)))
     if masks:
-        features["observation.masks.top"] = image_feature("image", channels=1)
+        classes = {"info": {"classes": list(CLASSES)}} if ours else {}
+        features["observation.masks.top"] = image_feature("image", channels=1) | classes
         arrays["observation.masks.top"] = pngs(mask(row) for row in range(sum(LENGTHS)))
     table = pa.table(arrays)
 
@@ -119,7 +120,6 @@ def write(folder: Path, *, video: bool = True, masks: bool = True, ours: bool = 
     if ours:
         (folder / "meta/maskact").mkdir()
         (folder / "meta/maskact/robot.yaml").write_text(yaml.safe_dump(ROBOT))
-        (folder / "meta/maskact/contract.yaml").write_text(yaml.safe_dump({"mask_classes": list(CLASSES)}))
         report = {"episodes": [{"source": f"demo_{i}", "frames": LENGTHS[i]} for i in range(3)]}
         (folder / "meta/maskact/report.json").write_text(json.dumps(report))
     return folder
