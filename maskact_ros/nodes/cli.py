@@ -96,6 +96,9 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--time-limit", type=float, default=20.0, metavar="S", help="seconds an episode may take; default: 20"
     )
     evaluate.add_argument("--jobs", type=int, default=1, help="processes to share the episodes; default: 1")
+    evaluate.add_argument(
+        "--film", type=Path, metavar="FILE.mp4", help="write the first episodes as a video of overlays"
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 

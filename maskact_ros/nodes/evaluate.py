@@ -6,11 +6,13 @@ In: what to measure. Out: an `Evaluation`; of fewer episodes, if Ctrl-C ended it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import NONE
 from maskact_ros.errors import MaskACTError
+from maskact_ros.paths import given
 from maskact_ros.training.evaluate import Evaluation, Setup, check_counts
 from maskact_ros.training.measure import measure
 
@@ -30,13 +32,16 @@ class EvaluateArguments:
     latency: float = 0.1
     time_limit: float = 20.0
     jobs: int = 1
+    film: Path | None = None
 
 
 def run_evaluate(arguments: EvaluateArguments) -> Evaluation:
     """Measure; raises MaskACTError when it cannot be done as asked."""
     check_counts(episodes=arguments.episodes, seed=arguments.seed, jobs=arguments.jobs)
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
-    return measure(_setup(arguments), seeds, jobs=arguments.jobs)
+    return measure(
+        _setup(arguments), seeds, jobs=arguments.jobs, film=given(arguments.film) if arguments.film else None
+    )
 
 
 def _setup(a: EvaluateArguments) -> Setup:

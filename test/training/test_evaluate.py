@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -105,6 +106,7 @@ def test_ctrl_c_prints_what_is_done_so_far(capsys, monkeypatch):
         (["--n-action-steps", "21"], "n_action_steps"),
         (["--episodes", "0"], "--episodes is 0; allowed: an integer >= 1"),
         (["--latency", "-1"], "the latency is -1 s; allowed: a number >= 0"),
+        (["--film", "here.gif"], "here.gif; allowed: a file that ends in .mp4"),
         (["--expert"], "give either the folder of a CHECKPOINT, or --expert"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -141,6 +143,14 @@ def test_a_watcher_sees_every_picture_and_changes_nothing(policy):
     assert seen[0][2].shape == (480, 640)
     assert watched.success == unwatched.success
     np.testing.assert_array_equal(watched.confusion, unwatched.confusion)
+
+
+def test_the_first_episodes_are_filmed(capsys, policy, tmp_path):
+    path = tmp_path / "film.mp4"
+    filmed = printed(capsys, policy.folder, "--episodes", 4, "--time-limit", 0.5, "--film", path)
+    with av.open(str(path)) as video:
+        assert video.streams.video[0].frames == 3 * 15
+    assert filmed == printed(capsys, policy.folder, "--episodes", 4, "--time-limit", 0.5)
 
 
 def test_a_worker_that_is_killed_is_one_sentence(monkeypatch, policy):
