@@ -40,6 +40,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     validate.set_defaults(run=_validate)
     validate.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a LeRobotDataset v3.0")
 
+    inspect = commands.add_parser(
+        "inspect",
+        help="a page to look at a dataset",
+        description="Write one HTML file, which needs no network: what is in a dataset, how it was made and, of some "
+        "episodes, overlays, traces of state and action, gaps, and ages of the streams.",
+    )
+    inspect.set_defaults(run=_inspect)
+    inspect.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset of ours")
+    inspect.add_argument("--html", type=Path, required=True, metavar="FILE", help="page to write")
+    inspect.add_argument("--episodes", type=int, default=6, metavar="N", help="how many, evenly spread; default: 6")
+
     imported = commands.add_parser(
         "import",
         help="take over a dataset of somebody else",
@@ -78,6 +89,12 @@ def _validate(a: argparse.Namespace) -> int:
     from maskact_ros.data.validate import run
 
     return run(a.dataset)
+
+
+def _inspect(a: argparse.Namespace) -> None:
+    from maskact_ros.data.inspection import inspect
+
+    inspect(a.dataset, a.html, episodes=a.episodes)
 
 
 def _import(a: argparse.Namespace) -> None:
