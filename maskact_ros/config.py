@@ -208,6 +208,14 @@ class MaskACTConfig:
         extra=True,
     )
 
+    dropped_labels: tuple[int, ...] | None = _parameter(
+        "list[int]",
+        None,
+        "Labels whose patches the transformer does not see, such as the background's; none drops no patch.",
+        kinds.optional(kinds.labels()),
+        extra=True,
+    )
+
     def __post_init__(self) -> None:
         for parameter in PARAMETERS.values():
             value = getattr(self, parameter.name)
@@ -230,6 +238,12 @@ class MaskACTConfig:
                 "mask_importance_weights",
                 list(self.mask_importance_weights),
                 f"as many numbers as num_mask, which is {self.num_mask}",
+            )
+        if self.dropped_labels is not None and not (self.use_mask and self.dropped_labels[-1] < self.num_mask):
+            raise _error(
+                "dropped_labels",
+                list(self.dropped_labels),
+                f"none, or labels from 0 to {self.num_mask - 1} (num_mask is {self.num_mask}) where use_mask is true",
             )
         for label, allowed in (self.label_attention_rules or {}).items():
             for named in (label, *allowed):

@@ -167,6 +167,18 @@ def rules() -> Kind:
     return Kind('a non-empty list of labels for each ruled label, such as {"0": ["1"], "-1": ["0", "1"]}', parse)
 
 
+def labels() -> Kind:
+    """A few labels of mask classes."""
+    label = integer(0, 127).parse
+
+    def parse(value: Any) -> tuple[int, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError
+        return tuple(sorted({label(item) for item in value}))
+
+    return Kind("a non-empty list of mask labels", parse)
+
+
 def lora() -> Kind:
     """Settings of a LoRA adapter; what is left out is as in `LoraConfig`."""
     checks: dict[str, Callable[[Any], Any]] = {

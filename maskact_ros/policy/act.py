@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskact_ros.config import LATENT_LABEL, MaskACTConfig
@@ -74,6 +75,7 @@ class ACT(nn.Module):
 
     positions: Tensor
     rules: Tensor | None
+    dropped: Tensor | None
 
     def __init__(self, *, config: MaskACTConfig, state_dim: int, action_dim: int) -> None:
         super().__init__()
@@ -92,6 +94,8 @@ class ACT(nn.Module):
         ruled = config.use_mask and config.label_attention_rules
         table = rule_table(config.label_attention_rules or {}, config.num_mask) if ruled else None
         self.register_buffer("rules", table, persistent=False)
+        dropped = torch.tensor(config.dropped_labels) if config.dropped_labels else None
+        self.register_buffer("dropped", dropped, persistent=False)
         self.register_buffer("positions", sine_grid(config.patches_per_side, width), persistent=False)
         reset_parameters(self.encoder)
         reset_parameters(self.decoder)
@@ -126,7 +130,18 @@ class ACT(nn.Module):
             prefix_labels = patch_labels.new_full((batch, _PREFIX), LATENT_LABEL)
             allowed = label_attention_mask(torch.cat([prefix_labels, patch_labels], dim=1), self.rules)
 
+        seen = None
+        if self.dropped is not None:
+            assert patch_labels is not None
+            kept = F.pad(~torch.isin(patch_labels, self.dropped), (_PREFIX, 0), value=True)  # (B, 2 + N)
+            if batch == 1:  # on the robot, what is dropped costs nothing
+                tokens, position = tokens[:, kept[0]], position[:, kept[0]]
+                allowed = None if allowed is None else allowed[:, kept[0]][:, :, kept[0]]
+            else:
+                seen = kept[:, None]  # (B, 1, 2 + N)
+                allowed = seen if allowed is None else seen & allowed
+
         memory = self.encoder(tokens, position, allowed)
-        decoded = self.decoder(self.action_queries.expand(batch, -1, -1), memory, position)  # (B, K, D)
+        decoded = self.decoder(self.action_queries.expand(batch, -1, -1), memory, position, seen)  # (B, K, D)
         actions: Tensor = self.action_head(decoded)
         return actions

@@ -127,18 +127,20 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(settings.dim_model)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, tokens: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor) -> Tensor:
-        """(B, Q, D), its position, and a memory (B, T, D) with its position, to (B, Q, D)."""
+    def forward(
+        self, tokens: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, seen: Tensor | None = None
+    ) -> Tensor:
+        """(B, Q, D), its position, and a memory (B, T, D) with its position, to (B, Q, D); `seen` as in `Decoder`."""
         keys = memory + memory_position
         if self.pre_norm:
             value = self.norm1(tokens)
             tokens = tokens + self.dropout(self.self_attention(value + position, value + position, value))
-            tokens = tokens + self.dropout(self.cross_attention(self.norm2(tokens) + position, keys, memory))
+            tokens = tokens + self.dropout(self.cross_attention(self.norm2(tokens) + position, keys, memory, seen))
             tokens = tokens + self.dropout(self.feed_forward(self.norm3(tokens)))
         else:
             query = tokens + position
             tokens = self.norm1(tokens + self.dropout(self.self_attention(query, query, tokens)))
-            tokens = self.norm2(tokens + self.dropout(self.cross_attention(tokens + position, keys, memory)))
+            tokens = self.norm2(tokens + self.dropout(self.cross_attention(tokens + position, keys, memory, seen)))
             tokens = self.norm3(tokens + self.dropout(self.feed_forward(tokens)))
         return tokens
 
@@ -167,11 +169,14 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(settings) for _ in range(n_layers))
         self.norm = nn.LayerNorm(settings.dim_model)
 
-    def forward(self, position: Tensor, memory: Tensor, memory_position: Tensor) -> Tensor:
-        """Queries that start at zero and differ by their position (B, Q, D), to (B, Q, D)."""
+    def forward(self, position: Tensor, memory: Tensor, memory_position: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Queries that start at zero and differ by their position (B, Q, D), to (B, Q, D).
+
+        `seen` (B, 1, T) says which tokens of the memory there are for the queries; all without it.
+        """
         tokens = position.new_zeros(position.shape)
         for layer in self.layers:
-            tokens = layer(tokens, position, memory, memory_position)
+            tokens = layer(tokens, position, memory, memory_position, seen)
         normed: Tensor = self.norm(tokens)
         return normed
 

@@ -54,6 +54,7 @@ UNUSUAL = {
     "kl_weight": 1,
     "dropout": 0,
     "mask_head_channels": 32,
+    "dropped_labels": [0],
 }
 
 
@@ -87,9 +88,14 @@ def test_the_specification_was_read():
     assert len(EXAMPLES) == 3
 
 
-def test_the_class_has_the_tables_parameters_in_its_order_and_two_documented_extras():
+def test_the_class_has_the_tables_parameters_in_its_order_and_four_documented_extras():
     assert [p.name for p in PARAMETERS.values() if not p.extra] == list(TABLE)
-    assert [p.name for p in PARAMETERS.values() if p.extra] == ["kl_weight", "dropout", "mask_head_channels"]
+    assert [p.name for p in PARAMETERS.values() if p.extra] == [
+        "kl_weight",
+        "dropout",
+        "mask_head_channels",
+        "dropped_labels",
+    ]
     assert all(p.description for p in PARAMETERS.values())
 
 
@@ -227,6 +233,10 @@ REFUSED = [
     ({"mask_importance_weights": [1, 1, 1]}, "mask_importance_weights is [1.0, 1.0, 1.0]", "num_mask, which is 4"),
     ({"mask_importance_weights": [1, 1, 1, -1]}, "mask_importance_weights is", "one number >= 0"),
     ({"mask_importance_weights": [0, 0, 0, 0]}, "mask_importance_weights is [0, 0, 0, 0]", "one > 0 among them"),
+    ({"dropped_labels": [0, 4]}, "dropped_labels is [0, 4]", "num_mask is 4"),
+    ({"dropped_labels": [0], "use_mask": False}, "dropped_labels is [0]", "where use_mask is true"),
+    ({"dropped_labels": []}, "dropped_labels is []", "a non-empty list of mask labels"),
+    ({"dropped_labels": [-1]}, "dropped_labels is [-1]", "a non-empty list of mask labels"),
     ({"mask_importance_weights": []}, "mask_importance_weights is []", "one number >= 0"),
     ({"image_size": 100}, "image_size is 100", "a multiple of 16"),
     ({"label_attention_rules": {"4": [0]}}, "label_attention_rules names the label 4", "allowed: 0 to 3"),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from maskact_ros.policy.act import ACT
 from maskact_ros.policy.attention import label_attention_mask, rule_table
 from maskact_ros.policy.voting import vote
 
@@ -51,3 +52,28 @@ def test_the_vote_is_the_naive_vote():
             share = [clamped[c] * float(probability[b, c, y : y + 16, x : x + 16].mean()) for c in range(3)]
             assert int(labels[b, patch]) == share.index(max(share))
             assert float(confidence[b, patch]) == pytest.approx(max(share) / sum(share), rel=1e-5)
+
+
+@pytest.fixture(params=[None, {0: [0], 1: [-1, 1], 2: [-1, 2]}], ids=["unruled", "ruled"])
+def dropping(make_spec, request):
+    """A tiny ACT that drops label 0, and features, labels and state of three observations."""
+    torch.manual_seed(2)
+    labels = torch.randint(0, 3, (3, 9))
+    labels[0, 0], labels[2] = 0, 0  # the third shows nothing but background
+    config = make_spec(dropped_labels=[0], label_attention_rules=request.param).config
+    return ACT(config=config, state_dim=2, action_dim=2).eval(), torch.randn(3, 9, 16), labels, torch.randn(3, 2)
+
+
+@torch.no_grad()
+def test_a_dropped_patch_cannot_change_the_actions(dropping):
+    act, features, labels, state = dropping
+    changed = torch.where(labels[:, :, None] == 0, 1e3, features)
+    assert not torch.equal(changed, features)
+    torch.testing.assert_close(act(changed, labels, state), act(features, labels, state))
+
+
+@torch.no_grad()
+def test_dropping_tokens_one_by_one_equals_masking_them_in_a_batch(dropping):
+    act, features, labels, state = dropping
+    alone = [act(features[i : i + 1], labels[i : i + 1], state[i : i + 1]) for i in range(len(labels))]
+    torch.testing.assert_close(act(features, labels, state), torch.cat(alone))

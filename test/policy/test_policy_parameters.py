@@ -38,6 +38,7 @@ OUTPUT = {  # with the very same weights, this value gives other features, label
     "normalization_mapping": {"VISUAL": "IDENTITY"},
     "mask_importance_weights": [0.0, 0.0, 10.0],
     "label_attention_rules": {"0": [0], "1": [1], "2": [2], "-1": [-1]},
+    "dropped_labels": [0, 1, 2],
 }
 LOSS = {  # with the very same weights, this value gives another total
     "training_stage": "stage1",
