@@ -79,7 +79,7 @@ def traces_figure(dataset: Dataset, episode: EpisodeInfo, shown: Film) -> str:
         axis.tick_params(labelsize=8)
         axis.margins(x=0)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(loc="upper right", fontsize=8, frameon=False, ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", fontsize=8, frameon=False, ncols=2)
     axes[-1].set_xlabel("seconds", fontsize=9)
     return _svg(figure)
 
