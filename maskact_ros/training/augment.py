@@ -55,6 +55,7 @@ class Augmentation:
     # Classes, where there are masks
     recolour_probability: float = 0.0  # that a class' pixels get a colour map of their own, for each class
     recolour_hue_deg: float = 0.0
+    recolour_saturation: float = 0.0  # factor 1 ± recolour_saturation
     recolour_gain: float = 0.0
     background_probability: float = 0.0  # that the background is painted over
     distractors: int = 0  # shapes on the background, at most
@@ -93,6 +94,7 @@ PRESETS: Mapping[str, Augmentation] = MappingProxyType(
             _STANDARD,
             recolour_probability=0.5,
             recolour_hue_deg=40,
+            recolour_saturation=0.4,
             recolour_gain=0.3,
             background_probability=0.6,
             distractors=4,
@@ -177,7 +179,9 @@ def _by_class(rgb: Picture, mask: Picture, how: Augmentation, rng: np.random.Gen
     changed = rgb.copy()
     classes = int(mask.max()) + 1
     for label in np.flatnonzero(rng.random(classes) < how.recolour_probability):
-        colours = _turned(rng.uniform(-1, 1) * how.recolour_hue_deg) * _gains(rng, how.recolour_gain)[:, None]
+        hue, saturation = rng.uniform(-1, 1, 2)
+        colours = _saturated(1 + saturation * how.recolour_saturation) @ _turned(hue * how.recolour_hue_deg)
+        colours *= _gains(rng, how.recolour_gain)[:, None]
         cv2.copyTo(cv2.transform(rgb, colours), _where(mask, int(label)), changed)
     if rng.random() < how.background_probability:
         cv2.copyTo(backgrounds.painted(rgb, rng), _where(mask, BACKGROUND), changed)
@@ -196,8 +200,7 @@ def _where(mask: Picture, label: int) -> Picture:
 def _colour_map(rng: np.random.Generator, how: Augmentation) -> NDArray[np.float64]:
     """(3, 4), from RGB and 1 to RGB: hue, saturation, coloured light, contrast and brightness."""
     hue, saturation, contrast, brightness = rng.uniform(-1, 1, 4)
-    factor = 1 + saturation * how.saturation
-    linear = (factor * np.eye(3) + (1 - factor) * _GREY) @ _turned(hue * how.hue_deg)
+    linear = _saturated(1 + saturation * how.saturation) @ _turned(hue * how.hue_deg)
     linear *= (1 + contrast * how.contrast) * _gains(rng, how.gain)[:, None]
     offset = 127.5 * -contrast * how.contrast + 255 * brightness * how.brightness
     return np.column_stack([linear, np.full(3, offset)])
@@ -205,6 +208,11 @@ def _colour_map(rng: np.random.Generator, how: Augmentation) -> NDArray[np.float
 
 def _gains(rng: np.random.Generator, gain: float) -> NDArray[np.float64]:
     return 1 + rng.uniform(-1, 1, 3) * gain
+
+
+def _saturated(factor: float) -> NDArray[np.float64]:
+    """(3, 3): 0 leaves grey, 1 changes nothing, 2 doubles the distance from grey."""
+    return factor * np.eye(3) + (1 - factor) * _GREY
 
 
 def _turned(angle_deg: float) -> NDArray[np.float64]:
