@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from maskact_ros.data.messages import BagError, Message, decompressed, plain
+from maskact_ros.data.messages import PIECE_BYTES, BagError, Message, decompressed, plain
 
 _MAGIC = b"\x89MCAP0\r\n"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
@@ -153,7 +153,7 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
-            piece = self._stream.read(len(buffer))
+            piece = self._stream.read(min(len(buffer), PIECE_BYTES))
         except OSError:
             return 0
         buffer[: len(piece)] = piece

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from maskact_ros.data.messages import BagError, Message, plain
+from maskact_ros.data.messages import PIECE_BYTES, BagError, Message, plain
+
+_ROWS = "SELECT id, topic_id, timestamp, data FROM messages ORDER BY id"
 
 
 class SqliteFile:
@@ -34,15 +36,40 @@ class SqliteFile:
             last = self._last(database)
             at = 0
             try:
-                # By id, not by time: for that, an index would have to be whole.
-                rows = database.execute("SELECT id, topic_id, timestamp, data FROM messages ORDER BY id")
-                for at, key, received_ns, data in rows:
+                for at, key, received_ns, data in self._rows(database, Path(folder)):
                     self.progress = at / last if last else 1.0
                     if key in wanted and isinstance(data, bytes):
                         yield Message(received_ns, *wanted[key], plain(memoryview(data)))
             except sqlite3.DatabaseError as error:
                 self.losses.append(f"{self._path.name}: torn; what came after message {at} is lost ({error})")
         self.progress = 1.0
+
+    def _rows(self, database: sqlite3.Connection, folder: Path) -> Iterator[tuple[int, int, int, bytes]]:
+        """The table of messages, by id and not by time: for that, an index would have to be whole.
+
+        SQLite reads what was cut off as zeros, without a word. So a torn file is read twice, the second time with
+        other bytes in that place: what is the same both times was not cut off.
+        """
+        rows = database.execute(_ROWS)
+        path = Path(database.execute("PRAGMA database_list").fetchone()[2])
+        (page,) = database.execute("PRAGMA page_size").fetchone()
+        with path.open("rb") as file:
+            file.seek(28)  # the number of pages in the file's header
+            missing = int.from_bytes(file.read(4), "big") * page - path.stat().st_size
+        if missing <= 0 or path.with_name(f"{path.name}-wal").exists():
+            yield from rows
+            return
+        filled = folder / "filled.db3"
+        shutil.copy(path, filled)
+        with filled.open("ab") as file:
+            for _ in range(0, missing, page):
+                file.write(b"\xff" * page)
+        with closing(_connect(f"{filled.as_uri()}?immutable=1")) as other:
+            for row, again in zip(rows, other.execute(_ROWS), strict=False):
+                if row != again:
+                    break
+                yield row
+        raise sqlite3.DatabaseError(f"{missing} bytes are missing")
 
     def _open(self, folder: Path) -> sqlite3.Connection:
         path = self._path
@@ -57,15 +84,13 @@ class SqliteFile:
             uri = f"{path.as_uri()}"
         else:
             uri = f"{path.as_uri()}?immutable=1"
-        database = sqlite3.connect(uri, uri=True)
-        database.execute("PRAGMA writable_schema=ON")  # only so does SQLite read a file that was cut off
-        return database
+        return _connect(uri)
 
     def _unpack(self, path: Path) -> None:
         with path.open("wb") as file:
             try:
                 with pa.input_stream(str(self._path), compression="zstd") as stream:
-                    while piece := stream.read(2**20):
+                    while piece := stream.read(PIECE_BYTES):
                         file.write(piece)
             except OSError:
                 self.losses.append(f"{self._path.name}: torn; {file.tell() / 1e6:.1f} MB could be unpacked")
@@ -82,3 +107,9 @@ class SqliteFile:
             return int(database.execute("SELECT MAX(id) FROM messages").fetchone()[0] or 0)
         except sqlite3.DatabaseError:
             return 0
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    database = sqlite3.connect(uri, uri=True)
+    database.execute("PRAGMA writable_schema=ON")  # only so does SQLite read a file that was cut off
+    return database

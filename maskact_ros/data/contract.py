@@ -181,6 +181,10 @@ def _contract(top: _Section, folder: Path) -> Contract:
     )
     for section in (top, images, state, action, *([masks] if masks else [])):
         section.check_all_taken()
+    streams = [*contract.image_topics, contract.mask_topic, contract.state_topic, contract.action_topic]
+    for topic in contract.topics:
+        if streams.count(topic) > 1:
+            raise ContractError(f"topic {topic} is named twice; allowed: one stream a topic")
     return contract
 
 

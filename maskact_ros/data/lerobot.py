@@ -44,7 +44,11 @@ __all__ = ["DatasetError", "DatasetWriter", "Layout", "Row", "open_data_file"]
 _ROW_GROUP_BYTES = 32 * 2**20
 _LOOK_EVERY = 10  # pictures; statistics need no more
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-_PNG_MASK = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+_PNG_MASK = [  # areas of one id: runs along the rows are all there is to find
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+]
 
 
 @dataclass

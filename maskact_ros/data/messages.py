@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from maskact_ros.errors import MaskACTError
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 _OUT_OF_ORDER_NS = 500_000_000  # recorders write nearly in order; so much is put right
-_PIECE_BYTES = 2**20
+PIECE_BYTES = 2**16  # of a torn stream, the piece with the tear is lost
 
 
 class BagError(MaskACTError):
@@ -60,14 +61,16 @@ def in_order(messages: Iterator[Message]) -> Iterator[Message]:
 
 def decompressed(content: bytes | memoryview, codec: str) -> tuple[bytes, bool]:
     """What can be had of compressed content, and whether that is all of it."""
+    with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream:
+        try:
+            return stream.read(), True
+        except OSError:
+            pass
     pieces = []
-    try:
-        with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream:
-            while piece := stream.read(_PIECE_BYTES):
-                pieces.append(piece)
-    except OSError:
-        return b"".join(pieces), False
-    return b"".join(pieces), True
+    with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream, suppress(OSError):
+        while piece := stream.read(PIECE_BYTES):
+            pieces.append(piece)
+    return b"".join(pieces), False
 
 
 def plain(data: memoryview) -> memoryview:

@@ -17,7 +17,8 @@ from maskact_ros.errors import MaskACTError
 
 CODEC, PIXELS = "h264", "yuv420p"
 _KEY_EVERY = 10  # pictures; whoever wants one picture decodes at most so many
-_OPTIONS = {"preset": "superfast", "crf": "18", "g": str(_KEY_EVERY), "bf": "0"}
+_OPTIONS = {"preset": "ultrafast", "crf": "20", "g": str(_KEY_EVERY), "bf": "0", "x264-params": "scenecut=0"}
+_THREADS = 2  # the encoder works while the next picture is read
 _BT601, _LIMITED = 6, 1  # as cv2.cvtColor makes it
 
 
@@ -41,12 +42,12 @@ class VideoWriter:
         self._stream.time_base = Fraction(1, fps)
         context = self._stream.codec_context
         context.time_base = Fraction(1, fps)
-        context.thread_count = 1
+        context.thread_count = _THREADS
         context.colorspace, context.color_range = _BT601, _LIMITED
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Append a picture (H, W, 3)."""
-        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420), format=PIXELS)
+        frame = av.VideoFrame.from_numpy_buffer(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420), format=PIXELS)
         frame.pts = self.frames
         self._container.mux(self._stream.encode(frame))
         self.frames += 1

@@ -1,0 +1,156 @@
+"""Bags of every kind are read, and damaged ones give up all that can be read."""
+
+import os
+import sqlite3
+
+import bags
+import pytest
+from rosbags.rosbag2 import storage_mcap
+
+from maskact_ros.data.bag import Bag, bags_in
+from maskact_ros.data.messages import BagError
+
+TOPICS = ("/arm/image", "/arm/mask", "/arm/joints", "/arm/command")
+
+
+def read(bag):
+    """The messages as (received_ns, topic, bytes), and what was lost."""
+    opened = Bag(bag)
+    found = [(m.received_ns, m.topic, bytes(m.data)) for m in opened.messages(TOPICS)]
+    assert opened.progress == 1.0
+    return found, opened.losses
+
+
+@pytest.fixture
+def expected(tmp_path):
+    return read(bags.write(tmp_path / "plain", bags.recording(20)))[0]
+
+
+def test_messages_come_lazily_and_in_the_order_of_their_receipt(expected):
+    recorded = bags.recording(20)
+    assert [(at, topic) for at, topic, _ in expected] == [(at, topic) for topic, at, _ in recorded]
+    assert len(expected) == 20 * 2 + 22 * 4
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("compress", [None, "MESSAGE", "FILE", "STORAGE"])
+def test_every_storage_and_compression_gives_the_same_messages(tmp_path, expected, storage, compress):
+    if (storage, compress) == ("sqlite3", "STORAGE"):
+        pytest.skip("SQLite compresses no storage")
+    found, losses = read(bags.write(tmp_path / "bag", bags.recording(20), storage=storage, compress=compress))
+    assert found == expected
+    assert losses == []
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_no_metadata_is_needed_and_a_single_file_is_a_bag(tmp_path, expected, storage):
+    bag = bags.write(tmp_path / "bag", bags.recording(20), storage=storage)
+    (bag / "metadata.yaml").unlink()
+    assert read(bag)[0] == expected
+    assert read(bags.data_file(bag))[0] == expected
+
+
+def test_messages_that_were_written_out_of_order_are_put_right(tmp_path, expected):
+    messages = bags.recording(20)
+    swapped = [message for i in range(0, len(messages), 2) for message in messages[i : i + 2][::-1]]
+    found = read(bags.write(tmp_path / "bag", swapped))[0]
+    assert sorted(found) == sorted(expected)
+    assert [at for at, *_ in found] == [at for at, *_ in expected]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("compress", [None, "FILE"])
+def test_a_torn_bag_gives_its_beginning_and_says_what_is_lost(tmp_path, storage, compress):
+    bag = bags.write(tmp_path / "bag", bags.recording(200), storage=storage, compress=compress)
+    expected, _ = read(bag)
+    file = bags.data_file(bag)
+    os.truncate(file, round(file.stat().st_size * 0.7))
+    found, losses = read(bag)
+    assert found == expected[: len(found)]
+    assert len(found) > 0.3 * len(expected)
+    assert any("torn" in loss for loss in losses)
+
+
+def test_an_mcap_file_without_its_index_is_whole(tmp_path, expected):
+    file = bags.data_file(bags.write(tmp_path / "bag", bags.recording(20)))
+    content = file.read_bytes()
+    start = int.from_bytes(content[-37 + 9 : -37 + 17], "little")
+    file.write_bytes(content[:start])  # what a recorder leaves that was killed after its last message
+    opened = Bag(file)
+    assert set(opened.topics()) == set(TOPICS)
+    found, losses = read(file)
+    assert found == expected
+    assert losses == []
+
+
+def test_a_damaged_chunk_does_not_take_the_others_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage_mcap.McapWriter, "write", small_chunks(storage_mcap.McapWriter.write))
+    bag = bags.write(tmp_path / "bag", bags.recording(20), compress="STORAGE")
+    expected, _ = read(bag)
+    file = bags.data_file(bag)
+    content = bytearray(file.read_bytes())
+    at = [i for i in range(len(content) - 4) if content[i : i + 4] == b"\x28\xb5\x2f\xfd"]
+    assert len(at) > 5
+    content[at[2] + 8 : at[2] + 40] = bytes(32)
+    file.write_bytes(content)
+    found, losses = read(bag)
+    assert 0.5 * len(expected) < len(found) < len(expected)
+    assert set(found) <= set(expected)
+    assert any("damaged chunk" in loss for loss in losses)
+
+
+def small_chunks(write):
+    def wrapped(self, *arguments):
+        write(self, *arguments)
+        if self.chunk.bio.tell() > 8000:
+            self.close_chunk()
+
+    return wrapped
+
+
+def test_what_is_in_a_write_ahead_log_only_is_read_too(tmp_path):
+    bag = bags.write(tmp_path / "bag", bags.recording(5), storage="sqlite3")
+    file = bags.data_file(bag)
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA wal_autocheckpoint=0")
+    database.execute(
+        "INSERT INTO messages (topic_id, timestamp, data) SELECT topic_id, timestamp + 1, data FROM messages"
+    )
+    database.commit()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for part in (file, file.with_name(f"{file.name}-wal")):
+        (killed / part.name).write_bytes(part.read_bytes())
+    before = sorted(killed.iterdir())
+    database.close()
+    assert len(read(killed)[0]) == 2 * (5 * 2 + 7 * 4)
+    assert sorted(killed.iterdir()) == before
+
+
+def test_a_folder_of_bags_is_each_of_them(tmp_path):
+    for name in ("b", "a"):
+        bags.write(tmp_path / name, bags.recording(1))
+    assert [bag.name for bag in bags_in(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: None, "there is no such bag"),
+        (lambda path: path.mkdir(), "holds no bag"),
+        (lambda path: path.write_text("x"), "not a bag; allowed"),
+    ],
+)
+def test_what_is_no_bag_is_one_sentence(tmp_path, make, told):
+    make(tmp_path / "bag")
+    with pytest.raises(BagError, match=told):
+        bags_in(tmp_path / "bag") and Bag(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", "bag.db3", "bag.mcap.zstd", "bag.db3.zstd"])
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
+def test_a_file_that_is_no_bag_inside_is_one_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BagError, match=name):
+        list(Bag(tmp_path / name).messages(TOPICS))
