@@ -16,7 +16,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_typestore
 
-from maskact_ros.errors import MaskACTError
+from maskact_ros.data.messages import BagError
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 Storage = Literal["mcap", "sqlite3"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
-
-
-class BagError(MaskACTError):
-    """A bag that cannot be written: the text says which, and why."""
 
 
 @cache

@@ -29,8 +29,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from maskact_ros.data.bag_writer import BagError, BagWriter, Storage, offered
+from maskact_ros.data.bag_writer import BagWriter, Storage, offered
 from maskact_ros.data.contract import Contract
+from maskact_ros.data.messages import BagError
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import environment
 

@@ -12,15 +12,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import cv2
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maskact_ros.data.bag_writer import BagWriter
 from maskact_ros.documents import read_yaml
@@ -32,12 +28,12 @@ from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.renderer import Renderer
 from maskact_ros.sim.world import World
+from maskact_ros.training.progress import Progress
 from maskact_ros.training.sim_messages import Images, SimMessages
 
 FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which begin at 0
 LAST_SEED = 2**31 - 1  # as of sim_robot
 BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
-SAY_EVERY_S = 10.0  # where there is no terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +112,13 @@ def record_demos(request: DemoRequest) -> DemoSummary:
     began_s = time.monotonic()
     done: list[Recorded] = []
     try:
-        with _progress(request.episodes, request.episodes - len(missing)) as say:
+        with Progress("episodes", request.episodes, done=request.episodes - len(missing)) as progress:
             for recorded in _record_all(request, missing):
                 done.append(recorded)
-                say(done, time.monotonic() - began_s)
+                seconds = sum(each.seconds for each in done if each.solved)
+                failed = sum(not each.solved for each in done)
+                pace = seconds / (time.monotonic() - began_s)
+                progress.advance(1, f"{pace:.1f} times real time, {failed} not solved")
     finally:
         shutil.rmtree(_partial(request), ignore_errors=True)
     solved = [each for each in done if each.solved]
@@ -220,25 +219,3 @@ class EpisodeRecorder:
 
 def _partial(request: DemoRequest) -> Path:
     return request.out / ".partial"
-
-
-@contextmanager
-def _progress(total: int, there: int) -> Iterator[Any]:
-    """A function to call after each episode: a bar on a terminal, a line now and then elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("recording", total=total, completed=there)
-        said_s = 0.0
-
-        def say(done: list[Recorded], wall_s: float) -> None:
-            nonlocal said_s
-            seconds = sum(each.seconds for each in done if each.solved)
-            failed = sum(not each.solved for each in done)
-            text = f"{seconds / wall_s:.1f} times real time, {failed} not solved"
-            bar.update(task, completed=there + len(done), description=text)
-            if not console.is_terminal and (wall_s - said_s > SAY_EVERY_S or there + len(done) == total):
-                said_s = wall_s
-                print(f"{there + len(done)} of {total} episodes, {text}", flush=True)
-
-        yield say

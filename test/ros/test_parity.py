@@ -33,7 +33,10 @@ from maskact_ros.sim.world import World
 from maskact_ros.training.sim_messages import SimMessages
 
 NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
-RATE_HZ = 10.0  # slow enough for a busy machine to keep, so that the recording has no gap
+RATE_HZ = 5.0  # slow enough for a busy machine to keep
+PARAMETERS = {"sim_robot": {"image_rate_hz": RATE_HZ}}
+
+pytestmark = pytest.mark.timeout(300)  # five processes, three of them with torch or MuJoCo
 
 
 @dataclass
@@ -54,6 +57,7 @@ def slow_contract(folder: Path) -> Path:
     (folder / "robot.yaml").write_text(yaml.safe_dump(robot | {"policy_rate_hz": RATE_HZ}))
     contract = yaml.safe_load(shared("config/contract.yaml").read_text())
     contract["images"]["rate_tolerance"] = 0.45
+    contract["shortest_episode_s"] = 0.0  # where the machine did not keep it, there is a gap, and nothing is lost
     (folder / "contract.yaml").write_text(yaml.safe_dump(contract))
     return folder / "contract.yaml"
 
@@ -66,8 +70,9 @@ def live(module_bench, tmp_path_factory):
     contract = slow_contract(folder)
     used = [probe.hear(String, f"{node}/used") for node in ("camera_encoder", "inference")]
     masks, infos = probe.hear(Image, "mask_truth"), probe.hear(CameraInfo, "camera_info")
-    for name in NODES:
-        bench.start_active(name, **({"image_rate_hz": RATE_HZ} if name == "sim_robot" else {}))
+    programs = {name: bench.start(name, **PARAMETERS.get(name, {})) for name in NODES}
+    for name, program in programs.items():
+        bench.wait_until_active(name, program)
     probe.wait(lambda: all(used), "the nodes to use something")
     probe.wait(lambda: probe.enable().success, "the arm to be enabled")
     command = [sys.executable, "-m", "maskact_ros.cli", "record", "--contract", str(contract)]
@@ -76,7 +81,7 @@ def live(module_bench, tmp_path_factory):
     subscribed = ("image_raw", "mask_truth", "joint_states", "command")
     probe.wait(lambda: all(_recorded(probe, topic) for topic in subscribed), "its subscriptions")
     known = [len(heard) for heard in used]
-    probe.wait(lambda: len(used[0]) > known[0] + 40 and len(used[1]) > known[1] + 4, "what the nodes used")
+    probe.wait(lambda: len(used[0]) > known[0] + 30 and len(used[1]) > known[1] + 5, "what the nodes used")
     recorder.send(signal.SIGINT)
     assert recorder.wait() == 0, recorder.output
     said = [[json.loads(each.message.data) for each in heard[known[i] :]] for i, heard in enumerate(used)]
@@ -106,14 +111,16 @@ def test_a_dataset_has_the_picture_the_mask_and_the_joints_that_the_nodes_used_b
     frames = [frame for episode in dataset.episodes for frame in dataset.frames(episode.index)]
     assert len(frames) == len(rows)
     first, last = min(rows), max(rows)
-    due = [stamp_ns for stamp_ns in live.pictures if first <= stamp_ns <= last]
-    assert len(due) > 25
-    assert set(due) <= set(rows), "the nodes used a picture that the dataset lacks"
-    for stamp_ns in due:
+    used = {stamp_ns: digest for stamp_ns, digest in live.pictures.items() if first <= stamp_ns <= last}
+    dropped = json.loads((out / "meta" / "maskact" / "report.json").read_text())["bags"][0]["dropped"]
+    assert len(used.keys() - rows.keys()) <= sum(dropped.values()), "a picture is missing, and the report is silent"
+    compared = sorted(used.keys() & rows.keys())
+    assert len(compared) > 20
+    for stamp_ns in compared:
         frame = frames[rows[stamp_ns]]
-        assert picture_digest(info.geometry.to_model(frame.rgb, info.config.image_size)) == live.pictures[stamp_ns]
+        assert picture_digest(info.geometry.to_model(frame.rgb, info.config.image_size)) == used[stamp_ns]
         np.testing.assert_array_equal(frame.mask, live.masks[stamp_ns])
-    planned = [stamp_ns for stamp_ns in live.states if first <= stamp_ns <= last]
+    planned = sorted(live.states.keys() & rows.keys())
     assert len(planned) >= 3
     for stamp_ns in planned:
         np.testing.assert_array_equal(dataset.states[rows[stamp_ns]], np.float32(live.states[stamp_ns]))
