@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 _LOG, _CURVES, _EVENTS = "log.jsonl", "curves.png", "tensorboard"
 TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # what a line of the log is about
+_DRAW_EVERY_S = 60.0
 _PANELS = ("total", "action", "mask", "kl", "auxiliary_mask")
 
 
@@ -27,6 +29,7 @@ class RunLog:
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
             partial.replace(self._path)
         self._file = self._path.open("a", encoding="utf-8")
+        self._next_drawing_s = time.monotonic() + _DRAW_EVERY_S
         self._events = SummaryWriter(str(folder / _EVENTS), purge_step=step + 1)
 
     def __enter__(self) -> RunLog:
@@ -45,12 +48,18 @@ class RunLog:
             for key, number in numbers.items():
                 self._events.add_scalar(f"{about}/{name}{'/' if key else ''}{key}", number, step)
 
+    def draw_now_and_then(self) -> None:
+        """As `draw`, but no more often than is worth its time."""
+        if time.monotonic() >= self._next_drawing_s:
+            self.draw()
+            self._next_drawing_s = time.monotonic() + _DRAW_EVERY_S
+
     def draw(self) -> None:
         """Write curves.png, of all that is logged."""
         lines = _lines(self._path)
         names = [name for name in _PANELS if any(name in line for line in lines)]
         with_iou = any(line.get("iou") for line in lines)
-        figure = Figure(figsize=(4 * (len(names) + with_iou), 3.2), layout="constrained")
+        figure = Figure(figsize=(4 * (len(names) + with_iou), 3.2))
         panels = figure.subplots(1, len(names) + with_iou, squeeze=False)[0]
         for panel, name in zip(panels, names, strict=False):
             for about in (TRAINING, HELD_OUT):
@@ -66,6 +75,7 @@ class RunLog:
                 panels[-1].plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else "")
             panels[-1].set(title="held-out mask IoU", xlabel="step", ylim=(0, 1))
             panels[-1].legend()
+        figure.subplots_adjust(left=0.06, right=0.99, bottom=0.16, top=0.9, wspace=0.25)
         partial = self._curves.with_name(f".{_CURVES}.partial")
         figure.savefig(partial, format="png", dpi=100)
         partial.replace(self._curves)

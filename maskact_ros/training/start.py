@@ -21,9 +21,10 @@ from maskact_ros.statistics import Statistics
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.settings import TrainSettings
 
-# What the encoder and the mask head are made of; a stage 1 checkpoint gives these two and no more.
-_PERCEPTION = ("normalization_mapping", "use_lora", "lora_config", "dim_model", "use_aux_head", "num_mask")
 _HEADS = ("mask_head.", "auxiliary_head.")
+_OF_HEADS = ("use_aux_head", "num_mask", "mask_head_channels")
+# What encoder and mask heads are made of; a stage 1 checkpoint gives these and no more.
+_PERCEPTION = ("normalization_mapping", "use_lora", "lora_config", "dim_model", *_OF_HEADS)
 
 
 def open_datasets(settings: TrainSettings) -> list[Dataset]:
@@ -122,7 +123,7 @@ def _check_goes_on(
     """Raise TrainingError with every difference that makes the checkpoint's weights useless here."""
     names = [n for n, p in PARAMETERS.items() if p.scope == "checkpoint"] if with_planner else list(_PERCEPTION)
     if not with_planner and info.config.use_mask and not config.use_mask:
-        names = [name for name in names if name not in ("use_aux_head", "num_mask")]  # the heads stay behind
+        names = [name for name in names if name not in _OF_HEADS]  # the heads stay behind
     elif not with_planner:
         names.append("use_mask")
     theirs, ours = info.config.to_dict(), config.to_dict()

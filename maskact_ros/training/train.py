@@ -72,7 +72,13 @@ def train(settings: TrainSettings, *, resume: bool = False) -> int:
     if run.main:
         _print_plan(run)
     with _signals() as received:
-        return _loop(run, received)
+        try:
+            return _loop(run, received)
+        except OSError as error:  # of the log; what else is written says so itself
+            reason = error.strerror or str(error)
+            raise TrainingError(
+                f"{settings.out}: cannot be written ({reason}); the last state saved is whole"
+            ) from None
 
 
 def resumed(out: Path) -> TrainSettings:
@@ -228,7 +234,7 @@ def _evaluate(run: _Run, log: RunLog | None, progress: Progress) -> None:
     if run.progressed.best_loss is None or total < run.progressed.best_loss:
         run.progressed = replace(run.progressed, best_loss=total)
         run.folder.save_best(run.learner)
-    log.draw()
+    log.draw_now_and_then()
 
 
 def _save(run: _Run) -> None:
@@ -263,6 +269,7 @@ def _report(run: _Run, steps: int, computing_s: float, waited_s: float) -> None:
     print(f"{speed:.1f} samples/s, {100 * share:.1f} % of the time spent waiting for data")
     with RunLog(run.folder.path, run.progressed.step) as log:
         log.add(run.progressed.step, THROUGHPUT, {"samples_per_s": speed, "waiting_share": share})
+        log.draw()
 
 
 def _print_plan(run: _Run) -> None:
