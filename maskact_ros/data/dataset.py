@@ -153,9 +153,10 @@ class Report:
 def read_report(folder: Path) -> Report:
     """The report; raises MaskACTError when there is none, or it is none."""
     values = read_json(folder / REPORT)
-    entries = values.get("episodes")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DatasetError(f"{folder / REPORT}: episodes is {shortened(repr(entries))}; allowed: a list of objects")
+    for name in ("episodes", "bags"):
+        entries = values.setdefault(name, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DatasetError(f"{folder / REPORT}: {name} is {shortened(repr(entries))}; allowed: a list of objects")
     return Report(values=values)
 
 

@@ -153,7 +153,7 @@ def _share_beyond(values: NDArray[np.float32], lower: float, upper: float) -> fl
 
 def _bags(report: Report) -> str:
     """What conversion says of each bag; nothing for a dataset that was imported."""
-    bags = report.values.get("bags", [])
+    bags = report.values["bags"]
     if not bags:
         return ""
     rows = []

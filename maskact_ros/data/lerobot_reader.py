@@ -142,10 +142,9 @@ class LeRobotFolder:
                 raise DatasetError(f"{file.path}: no column {name}; it has {', '.join(sorted(file.columns))}")
             for row, cell in _cells(file, name, first, end):
                 shown = f"{file.path}: {name} of row {row} (episode {episode.index}, frame {row - first})"
-                content = cell.get("bytes") if isinstance(cell, dict) else cell
-                if not isinstance(content, bytes):
+                if not isinstance(cell, bytes):
                     raise DatasetError(f"{shown} holds no picture; allowed: the bytes of a PNG or JPEG")
-                yield shown, content
+                yield shown, cell
 
 
 def _is_feature(feature: Any) -> bool:
@@ -232,7 +231,7 @@ def _episode(
             )
             for name in videos
         }
-    except (LookupError, ValueError):
+    except (LookupError, ValueError, AttributeError, TypeError, OverflowError):
         raise DatasetError(
             f"{folder / INFO}: data_path is {data_path!r}, video_path {video_path!r}; allowed: LeRobot's patterns"
         ) from None
@@ -264,7 +263,7 @@ def _numbers(column: pa.Array, shown: str) -> NDArray[Any]:
 
 
 def _cells(file: DataFile, name: str, first: int, end: int) -> Iterator[tuple[int, Any]]:
-    """Rows `first` to `end` of the whole table and their cells, as far as they are in this file."""
+    """Rows `first` to `end` of the whole table and what they hold, as far as they are in this file."""
     try:
         with pq.ParquetFile(file.path, buffer_size=_READ_BYTES) as table:
             sizes = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
@@ -272,7 +271,10 @@ def _cells(file: DataFile, name: str, first: int, end: int) -> Iterator[tuple[in
             groups = [g for g, (low, high) in enumerate(itertools.pairwise(starts)) if low < end and high > first]
             row = int(starts[groups[0]])
             for batch in table.iter_batches(8, row_groups=groups, columns=[name]):
-                for cell in batch.column(0):
+                pictures = batch.column(0)
+                if pa.types.is_struct(pictures.type) and pictures.type.get_field_index("bytes") >= 0:
+                    pictures = pictures.field("bytes")  # beside a path that nobody needs
+                for cell in pictures:
                     if row >= end:
                         return
                     if row >= first:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.progress import Progress
 
 from maskact_ros.data.dataset import CONTRACT, REPORT, Dataset, read_report, read_robot
-from maskact_ros.data.findings import Finding, of_error
+from maskact_ros.data.findings import Finding, inside, of_error
 from maskact_ros.data.lerobot_layout import ACTION, STATE, Layout
 from maskact_ros.data.lerobot_reader import INFO, LeRobotFolder
 from maskact_ros.data.validate_pictures import check_masks, check_pictures
@@ -115,7 +115,7 @@ def _episodes(source: LeRobotFolder) -> Iterator[Finding]:
             yield Finding(where, f"begins at row {episode.start}; allowed: {start}, where the one before ends")
         if episode.length < 1 or episode.end - episode.start != episode.length:
             yield Finding(where, f"length is {episode.length}, but it goes from row {episode.start} to {episode.end}")
-        shown = episode.data_file.relative_to(source.folder)
+        shown = inside(source.folder, str(episode.data_file))
         file = files.get(episode.data_file)
         if file is None:
             yield Finding(where, f"its data file {shown} is missing")

@@ -23,7 +23,7 @@ _STATISTICS_TOLERANCE = 1e-4  # of the feature's extent; other tools compute in 
 
 def check_rows(source: LeRobotFolder, joints: int) -> Iterator[Finding]:
     """Column by column and file by file, so that one torn file hides no other."""
-    lengths = [max(0, episode.length) for episode in source.episodes]
+    lengths = [min(max(0, episode.length), source.rows) for episode in source.episodes]
     frames = np.concatenate([np.empty(0, int), *(np.arange(length) for length in lengths)])
     expected = {
         "index": np.arange(len(frames)),
