@@ -40,7 +40,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(setup):
     assert done
     assert not (setup / "out").exists()
 
-    again = subprocess.run(command(setup), capture_output=True, text=True, timeout=60)
+    again = subprocess.run(command(setup), capture_output=True, text=True, timeout=110)
     assert again.returncode == 0, again.stderr
     assert f"({len(done)} of an" in " ".join(again.stdout.split())
     dataset = Dataset.open(setup / "out")
@@ -49,7 +49,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(setup):
 
 
 def test_several_processes_make_one_dataset_in_the_order_of_the_bags(setup):
-    made = subprocess.run(command(setup, "--jobs", "2"), capture_output=True, text=True, timeout=60)
+    made = subprocess.run(command(setup, "--jobs", "2"), capture_output=True, text=True, timeout=110)
     assert made.returncode == 0, made.stderr
     dataset = Dataset.open(setup / "out")
     assert [episode.length for episode in dataset.episodes] == [5, 150, 150]
@@ -58,7 +58,7 @@ def test_several_processes_make_one_dataset_in_the_order_of_the_bags(setup):
 
 def test_a_full_disk_leaves_nothing_and_is_one_sentence(setup):
     limited = f"ulimit -f 8; exec {' '.join(command(setup, '--images', 'png'))}"  # blocks of 1 KiB a file
-    failed = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=60, preexec_fn=_no_signal)
+    failed = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=110, preexec_fn=_no_signal)
     assert failed.returncode == 1
     assert "cannot be written" in failed.stderr
     assert "Traceback" not in failed.stderr
@@ -72,7 +72,7 @@ def _no_signal():
 def test_an_existing_dataset_is_not_touched_without_overwrite(setup):
     (setup / "out").mkdir()
     (setup / "out/precious").touch()
-    refused = subprocess.run(command(setup), capture_output=True, text=True, timeout=60)
+    refused = subprocess.run(command(setup), capture_output=True, text=True, timeout=110)
     assert refused.returncode == 1
     assert "exists already; --overwrite replaces it" in refused.stderr
     assert os.listdir(setup / "out") == ["precious"]
