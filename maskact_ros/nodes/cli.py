@@ -90,7 +90,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     evaluate.add_argument("--n-action-steps", type=int, metavar="N", help="default: as in the checkpoint")
     evaluate.add_argument(
-        "--latency", type=float, default=0.1, metavar="S", help="seconds from image to chunk, modelled; default: 0.1"
+        "--latency", type=float, metavar="S", help="seconds from image to chunk, modelled; default: 0.1"
     )
     evaluate.add_argument(
         "--time-limit", type=float, default=20.0, metavar="S", help="seconds an episode may take; default: 20"
@@ -98,6 +98,11 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("--jobs", type=int, default=1, help="processes to share the episodes; default: 1")
     evaluate.add_argument(
         "--film", type=Path, metavar="FILE.mp4", help="write the first episodes as a video of overlays"
+    )
+    evaluate.add_argument(
+        "--through-ros",
+        action="store_true",
+        help="through the three nodes and sim_robot in real time, instead of in this process",
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 

@@ -5,29 +5,19 @@ In: how many episodes or seconds, which scene. Out: a summary, `overlay.mp4`, `o
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.bringup import BringupArguments, demo_policy, environment, processes
+from maskact_ros.nodes.bringup import BringupArguments, demo_policy, processes
+from maskact_ros.nodes.conductor import Conductor
 from maskact_ros.nodes.film import Film
-from maskact_ros.nodes.isolation import IsolatedDomain
-from maskact_ros.nodes.observer import Observer
-from maskact_ros.nodes.supervisor import Supervisor
 from maskact_ros.paths import given
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.scene import CLASS_NAMES
@@ -97,15 +87,6 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
         console.print(
             "[bold yellow]The policy is untrained[/]: masks and motion are arbitrary. `--expert` shows the task."
         )
-    domain = IsolatedDomain()
-    os.environ.update(domain.environment | environment())
-    console.print(
-        f"To look in from another terminal: export ROS_DOMAIN_ID={domain.id} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
-    )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log:
 
@@ -114,17 +95,14 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
             if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
                 console.print(f"{name}: {line}", markup=False)
 
-        observer = Observer(true_masks=arguments.expert)
         film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
-        supervisor = Supervisor(described, {}, say)
-        demo = _Demo(arguments, observer, film, supervisor, console, stop)
-        try:
-            demo.run([process.name for process in described])
-        finally:
-            supervisor.stop()
-            observer.close()
-            rclpy.try_shutdown()
-            domain.close()
+        demo = _Demo(arguments, film, console)
+        with Conductor(described, say, true_masks=arguments.expert, show=demo.show) as conductor:
+            console.print(
+                f"To look in from another terminal: export ROS_DOMAIN_ID={conductor.domain_id} "
+                "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+            )
+            demo.run(conductor)
     written = ", ".join(str(path) for path in film.finish()) or "no pictures, as nothing was seen yet"
     console.print(f"[bold]{demo.successes} of {demo.episodes} finished episodes solved.[/] Written: {written}")
     return demo.result()
@@ -141,84 +119,47 @@ def _check(arguments: DemoArguments) -> None:
 
 
 class _Demo:
-    """The conductor: enables, watches the episode, disables, resets, and so on."""
+    """Episode after episode, with a status line."""
 
-    def __init__(
-        self,
-        arguments: DemoArguments,
-        observer: Observer,
-        film: Film,
-        supervisor: Supervisor,
-        console: Console,
-        stop: threading.Event,
-    ):
+    def __init__(self, arguments: DemoArguments, film: Film, console: Console):
         self._arguments = arguments
-        self._observer = observer
         self._film = film
-        self._supervisor = supervisor
         self._console = console
-        self._stop = stop
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(observer)
         self._live: Live | None = None
         self.episodes = 0
         self.successes = 0
 
-    def run(self, names: list[str]) -> None:
+    def run(self, conductor: Conductor) -> None:
         """Until the wanted episodes or seconds are over, Ctrl-C, or the end of a node, which raises."""
+        self._observer = conductor.observer
         if not self._arguments.headless and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         try:
-            self._until(lambda: self._observer.active() >= set(names), f"starting {len(names)} nodes")
+            conductor.start()
             self._observer.film = self._film
             until_s = time.monotonic() + (self._arguments.seconds or float("inf"))
-            while not self._stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s:
-                self._episode(until_s)
+            while (
+                not conductor.stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s
+            ):
+                self._episode(conductor, until_s)
         finally:
             if self._live is not None:
                 self._live.stop()
 
-    def _episode(self, until_s: float) -> None:
-        observer = self._observer
-        if self.episodes:
-            number = observer.episode["number"]
-            self._ask(observer.reset_simulation, "resetting the scene")
-            self._until(lambda: observer.episode["number"] != number, "resetting the scene")
-        self._ask(lambda: observer.enable(True), "enabling")
-        deadline_s = min(time.monotonic() + EPISODE_LIMIT_S, until_s)
-        self._until(lambda: observer.episode["success"] or time.monotonic() > deadline_s, "")
-        self._ask(lambda: observer.enable(False), "disabling")
-        self._until(lambda: observer.state.rung == "idle", "disabling")
-        solved = bool(observer.episode["success"])
-        if solved or time.monotonic() < until_s:  # an episode that the clock or Ctrl-C cut off is none
-            if self._stop.is_set() and not solved:
-                return
-            self.episodes += 1
-            self.successes += solved
-            how = f"solved in {observer.episode['seconds']:.1f} s" if solved else f"not solved in {EPISODE_LIMIT_S:g} s"
-            self._console.print(f"episode {self.episodes} (seed {observer.episode['seed']}): {how}")
+    def _episode(self, conductor: Conductor, until_s: float) -> None:
+        outcome = conductor.episode(EPISODE_LIMIT_S, until_s)
+        if outcome is None:  # an episode that the clock or Ctrl-C cut off is none
+            return
+        self.episodes += 1
+        self.successes += outcome.success
+        how = f"solved in {outcome.seconds:.1f} s" if outcome.success else f"not solved in {EPISODE_LIMIT_S:g} s"
+        self._console.print(f"episode {self.episodes} (seed {outcome.seed}): {how}")
 
-    def _ask(self, request: Callable[[], Future], doing: str) -> None:
-        future = request()
-        self._until(future.done, doing)
-        if future.done() and not future.result().success:
-            raise MaskACTError(f"{doing} failed: {future.result().message}")
-
-    def _until(self, condition: Callable[[], bool], doing: str) -> None:
-        """Spin until the condition holds or the demonstration is over; raises when a node ends by itself."""
-        shown_s = 0.0
-        while not condition():
-            if self._stop.is_set():
-                return
-            self._executor.spin_once(timeout_sec=0.05)
-            ended = self._supervisor.ended()
-            if ended is not None:
-                lines = "\n  ".join(ended.last_lines)
-                raise MaskACTError(f"{ended.name} ended by itself ({ended.how}); its last lines:\n  {lines}")
-            if self._live is not None and time.monotonic() - shown_s > 0.25:
-                shown_s = time.monotonic()
-                self._live.update(self._status(doing))
+    def show(self, doing: str) -> None:
+        """Bring the status line up to date."""
+        if self._live is not None:
+            self._live.update(self._status(doing))
 
     def _status(self, doing: str) -> Text:
         """Two lines that fit 80 columns: what is going on, and the figures."""

@@ -5,6 +5,7 @@ In: what to measure. Out: an `Evaluation`; of fewer episodes, if Ctrl-C ended it
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import NONE
 from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import given
-from maskact_ros.training.evaluate import Evaluation, Setup, check_counts
-from maskact_ros.training.measure import measure
+from maskact_ros.training.evaluate import EpisodeResult, Evaluation, Setup, check_counts
+from maskact_ros.training.measure import collect, measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +30,47 @@ class EvaluateArguments:
     backend: str = "torch"
     ensemble: str | None = None  # a number or none; left out: as in the checkpoint
     n_action_steps: int | None = None
-    latency: float = 0.1
+    latency: float | None = None  # seconds, modelled; None: 0.1, or what it is through ROS
     time_limit: float = 20.0
     jobs: int = 1
     film: Path | None = None
+    through_ros: bool = False
 
 
 def run_evaluate(arguments: EvaluateArguments) -> Evaluation:
     """Measure; raises MaskACTError when it cannot be done as asked."""
     check_counts(episodes=arguments.episodes, seed=arguments.seed, jobs=arguments.jobs)
+    setup = _setup(arguments)
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
-    return measure(
-        _setup(arguments), seeds, jobs=arguments.jobs, film=given(arguments.film) if arguments.film else None
-    )
+    if arguments.through_ros:
+        return _through_ros(arguments, setup, seeds)
+    film = given(arguments.film) if arguments.film else None
+    return measure(setup, seeds, jobs=arguments.jobs, film=film)
+
+
+def _through_ros(arguments: EvaluateArguments, setup: Setup, seeds: range) -> Evaluation:
+    """In real time, one episode at a time."""
+    from maskact_ros.nodes.evaluate_nodes import run_through_nodes  # loads rclpy
+
+    if not setup.checkpoint:
+        raise MaskACTError("--through-ros measures a checkpoint; maskact demo --expert shows the expert in the nodes")
+    for name, fixed in (
+        ("--latency", arguments.latency is not None),
+        ("--jobs", arguments.jobs > 1),
+        ("--film", arguments.film is not None),
+    ):
+        if fixed:
+            raise MaskACTError(f"{name} is for evaluations in one process: --through-ros runs the nodes in real time")
+    results: list[EpisodeResult] = []
+    episodes = run_through_nodes(setup, seeds, lambda line: print(line, file=sys.stderr))
+    collect(episodes, results, len(seeds), f"{setup.shift}, through ROS")
+    return Evaluation.of(setup, results, through_ros=True)
 
 
 def _setup(a: EvaluateArguments) -> Setup:
-    rest = {"shift": a.shift, "backend": a.backend, "latency_s": a.latency, "time_limit_s": a.time_limit}
+    rest: dict[str, Any] = {"shift": a.shift, "backend": a.backend, "time_limit_s": a.time_limit}
+    if a.latency is not None:
+        rest["latency_s"] = a.latency
     if a.expert == bool(a.checkpoint):
         raise MaskACTError("there is one thing to measure: give either the folder of a CHECKPOINT, or --expert")
     if a.expert:

@@ -1,12 +1,13 @@
 """Watches a running bringup and speaks to it: figures from /diagnostics, state and episode; enable and reset.
 
-In: the topics of the nodes. Out: what they say, and, while `film` is set, pictures and joints for it.
+In: the topics of the nodes. Out: what they say, and, while `film` is set, pictures and joints for it, or, while
+`compare` is, the policy's masks beside the true ones.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from maskact_ros.nodes.newest import NewestWorker
 
 IMAGES_KEPT = 30  # until their mask comes
 
+Labels = NDArray[np.uint8]  # (H, W)
+
 
 class Observer(Node):  # type: ignore[misc]
     """A plain node beside the others; with `true_masks` it films the simulation's masks instead of the policy's."""
@@ -34,11 +37,13 @@ class Observer(Node):  # type: ignore[misc]
     def __init__(self, *, true_masks: bool) -> None:
         super().__init__("demo", namespace="/maskact")
         self.film: Film | None = None
+        self.compare: Callable[[Labels, Labels], None] | None = None  # called with a policy's mask and the true one
         self.state = FollowerState()
         self.episode: dict[str, Any] = {"number": 0, "success": False}
         self._first: dict[str, tuple[int, dict[str, str]]] = {}  # "node event" -> its first report: stamp, values
         self._last: dict[str, tuple[int, dict[str, str]]] = {}  # node -> its last report
         self._images: dict[int, NDArray[np.uint8]] = {}  # by stamp
+        self._truths: dict[int, Labels] = {}  # by stamp
         self._worker = NewestWorker(self._expose, name="film")
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         every = QoSProfile(depth=200, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -78,6 +83,11 @@ class Observer(Node):  # type: ignore[misc]
         """Ask for the next episode."""
         return self._reset.call_async(Trigger.Request())
 
+    def see_truth(self) -> None:
+        """Receive true masks, too, which the simulation draws only for those who do; `compare` needs them."""
+        every = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(Image, "mask_truth", self._receive_truth, every)
+
     def close(self) -> None:
         """Stop watching."""
         self._worker.stop()
@@ -103,11 +113,18 @@ class Observer(Node):  # type: ignore[misc]
         while len(self._images) > IMAGES_KEPT:
             self._images.pop(next(iter(self._images)))
 
+    def _receive_truth(self, message: Image) -> None:
+        self._truths[stamp_to_ns(message.header.stamp)] = mask_from_message(message)
+        while len(self._truths) > IMAGES_KEPT:
+            self._truths.pop(next(iter(self._truths)))
+
     def _receive_mask(self, message: Image) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
-        rgb = self._images.get(stamp_ns)
+        rgb, truth = self._images.get(stamp_ns), self._truths.get(stamp_ns)
         if self.film is not None and rgb is not None:
             self._worker.put((stamp_ns, rgb, mask_from_message(message)))
+        if self.compare is not None and truth is not None:
+            self.compare(mask_from_message(message), truth)
 
     def _expose(self, item: tuple[int, NDArray[np.uint8], NDArray[np.uint8]]) -> None:
         if self.film is not None:

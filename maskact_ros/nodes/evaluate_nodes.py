@@ -1,0 +1,80 @@
+"""The same measure as in one process, through the three nodes and the simulated robot, in real time.
+
+In: a `Setup` and seeds in a row. Out: an `EpisodeResult` for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.config import NONE
+from maskact_ros.nodes.bringup import BringupArguments, Process, processes
+from maskact_ros.nodes.conductor import Conductor
+from maskact_ros.sim.scene import CLASS_NAMES
+from maskact_ros.training.evaluate import EpisodeResult, Setup
+from maskact_ros.training.policy_planner import confusion
+
+Labels = NDArray[np.uint8]
+
+
+def run_through_nodes(setup: Setup, seeds: range, say: Callable[[str], None]) -> Iterator[EpisodeResult]:
+    """The episodes of `seeds`, as they end; fewer after Ctrl-C. What nodes warn of goes to `say`.
+
+    Raises:
+        MaskACTError: a node does not start, or ends by itself.
+    """
+    info = CheckpointInfo.read(setup.checkpoint)
+
+    def warn(name: str, line: str) -> None:
+        if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
+            say(f"{name}: {line}")
+
+    with Conductor(_processes(setup, seeds.start), warn) as conductor:
+        counts: NDArray[np.int64] | None = None
+        if info.config.use_mask and info.mask_classes == CLASS_NAMES:
+            conductor.observer.see_truth()
+            conductor.observer.compare = lambda predicted, truth: _count(info, counts, predicted, truth)
+        conductor.start()
+        for _ in seeds:
+            if conductor.observer.compare is not None:
+                counts = np.zeros((len(CLASS_NAMES),) * 2, np.int64)
+            outcome = conductor.episode(setup.time_limit_s)
+            if outcome is None:
+                return
+            yield EpisodeResult(seed=outcome.seed, success=outcome.success, seconds=outcome.seconds, confusion=counts)
+            if conductor.stop.is_set():
+                return
+
+
+def _processes(setup: Setup, seed: int) -> list[Process]:
+    described = processes(
+        BringupArguments(
+            policy_path=setup.checkpoint,
+            sim=True,
+            sim_parameters={"seed": seed, "shift": setup.shift},
+            # Between episodes the simulation puts the arm home; commands must not pull it back.
+            publisher_parameters={"release_on_disable": True},
+        )
+    )
+    coeff = setup.temporal_ensemble_coeff
+    runtime = {
+        "temporal_ensemble_coeff": NONE if coeff is None else coeff,
+        "n_action_steps": setup.n_action_steps,
+    }
+    return [
+        replace(process, parameters=process.parameters | runtime) if process.name == "inference" else process
+        for process in described
+    ]
+
+
+def _count(info: CheckpointInfo, counts: NDArray[np.int64] | None, predicted: Labels, truth: Labels) -> None:
+    """Add one picture's pixels, at the model's size as in one process; before the first episode, there is no count."""
+    if counts is not None:
+        size = info.config.image_size
+        seen, true = (info.geometry.labels_to_model(labels, size) for labels in (predicted, truth))
+        counts += confusion(true, seen, len(CLASS_NAMES))
