@@ -30,8 +30,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     imported.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     imported.add_argument("--backbone", type=Path, required=True, metavar="DIR", help="its DINOv3 folder: config.json")
 
+    shrunk = commands.add_parser(
+        "shrink",
+        help="a checkpoint in half the space",
+        description="Write a checkpoint again with its weights in half precision, to ship it. It runs as before.",
+    )
+    shrunk.set_defaults(run=_shrink)
+    shrunk.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of the checkpoint")
+    shrunk.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+
     for command in (init, imported):
         command.add_argument("--robot", type=Path, metavar="FILE", help="robot.yaml of the robot it is for")
+    for command in (init, imported, shrunk):
         command.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
 
     predict = commands.add_parser(
@@ -61,6 +71,12 @@ def _import_checkpoint(a: argparse.Namespace) -> None:
 
     robot = RobotSpec.from_yaml(a.robot) if a.robot else None
     import_reference(a.reference, a.out, a.backbone, robot, overwrite=a.overwrite)
+
+
+def _shrink(a: argparse.Namespace) -> None:
+    from maskact_ros.policy.commands import shrink
+
+    shrink(a.checkpoint, a.out, overwrite=a.overwrite)
 
 
 def _predict(a: argparse.Namespace) -> None:

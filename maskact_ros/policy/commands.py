@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskact_ros.checkpoint import CheckpointInfo, PolicySpec, parse_policy
+from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
 from maskact_ros.config import ConfigError, MaskACTConfig
 from maskact_ros.documents import read_json
 from maskact_ros.errors import MaskACTError
@@ -54,6 +54,15 @@ def init_checkpoint(
     model = untrained_policy(spec, backbone, seed)
     info = save_checkpoint(out, model, overwrite=overwrite)
     print(f"{out}: untrained policy of seed {seed}; backbone: {backbone.origin}")
+    return info
+
+
+def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> CheckpointInfo:
+    """Write a checkpoint again with its weights in half precision; raises MaskACTError."""
+    model = load_checkpoint(CheckpointInfo.read(checkpoint))
+    info = save_checkpoint(out, model, half=True, overwrite=overwrite)
+    before, after = ((folder / WEIGHTS).stat().st_size / 1e6 for folder in (checkpoint, out))
+    print(f"{out}: weights in half precision, {after:.1f} MB instead of {before:.1f}")
     return info
 
 

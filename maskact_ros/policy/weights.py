@@ -17,9 +17,19 @@ from maskact_ros.policy.maskact import MaskACT
 _SHOWN = 3  # names in an error's sentence
 
 
-def save_checkpoint(folder: str | Path, model: MaskACT, *, overwrite: bool = False) -> CheckpointInfo:
-    """Write the policy with its weights; raises CheckpointError as `write_checkpoint`."""
+def save_checkpoint(
+    folder: str | Path, model: MaskACT, *, half: bool = False, overwrite: bool = False
+) -> CheckpointInfo:
+    """Write the policy with its weights, in half precision by choice; it computes in single precision in any case.
+
+    Raises:
+        MaskACTError: as `write_checkpoint`, or a weight is too large for half precision.
+    """
     tensors = {canonical_name(name): tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if half:
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        if large := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+            raise PolicyError(f"{_listed(large)} too large for half precision, which ends at 65504")
     return write_checkpoint(folder, model.spec, lambda path: save_file(tensors, path), overwrite=overwrite)
 
 

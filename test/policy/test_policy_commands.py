@@ -11,12 +11,12 @@ import torch
 from reference_checkpoint import BACKBONE
 from safetensors.torch import save_file
 
-from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo
 from maskact_ros.errors import MaskACTError
 from maskact_ros.policy.backbone import build_backbone, canonical_name
-from maskact_ros.policy.commands import init_checkpoint, predict_once
+from maskact_ros.policy.commands import init_checkpoint, predict_once, shrink
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
-from maskact_ros.policy.weights import load_checkpoint
+from maskact_ros.policy.weights import load_checkpoint, save_checkpoint
 from maskact_ros.robot import RobotSpec
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -46,7 +46,7 @@ def test_the_demo_policy_runs_within_the_robots_limits(tmp_path):
     encoding = EncoderRuntime.load(info).encode(np.full((size, size, 3), 90, np.uint8))
     middle = (robot.lower + robot.upper) / 2
     chunk = PlannerRuntime.load(info).predict(encoding.features, encoding.patch_labels, middle)
-    assert chunk.shape == (60, 7)
+    assert chunk.shape == (40, 7)
     assert (chunk > robot.lower).all()
     assert (chunk < robot.upper).all()
 
@@ -55,6 +55,29 @@ def test_the_sections_of_a_policys_json_reach_the_checkpoint(checkpoint):
     info = CheckpointInfo.read(checkpoint.folder)
     assert info.mask_classes == ("nothing", "arm", "cup")
     assert info.geometry.mode == "letterbox"
+
+
+def test_a_shrunk_checkpoint_is_half_as_large_and_plans_nearly_the_same(checkpoint, tmp_path):
+    shrunk = shrink(checkpoint.folder, tmp_path / "shrunk")
+    sizes = [(info.folder / WEIGHTS).stat().st_size for info in (checkpoint, shrunk)]
+    assert sizes[1] < 0.6 * sizes[0]
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    chunks = []
+    for info in (checkpoint, shrunk):
+        encoding = EncoderRuntime.load(info).encode(image)
+        chunks.append(PlannerRuntime.load(info).predict(encoding.features, encoding.patch_labels, np.zeros(2)))
+    np.testing.assert_allclose(chunks[1], chunks[0], atol=5e-3)
+    assert not np.array_equal(chunks[1], chunks[0])
+
+
+def test_a_weight_beyond_half_precision_is_one_sentence(checkpoint, tmp_path):
+    model = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        model.planner.act.action_head.bias.fill_(1e5)
+    large = save_checkpoint(tmp_path / "large", model).folder
+    with pytest.raises(MaskACTError, match=r"tensor planner\.act\.action_head\.bias is too large for half precision"):
+        shrink(large, tmp_path / "shrunk")
+    assert not (tmp_path / "shrunk").exists()
 
 
 def test_a_checkpoints_own_configuration_makes_another_like_it(checkpoint, robot, tmp_path):
