@@ -44,6 +44,7 @@ class VideoWriter:
         context.time_base = Fraction(1, fps)
         context.thread_count = _THREADS
         context.colorspace, context.color_range = _BT601, _LIMITED
+        self._container.start_encoding()  # the file is there from now on; else the first pictures would wait for more
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Append a picture (H, W, 3)."""

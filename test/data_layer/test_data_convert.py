@@ -62,6 +62,12 @@ def test_a_video_holds_the_same_pictures_nearly_and_the_same_masks_exactly(made)
         np.testing.assert_array_equal(frame.mask, bags.mask(i))
 
 
+def test_a_video_may_begin_with_an_episode_of_a_single_picture(made):
+    dataset = made(without(bags.recording(6), "/arm/image", [1]), pictures="video", shortest_episode_s=0)
+    assert lengths(dataset) == [1, 4]
+    assert len(list(dataset.frames(0))) == 1
+
+
 def test_pictures_missing_end_the_episode_and_are_not_made_up(made):
     dataset = made(without(bags.recording(20), "/arm/image", range(8, 11)))
     assert lengths(dataset) == [8, 9]
