@@ -65,7 +65,7 @@ def test_a_shrunk_checkpoint_is_half_as_large_and_plans_nearly_the_same(checkpoi
     chunks = []
     for info in (checkpoint, shrunk):
         encoding = EncoderRuntime.load(info).encode(image)
-        chunks.append(PlannerRuntime.load(info).predict(encoding.features, encoding.patch_labels, np.zeros(2)))
+        chunks.append(PlannerRuntime.load(info).predict(encoding.features, encoding.patch_labels, np.zeros(3)))
     np.testing.assert_allclose(chunks[1], chunks[0], atol=5e-3)
     assert not np.array_equal(chunks[1], chunks[0])
 
