@@ -149,6 +149,8 @@ def _loop(run: _Run, received: list[int]) -> int:
         Prefetcher(run.batches, steps, loader_threads(run.accelerator)) as batches,
         Progress(settings.stage, settings.steps, done=begin, quiet=not run.main) as progress,
     ):
+        if begin:
+            _save(run)  # the run may have been killed between its state and its checkpoint
         begin_s = time.perf_counter()
         for step, batch in batches:
             seen.append(_step(run, step, batch))

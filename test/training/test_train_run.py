@@ -160,12 +160,9 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, dataset, mode):
     assert state_of(killed.out)[1]["step"] == (5 if mode == "in a step" else 10)
     assert train.train(train.resumed(killed.out), resume=True) == 0
     assert_same_state(whole.out, killed.out)
-    if mode == "in a step":  # otherwise nothing was left to do but what the next step would do
-        assert CheckpointInfo.read(whole.out / "checkpoint").weights_hash == (
-            CheckpointInfo.read(killed.out / "checkpoint").weights_hash
-        )
-    hashes = [CheckpointInfo.read(run.out / "best").weights_hash for run in (whole, killed)]
-    assert hashes[0] == hashes[1]
+    for name in ("checkpoint", "best"):
+        hashes = [CheckpointInfo.read(run.out / name).weights_hash for run in (whole, killed)]
+        assert hashes[0] == hashes[1]
     assert sorted(path.name for path in killed.out.iterdir()) == sorted(path.name for path in whole.out.iterdir())
     assert [line["step"] for line in log_of(killed.out, "held-out")] == [5, 10]
 
@@ -193,8 +190,9 @@ def test_a_full_disk_leaves_the_old_state_whole(tmp_path, dataset):
     before = []
 
     def fill():
-        before.append((settings.out / "state.safetensors").read_bytes())
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        if not before:  # once, not again after the resume
+            before.append((settings.out / "state.safetensors").read_bytes())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 
     small_run.at_step(7, fill)
     try:
@@ -239,6 +237,7 @@ def test_averaging_is_the_published_formula(tmp_path, dataset):
         torch.testing.assert_close(ema.state_dict()[name], tensor)
 
 
+@pytest.mark.timeout(400)
 def test_two_processes_make_the_gradient_of_one_with_the_double_batch(tmp_path, dataset):
     # Without what is random or counted batch by batch: dropout, latent, batch norm, padding.
     policy = {"use_mask": False, "use_vae": False, "dropout": 0.0, "chunk_size": 1, "n_action_steps": 1}
