@@ -6,17 +6,16 @@ source does not say is asked for by option, and how it was read is written into 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from rich.progress import Progress
 
 from maskact_ros.data.lerobot import DatasetWriter
 from maskact_ros.data.lerobot_layout import DatasetError, Layout, Pictures, Row
+from maskact_ros.data.progress import Progress
 from maskact_ros.paths import given
 from maskact_ros.robot import RobotSpec
 
@@ -69,14 +68,15 @@ def import_dataset(
     rows = 0
     with (
         DatasetWriter(out, layout, overwrite=overwrite) as writer,
-        Progress(transient=True, disable=not sys.stdout.isatty()) as progress,
+        Progress("importing", sum(found.episodes[i][1] for i in kept)) as progress,
     ):
         manifest = {"imported_from": str(source), **found.notes}
         writer.documents["contract.yaml"] = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
-        for episode in progress.track(kept, description="episodes"):
+        for episode in kept:
             for row in found.rows(episode):
                 writer.add(row)
                 rows += 1
+                progress.advance(1)
             writer.end_episode(f"{source.name}, {found.episodes[episode][0]}")
     for name, value in found.notes.items():
         print(f"{name}: {value}")

@@ -6,7 +6,6 @@ In: a dataset of ours. Out: HTML with what is in it, how it was made and, of som
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress
 
 from maskact_ros.data.dataset import Dataset, EpisodeInfo, Report, read_report
 from maskact_ros.data.inspection_figures import Film, film, lengths_figure, swatch, traces_figure
 from maskact_ros.data.lerobot_layout import DatasetError
+from maskact_ros.data.progress import Progress
 from maskact_ros.data.validate import summary
 from maskact_ros.paths import given
 
@@ -76,10 +75,11 @@ def inspect(folder: Path, html: Path, *, episodes: int) -> None:
     report = read_report(dataset.folder)
     shown = np.unique(np.linspace(0, len(dataset.episodes) - 1, episodes).round().astype(int))
     sections = []
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        for index in progress.track(shown.tolist(), description="episodes"):
+    with Progress("episodes", len(shown)) as progress:
+        for index in shown.tolist():
             episode = dataset.episodes[index]
             sections.append(_episode(dataset, episode, film(dataset, episode), report.of(index)))
+            progress.advance(1)
     text = _page(dataset, report, sections)
     path = given(html)
     partial = path.with_name(f".{path.name}.partial")

@@ -5,17 +5,15 @@ In: a dataset's folder. Out: findings, none for a sound dataset; every number an
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from rich.progress import Progress
 
 from maskact_ros.data.dataset import CONTRACT, REPORT, Dataset, read_report, read_robot
 from maskact_ros.data.findings import Finding, inside, of_error
 from maskact_ros.data.lerobot_layout import ACTION, STATE, Layout
 from maskact_ros.data.lerobot_reader import INFO, LeRobotFolder
+from maskact_ros.data.progress import Progress
 from maskact_ros.data.validate_pictures import check_masks, check_pictures
 from maskact_ros.data.validate_rows import check_rows, check_statistics
 from maskact_ros.errors import MaskACTError
@@ -26,14 +24,13 @@ from maskact_ros.robot import RobotSpec
 def run(folder: Path) -> int:
     """Print what is wrong, or what is there; the exit code, 1 when anything is wrong."""
     count = 0
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task("pictures", total=None)
+    with Progress("pictures", None) as progress:
         for item in validate(folder):
             if isinstance(item, Finding):
                 count += 1
-                progress.console.print(str(item), markup=False, highlight=False, soft_wrap=True)
+                print(item)
             else:
-                progress.advance(task, item)
+                progress.advance(item)
     if count:
         print(f"{folder}: {count} findings")
         return 1

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.data.dataset import Dataset
+from maskact_ros.data.progress import Progress
 from maskact_ros.geometry import ImageGeometry
 from maskact_ros.paths import given
 from maskact_ros.training.errors import TrainingError
-from maskact_ros.training.progress import Progress
 
 _RGB, _MASKS, _ABOUT = "rgb.npy", "masks.npy", "about.json"
 

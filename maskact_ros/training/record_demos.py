@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 
 from maskact_ros.data.bag_writer import BagWriter
+from maskact_ros.data.progress import Progress
 from maskact_ros.documents import read_yaml
 from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import shared
@@ -28,7 +29,6 @@ from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.renderer import Renderer
 from maskact_ros.sim.world import World
-from maskact_ros.training.progress import Progress
 from maskact_ros.training.sim_messages import Images, SimMessages
 
 FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which begin at 0

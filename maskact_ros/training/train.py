@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from maskact_ros.data.progress import Progress
 from maskact_ros.policy.losses import Losses
 from maskact_ros.policy.maskact import MaskACT, TrainingBatch
 from maskact_ros.policy.optimizer import build_optimizer
@@ -31,7 +32,6 @@ from maskact_ros.training.devices import loader_threads, moved, start_accelerato
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.frames import fingerprint, open_frames
 from maskact_ros.training.held_out import chosen_rows, evaluate
-from maskact_ros.training.progress import Progress
 from maskact_ros.training.run_folder import Learner, Progressed, RunFolder
 from maskact_ros.training.run_log import HELD_OUT, THROUGHPUT, TRAINING, RunLog
 from maskact_ros.training.settings import TrainSettings
