@@ -147,10 +147,16 @@ def test_a_few_steps_learn_the_masks(tmp_path, dataset):
     assert log_of(settings.out, "held-out")[-1]["iou"]["background"] > 0.7
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, dataset):
+    """A run that nobody kills."""
+    settings = settings_of(tmp_path_factory.mktemp("uninterrupted"), dataset, "whole", ema=0.9)
+    train.train(settings)
+    return settings
+
+
 @pytest.mark.parametrize("mode", ["in a step", "while saving"])
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, dataset, mode):
-    whole = settings_of(tmp_path, dataset, "whole", ema=0.9)
-    train.train(whole)
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, dataset, whole, mode):
     killed = settings_of(tmp_path, dataset, "killed", ema=0.9)
     command = [sys.executable, small_run.__file__, mode, json.dumps(killed.to_dict())]
     done = subprocess.run(
