@@ -216,6 +216,14 @@ class MaskACTConfig:
         extra=True,
     )
 
+    position_in_tokens: bool = _parameter(
+        "bool",
+        False,
+        "Whether tokens carry their position and label, not only attention's queries and keys; where is read out easier.",
+        kinds.boolean(),
+        extra=True,
+    )
+
     def __post_init__(self) -> None:
         for parameter in PARAMETERS.values():
             value = getattr(self, parameter.name)

@@ -82,6 +82,7 @@ class ACT(nn.Module):
         width = config.dim_model
         settings = LayerSettings.of(config)
         self.latent_dim = config.latent_dim
+        self.position_in_tokens = config.position_in_tokens
         self.vae = ActionVAE(config=config, state_dim=state_dim, action_dim=action_dim) if config.use_vae else None
         self.latent_projection = nn.Linear(config.latent_dim, width)
         self.state_projection = nn.Linear(state_dim, width)
@@ -123,6 +124,8 @@ class ACT(nn.Module):
             patch_position = patch_position + self.label_embedding(patch_labels)
         prefix_position = modality[[_LATENT, _STATE]].expand(batch, _PREFIX, width)
         position = torch.cat([prefix_position, patch_position], dim=1)  # (B, 2 + N, D)
+        if self.position_in_tokens:  # DINOv3 knows relative positions only, and values carry none
+            tokens = tokens + position
 
         allowed = None
         if self.rules is not None:

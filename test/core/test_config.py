@@ -55,6 +55,7 @@ UNUSUAL = {
     "dropout": 0,
     "mask_head_channels": 32,
     "dropped_labels": [0],
+    "position_in_tokens": True,
 }
 
 
@@ -88,7 +89,7 @@ def test_the_specification_was_read():
     assert len(EXAMPLES) == 3
 
 
-def test_the_class_has_the_tables_parameters_in_its_order_and_four_documented_extras():
+def test_the_class_has_the_tables_parameters_in_its_order_and_five_documented_extras():
     assert [p.name for p in PARAMETERS.values() if not p.extra] == list(TABLE)
     assert [p.name for p in PARAMETERS.values() if p.extra] == [
         "kl_weight",

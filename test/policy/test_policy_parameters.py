@@ -39,6 +39,7 @@ OUTPUT = {  # with the very same weights, this value gives other features, label
     "mask_importance_weights": [0.0, 0.0, 10.0],
     "label_attention_rules": {"0": [0], "1": [1], "2": [2], "-1": [-1]},
     "dropped_labels": [0, 1, 2],
+    "position_in_tokens": True,
 }
 LOSS = {  # with the very same weights, this value gives another total
     "training_stage": "stage1",
