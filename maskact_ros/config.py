@@ -219,7 +219,7 @@ class MaskACTConfig:
     position_in_tokens: bool = _parameter(
         "bool",
         False,
-        "Whether tokens carry their position and label, not only attention's queries and keys; where is read out easier.",
+        "Whether tokens carry position and label in their values too: a backbone of relative positions needs it.",
         kinds.boolean(),
         extra=True,
     )

@@ -96,6 +96,7 @@ def test_the_class_has_the_tables_parameters_in_its_order_and_five_documented_ex
         "dropout",
         "mask_head_channels",
         "dropped_labels",
+        "position_in_tokens",
     ]
     assert all(p.description for p in PARAMETERS.values())
 
