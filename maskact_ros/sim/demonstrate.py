@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.expert import Expert
+from maskact_ros.sim.kinematics import joints_for
 from maskact_ros.sim.scene import TIMESTEP_S
-from maskact_ros.sim.world import Measurement, Snapshot, World
+from maskact_ros.sim.world import HOME, Measurement, Snapshot, World
 
 CONTROL_STEPS = 5  # of physics in a control period: 100 Hz
 TIME_LIMIT_S = 20.0
 AFTER_SUCCESS_S = 0.8  # recorded on, so that the way home is seen
+
+# Some demonstrations begin at home, the others with the tool anywhere over the table. If all began at home, where the
+# arm is would tell where it is going, and a policy would learn from that instead of looking for the cube.
+FROM_HOME = 0.3
+START_X, START_Y, START_Z = (0.16, 0.42), (-0.32, 0.34), (0.10, 0.36)  # metres, of the tool
+START_ROLL, START_YAW, START_GRIPPER = (-0.6, 0.6), (0.0, 0.35), (0.02, 0.04)
 
 NUDGE_EVERY_S = 0.8  # on average
 NUDGE_S = (0.3, 0.9)  # from the shortest to the longest
@@ -28,7 +35,7 @@ NUDGE_S = (0.3, 0.9)  # from the shortest to the longest
 # the joints are, so a nudge adds up from period to period: this one makes the arm drift by up to 0.08 rad/s.
 NUDGE_RAD = 0.0025
 
-_NUDGES = 103  # a stream of random numbers beside those of the world
+_NUDGES, _START = 103, 104  # streams of random numbers beside those of the world
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,7 @@ def demonstrate(
     sensors said at the beginning of the period.
     """
     world.reset(seed)
+    world.place_arm(_start(np.random.default_rng([seed, _START])))
     steps_of_period = robot.policy_period_ns / 1e9 / TIMESTEP_S  # not a whole number
     nudges = _Nudges(np.random.default_rng([seed, _NUDGES]), len(robot.joints), nudge_rad)
     command = start = goal = world.joint_positions
@@ -77,6 +85,16 @@ def demonstrate(
                 snapshot=world.snapshot() if period_begins else None,
             )
         world.step(command + nudges.at(step * TIMESTEP_S), 1)
+
+
+def _start(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Joint positions (D,) to begin at."""
+    if rng.random() < FROM_HOME:
+        return HOME
+    tool = np.array([rng.uniform(*START_X), rng.uniform(*START_Y), rng.uniform(*START_Z)])
+    arm = joints_for(tool, rng.uniform(*START_ROLL))
+    arm[4] = rng.uniform(*START_YAW)
+    return np.append(arm, rng.uniform(*START_GRIPPER))
 
 
 class _Nudges:

@@ -177,6 +177,13 @@ class World:
             look=self._look,
         )
 
+    def place_arm(self, positions: NDArray[np.float64]) -> None:
+        """Put the arm, at rest, to joint positions (D,), with its drives' set points."""
+        self._data.qpos[self._at] = self._data.ctrl[:] = positions
+        self._data.qpos[self._mirror_at] = positions[-1]
+        self._data.qvel[self._v_at] = 0.0
+        mujoco.mj_forward(self._model, self._data)
+
     def place_object(self, pose: NDArray[np.float64]) -> None:
         """Put the cube, at rest, to `pose` (7,): the hand of a bystander."""
         self._data.joint("cube").qpos[:] = pose
