@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from maskact_ros.data.progress import Progress
 from maskact_ros.policy.losses import Losses
@@ -32,6 +30,7 @@ from maskact_ros.training.devices import loader_threads, moved, start_accelerato
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.frames import fingerprint, open_frames
 from maskact_ros.training.held_out import chosen_rows, evaluate
+from maskact_ros.training.plan import print_plan
 from maskact_ros.training.run_folder import Learner, Progressed, RunFolder
 from maskact_ros.training.run_log import HELD_OUT, THROUGHPUT, TRAINING, RunLog
 from maskact_ros.training.settings import TrainSettings
@@ -70,7 +69,8 @@ def train(settings: TrainSettings, *, resume: bool = False) -> int:
     accelerator = start_accelerator(settings)
     run = _prepared(settings, accelerator, resume)
     if run.main:
-        _print_plan(run)
+        print_plan(settings, run.learner, run.rates, run.batches)
+        print(f"{accelerator.num_processes} process(es) on {accelerator.device}")
     with _signals() as received:
         try:
             return _loop(run, received)
@@ -272,45 +272,6 @@ def _report(run: _Run, steps: int, computing_s: float, waited_s: float) -> None:
     with RunLog(run.folder.path, run.progressed.step) as log:
         log.add(run.progressed.step, THROUGHPUT, {"samples_per_s": speed, "waiting_share": share})
         log.draw()
-
-
-def _print_plan(run: _Run) -> None:
-    """What is trained, frozen and at which rate; on what."""
-    model, settings, batches = run.learner.model, run.settings, run.batches
-    rates = {
-        id(parameter): rate
-        for group, rate in zip(run.learner.optimizer.param_groups, run.rates, strict=True)
-        for parameter in group["params"]
-    }
-    counts: dict[tuple[str, float | None], int] = {}
-    for name, parameter in model.named_parameters():
-        key = (_part(name), rates.get(id(parameter)))
-        counts[key] = counts.get(key, 0) + parameter.numel()
-    table = Table("part", "parameters", "", "learning rate", title=f"{settings.stage}, {settings.steps} steps")
-    for (part, rate), count in counts.items():
-        table.add_row(part, f"{count:,}", *(("frozen", "") if rate is None else ("trained", f"{rate:g}")))
-    Console().print(table)
-    held_out = len(batches.rows.states) - len(batches.training_rows)
-    print(
-        f"{len(batches.rows.episodes)} episodes: {len(batches.training_rows)} rows to train on, {held_out} held out; "
-        f"batches of {settings.batch_size}; {run.accelerator.num_processes} process(es) on {run.accelerator.device}"
-    )
-    if settings.augment.needs_masks and not batches.rows.with_masks:
-        print("the dataset has no masks: augmentation class by class is left out")
-
-
-def _part(name: str) -> str:
-    if ".lora_" in name:
-        return "LoRA adapters"
-    for prefix, part in (
-        ("perception.encoder.backbone.", "backbone"),
-        ("perception.encoder.", "projection"),
-        ("perception.mask_head.", "mask head"),
-        ("perception.auxiliary_head.", "auxiliary head"),
-    ):
-        if name.startswith(prefix):
-            return part
-    return "planner"
 
 
 @contextmanager
