@@ -17,7 +17,7 @@ from maskact_ros.nodes.bringup import BringupArguments, Process, processes
 from maskact_ros.nodes.conductor import Conductor
 from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.training.evaluate import EpisodeResult, Setup
-from maskact_ros.training.policy_planner import confusion
+from maskact_ros.training.iou import confusion
 
 Labels = NDArray[np.uint8]
 

@@ -30,7 +30,10 @@ def save_checkpoint(
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
         if large := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
             raise PolicyError(f"{_listed(large)} too large for half precision, which ends at 65504")
-    return write_checkpoint(folder, model.spec, lambda path: save_file(tensors, path), overwrite=overwrite)
+    try:
+        return write_checkpoint(folder, model.spec, lambda path: save_file(tensors, path), overwrite=overwrite)
+    except SafetensorError as error:  # a full disk
+        raise PolicyError(f"{folder}: the weights cannot be written ({error})") from None
 
 
 def load_checkpoint(info: CheckpointInfo) -> MaskACT:

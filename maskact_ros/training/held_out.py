@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.training.batches import Batches
 from maskact_ros.training.devices import moved
+from maskact_ros.training.iou import confusion, intersection_over_union
 
 _MOST_ROWS = 512  # evenly spaced; more would not tell more
 
@@ -34,7 +35,7 @@ def evaluate(model: MaskACT, batches: Batches, rows: NDArray[np.int64], device: 
     model.eval()
     classes = model.spec.config.num_mask
     totals: dict[str, float] = {}
-    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    counts = np.zeros((classes, classes), np.int64)
     for first in range(0, len(rows), batches.batch_size):
         part = rows[first : first + batches.batch_size]
         batch = moved(batches.plain(part), device)
@@ -43,13 +44,5 @@ def evaluate(model: MaskACT, batches: Batches, rows: NDArray[np.int64], device: 
             totals[name] = totals.get(name, 0.0) + value * len(part) / len(rows)
         if encoded.segmentation is not None and batch.masks is not None:
             seen = encoded.segmentation.pixel_logits.argmax(dim=1)  # (B, S, S)
-            pairs = (batch.masks.long() * classes + seen).flatten()
-            confusion += torch.bincount(pairs, minlength=classes * classes).cpu()
-    return HeldOut(totals, _iou(confusion.view(classes, classes), model.spec.mask_classes))
-
-
-def _iou(confusion: torch.Tensor, names: tuple[str, ...]) -> dict[str, float]:
-    """Of (C, C) counts, truth by prediction."""
-    both = confusion.diagonal()
-    either = confusion.sum(dim=0) + confusion.sum(dim=1) - both
-    return {name: int(i) / int(u) for name, i, u in zip(names, both.tolist(), either.tolist(), strict=True) if u > 0}
+            counts += confusion(batch.masks.cpu().numpy(), seen.cpu().numpy(), classes)
+    return HeldOut(totals, intersection_over_union(counts, model.spec.mask_classes))

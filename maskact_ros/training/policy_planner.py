@@ -20,6 +20,7 @@ from maskact_ros.policy.runtime import EncoderRuntime, Encoding, PlannerRuntime
 from maskact_ros.sim.renderer import Renderer
 from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.sim.world import Measurement, Snapshot, World
+from maskact_ros.training.iou import confusion, intersection_over_union
 
 IMAGE_RATE_HZ = 30.0  # of the camera, as the simulated robot's default
 _IMAGE_NS = round(1e9 / IMAGE_RATE_HZ)
@@ -98,15 +99,7 @@ class PolicyPlanner:
         self.confusion += confusion(truth, predicted, len(CLASS_NAMES))
 
 
-def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """How many pixels of each true class (rows) were given each class (columns), (C, C)."""
-    pairs = truth.astype(np.int64) * classes + predicted
-    return np.bincount(pairs.ravel(), minlength=classes * classes).reshape(classes, classes)
-
-
 def mask_iou(counts: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, float]:
     """Intersection over union of each class that was there or predicted, and their mean."""
-    both = np.diag(counts)
-    either = counts.sum(axis=0) + counts.sum(axis=1) - both
-    iou = {name: round(float(both[i] / either[i]), 4) for i, name in enumerate(class_names) if either[i]}
+    iou = {name: round(value, 4) for name, value in intersection_over_union(counts, class_names).items()}
     return iou | {"mean": round(float(np.mean(list(iou.values()))), 4)} if iou else {}

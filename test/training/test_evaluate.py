@@ -18,7 +18,8 @@ from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.statistics import Statistics
 from maskact_ros.training import evaluate
 from maskact_ros.training.evaluate import Evaluation, EvaluationError, Setup, run, simulated_robot
-from maskact_ros.training.policy_planner import confusion, mask_iou
+from maskact_ros.training.iou import confusion
+from maskact_ros.training.policy_planner import mask_iou
 from maskact_ros.training.proportions import mcnemar_p, wilson
 
 BACKBONE = Path(__file__).parents[2] / "config" / "demo_backbone" / "config.json"
