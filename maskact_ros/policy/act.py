@@ -114,35 +114,35 @@ class ACT(nn.Module):
         batch, _, width = features.shape
         if latent is None:
             latent = features.new_zeros(batch, self.latent_dim)
-        tokens = torch.cat(
-            [self.latent_projection(latent)[:, None], self.state_projection(state)[:, None], features], dim=1
-        )  # (B, 2 + N, D)
-
         modality = self.modality_embedding.weight
         patch_position = (self.positions + modality[_IMAGE]).expand(batch, -1, -1)  # (B, N, D)
         if self.label_embedding is not None:
             patch_position = patch_position + self.label_embedding(patch_labels)
-        prefix_position = modality[[_LATENT, _STATE]].expand(batch, _PREFIX, width)
-        position = torch.cat([prefix_position, patch_position], dim=1)  # (B, 2 + N, D)
-        if self.position_in_tokens:  # DINOv3 knows relative positions only, and values carry none
-            tokens = tokens + position
-
-        allowed = None
-        if self.rules is not None:
-            assert patch_labels is not None
-            prefix_labels = patch_labels.new_full((batch, _PREFIX), LATENT_LABEL)
-            allowed = label_attention_mask(torch.cat([prefix_labels, patch_labels], dim=1), self.rules)
 
         seen = None
         if self.dropped is not None:
             assert patch_labels is not None
-            kept = F.pad(~torch.isin(patch_labels, self.dropped), (_PREFIX, 0), value=True)  # (B, 2 + N)
-            if batch == 1:  # on the robot, what is dropped costs nothing
-                tokens, position = tokens[:, kept[0]], position[:, kept[0]]
-                allowed = None if allowed is None else allowed[:, kept[0]][:, :, kept[0]]
-            else:
-                seen = kept[:, None]  # (B, 1, 2 + N)
-                allowed = seen if allowed is None else seen & allowed
+            kept = ~torch.isin(patch_labels, self.dropped)  # (B, N)
+            # Those that are kept come first, and no more places than the fullest picture needs are computed with.
+            order = kept.int().argsort(dim=1, descending=True, stable=True)[:, : int(kept.sum(dim=1).max())]  # (B, M)
+            wide = order[:, :, None].expand(-1, -1, width)
+            features, patch_position = features.gather(1, wide), patch_position.gather(1, wide)  # (B, M, D)
+            patch_labels = patch_labels.gather(1, order)
+            seen = F.pad(kept.gather(1, order), (_PREFIX, 0), value=True)[:, None]  # (B, 1, 2 + M)
+
+        tokens = torch.cat(
+            [self.latent_projection(latent)[:, None], self.state_projection(state)[:, None], features], dim=1
+        )  # (B, 2 + M, D), M = N where nothing is dropped
+        prefix_position = modality[[_LATENT, _STATE]].expand(batch, _PREFIX, width)
+        position = torch.cat([prefix_position, patch_position], dim=1)  # (B, 2 + M, D)
+        if self.position_in_tokens:  # DINOv3 knows relative positions only, and values carry none
+            tokens = tokens + position
+
+        allowed = seen
+        if self.rules is not None:
+            assert patch_labels is not None
+            prefix_labels = patch_labels.new_full((batch, _PREFIX), LATENT_LABEL)
+            allowed = label_attention_mask(torch.cat([prefix_labels, patch_labels], dim=1), self.rules, seen)
 
         memory = self.encoder(tokens, position, allowed)
         decoded = self.decoder(self.action_queries.expand(batch, -1, -1), memory, position, seen)  # (B, K, D)

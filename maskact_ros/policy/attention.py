@@ -22,11 +22,15 @@ def rule_table(rules: Mapping[int, tuple[int, ...]], num_mask: int) -> Tensor:
     return table
 
 
-def label_attention_mask(labels: Tensor, table: Tensor) -> Tensor:
+def label_attention_mask(labels: Tensor, table: Tensor, seen: Tensor | None = None) -> Tensor:
     """(B, T, T) booleans, true where a query token may attend to a key token, of the tokens' labels (B, T).
 
-    A query whose rule allows no token that is present attends to all: a softmax over nothing has no value.
+    A query whose rule allows no token that is present attends to all: a softmax over nothing has no value. `seen`
+    (B, 1, T) says which tokens are present; all without it.
     """
     index = labels.long() - LATENT_LABEL
     allowed = table[index[:, :, None], index[:, None, :]]
-    return allowed | ~allowed.any(dim=-1, keepdim=True)
+    if seen is None:
+        seen = torch.ones_like(allowed[:, :1])
+    allowed = allowed & seen
+    return allowed | (~allowed.any(dim=-1, keepdim=True) & seen)

@@ -54,7 +54,14 @@ def test_the_vote_is_the_naive_vote():
             assert float(confidence[b, patch]) == pytest.approx(max(share) / sum(share), rel=1e-5)
 
 
-@pytest.fixture(params=[None, {0: [0], 1: [-1, 1], 2: [-1, 2]}], ids=["unruled", "ruled"])
+DROPPING_RULES = {
+    "unruled": None,
+    "ruled": {0: [0], 1: [-1, 1], 2: [-1, 2]},
+    "to the dropped only": {1: [0], -1: [0, 2]},
+}
+
+
+@pytest.fixture(params=DROPPING_RULES.values(), ids=DROPPING_RULES.keys())
 def dropping(make_spec, request):
     """A tiny ACT that drops label 0, and features, labels and state of three observations."""
     torch.manual_seed(2)
