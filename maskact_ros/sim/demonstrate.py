@@ -29,11 +29,11 @@ FROM_HOME = 0.3
 START_X, START_Y, START_Z = (0.16, 0.42), (-0.32, 0.34), (0.10, 0.36)  # metres, of the tool
 START_ROLL, START_YAW, START_GRIPPER = (-0.6, 0.6), (0.0, 0.35), (0.02, 0.04)
 
-NUDGE_EVERY_S = 0.8  # on average
+NUDGE_EVERY_S = 2.0  # on average
 NUDGE_S = (0.3, 0.9)  # from the shortest to the longest
 # Standard deviation of a nudge's peak, each joint by itself; the gripper gets none. The expert starts anew from where
-# the joints are, so a nudge adds up from period to period: this one makes the arm drift by up to 0.08 rad/s.
-NUDGE_RAD = 0.0025
+# the joints are, so a nudge adds up from period to period: this one makes the arm drift by up to 0.09 rad/s.
+NUDGE_RAD = 0.003
 
 _NUDGES, _START = 103, 104  # streams of random numbers beside those of the world
 
