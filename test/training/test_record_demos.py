@@ -64,6 +64,11 @@ def messages_of(bag: Path) -> dict[str, list]:
     return found
 
 
+def raw_messages(bag: Path) -> list[tuple[str, int, bytes]]:
+    with AnyReader([bag]) as reader:
+        return [(connection.topic, received_ns, bytes(raw)) for connection, received_ns, raw in reader.messages()]
+
+
 def stamp_of(message) -> int:
     return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
 
@@ -146,12 +151,11 @@ def test_the_same_command_keeps_the_bags_that_are_there_and_records_the_others(r
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_several_jobs_record_the_same_bytes(recorded, robot_file, tmp_path):
+def test_several_jobs_record_the_same_messages(recorded, robot_file, tmp_path):
     summary = record_demos(DemoRequest(out=tmp_path, episodes=2, jobs=2, robot_file=robot_file))
     assert summary.kept == 2
-    name = bag_of(recorded, "jpeg").name
-    content = (tmp_path / name / f"{name}.mcap").read_bytes()
-    assert content == (bag_of(recorded, "jpeg") / f"{name}.mcap").read_bytes()
+    alone = bag_of(recorded, "jpeg")
+    assert raw_messages(tmp_path / alone.name) == raw_messages(alone)
 
 
 def test_an_episode_that_was_not_solved_is_counted_and_not_kept(robot_file, tmp_path, monkeypatch, capsys):
@@ -159,17 +163,17 @@ def test_an_episode_that_was_not_solved_is_counted_and_not_kept(robot_file, tmp_
 
     def gives_up(world, expert, robot, *, seed):
         moments = real(world, expert, robot, seed=seed)
-        return [next(moments)] if seed == 7 else moments
+        return [next(moments)] if seed == 9 else moments
 
     monkeypatch.setattr(module, "demonstrate", gives_up)
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as ended:
         main(
-            ["record-demos", "--episodes", "2", "--seed", "7", "--out", str(out), "--robot", str(robot_file)],
+            ["record-demos", "--episodes", "2", "--seed", "9", "--out", str(out), "--robot", str(robot_file)],
         )
     assert ended.value.code == 0
-    assert [bag.name for bag in out.iterdir()] == ["episode_000008"]
-    assert "1 episodes recorded, 1 not solved and not kept (seeds 7)" in capsys.readouterr().out
+    assert [bag.name for bag in out.iterdir()] == ["episode_000010"]
+    assert "1 episodes recorded, 1 not solved and not kept (seeds 9)" in capsys.readouterr().out
 
 
 def test_bags_that_were_recorded_otherwise_are_not_taken_for_the_ones_asked_for(recorded):
