@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.typesys import Stores, get_typestore
 
 from maskact_ros.align import AlignmentError, JointOrder, StateBuffer
+from maskact_ros.data.bag_writer import typestore
 from maskact_ros.data.contract import Contract, StampSource
 from maskact_ros.data.lerobot import DatasetError, Row
 from maskact_ros.data.messages import BagError, Message
 from maskact_ros.data.pictures import labels_of
 from maskact_ros.images import CompressedImageMessage, ImageError, mask_from_message, rgb_from_message
 from maskact_ros.paths import read_bytes
-
-if TYPE_CHECKING:
-    from rosbags.typesys.store import Typestore
 
 _PATIENCE_NS = 2_000_000_000  # so long, by receipt, a picture waits for what belongs to it
 _CLOCKS_APART_NS = 10_000_000_000  # no message takes so long from its header's stamp to its receipt
@@ -67,7 +64,7 @@ class Aligner:
         self.dropped: Counter[str] = Counter()  # pictures without a row, by reason
         self.ignored: Counter[str] = Counter()  # other messages that could not be used, by reason
         self._contract = contract
-        self._store: Typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._store = typestore()
         self._period_ns = contract.robot.policy_period_ns
         self._states = StateBuffer(tolerance_s=contract.state_tolerance_s)
         future = contract.action_source == "future_state"

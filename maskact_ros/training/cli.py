@@ -51,7 +51,7 @@ it went, as do RUN/log.jsonl and TensorBoard on RUN/tensorboard. Ctrl-C saves an
 
   maskact train --resume --out RUN
 
-goes on as if nothing had happened. On several GPUs: accelerate launch -m maskact_ros.cli train ...""",
+goes on as if nothing had happened. On several GPUs: accelerate launch --multi_gpu -m maskact_ros.cli train ...""",
     )
     train.set_defaults(run=_train)
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
