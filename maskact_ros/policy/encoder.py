@@ -13,13 +13,15 @@ from maskact_ros.policy.backbone import add_lora, merge_lora
 class VisionEncoder(nn.Module):
     """DINOv3's patch tokens, projected to the transformer's width.
 
-    A frozen backbone stays in evaluation mode: training mode would rescale its position embedding at random.
+    A frozen backbone stays in evaluation mode: training mode would rescale its position embedding at random. `freeze`
+    freezes the adapters and the projection, too.
     """
 
     def __init__(self, *, backbone: nn.Module, dim_model: int, frozen: bool, lora: LoraConfig | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.frozen = frozen
+        self.wholly_frozen = False
         self.has_lora = lora is not None
         if lora is not None:
             add_lora(backbone, lora)
@@ -39,13 +41,18 @@ class VisionEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, with a frozen backbone left in evaluation mode, but for its adapters' dropout."""
-        super().train(mode)
-        if self.frozen:
+        super().train(mode and not self.wholly_frozen)
+        if self.frozen and not self.wholly_frozen:
             self.backbone.eval()
             for name, module in self.backbone.named_modules():
                 if name.endswith("lora_dropout"):
                     module.train(mode)
         return self
+
+    def freeze(self) -> None:
+        """Let nothing of it learn; its features take no gradient and no memory for one."""
+        self.requires_grad_(False)
+        self.wholly_frozen = True
 
     def merge_lora(self) -> None:
         """Fold the adapters into the backbone, for deployment; the features stay the same."""

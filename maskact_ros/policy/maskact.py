@@ -157,7 +157,10 @@ class MaskACT(nn.Module):
         self.planner = Planner(spec)
         if spec.config.training_stage == "stage1":
             self.planner.requires_grad_(False)
-        elif spec.config.stage2_freeze_mask_head:
+            return
+        if spec.config.stage2_dino_lr_ratio == 0:
+            self.perception.encoder.freeze()
+        if spec.config.stage2_freeze_mask_head:
             for head in self._mask_heads():
                 head.requires_grad_(False)
 

@@ -217,6 +217,24 @@ def test_a_frozen_mask_head_keeps_its_weights_and_statistics(make_spec, batch):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.perception.mask_head.state_dict().items())
 
 
+@pytest.mark.parametrize("backbone", [{"use_lora": True, "freeze_backbone": True}, {"freeze_backbone": False}])
+def test_an_encoder_without_a_rate_keeps_its_weights_in_stage_2(make_spec, batch, backbone):
+    spec = make_spec(stage2_dino_lr_ratio=0.0, optimizer_lr=0.1, **backbone)
+    model = built(spec).train()
+    before = {name: tensor.clone() for name, tensor in model.perception.encoder.state_dict().items()}
+    optimizer = build_optimizer(model)
+    assert rates(spec).keys() == {"mask_head", "planner"}
+    assert not model.perception.features(batch.images).requires_grad
+    assert not any(module.training for module in model.perception.encoder.modules())
+    model(batch).total.backward()
+    optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.perception.encoder.state_dict().items())
+
+
+def test_the_ratio_of_stage_2_says_nothing_about_stage_1(make_spec):
+    assert "encoder" in rates(make_spec(training_stage="stage1", stage2_dino_lr_ratio=0.0, freeze_backbone=False))
+
+
 def test_the_groups_hold_every_trained_parameter_once(make_spec):
     for stage in ("stage1", "stage2"):
         model = built(make_spec(training_stage=stage, use_lora=True, freeze_backbone=True, use_aux_head=True))
