@@ -6,7 +6,6 @@ In: the launch arguments. Out: one `Process` for each node, and the environment 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -18,10 +17,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from maskact_ros import __version__
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.errors import MaskACTError
-from maskact_ros.paths import PathError, given, shared
+from maskact_ros.paths import given, shared
 from maskact_ros.robot import RobotSpec
 
 _ROS_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
@@ -165,23 +163,8 @@ def processes(arguments: BringupArguments) -> list[Process]:
 
 
 def demo_policy() -> Path:
-    """The shipped demonstration policy; as long as none ships, an untrained one, made once in the user's cache."""
-    try:
-        return shared("models/demo")
-    except PathError:
-        return _untrained_policy()
-
-
-def _untrained_policy() -> Path:
-    from maskact_ros.policy.commands import init_checkpoint  # loads torch, which only this needs here
-
-    sources = [shared(f"config/{name}") for name in ("demo_policy.json", "demo_backbone/config.json", "robot.yaml")]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskact_ros"
-    policy = cache / f"untrained-{__version__}-{digest}"
-    if not policy.exists():
-        init_checkpoint(sources[0], policy, RobotSpec.from_yaml(sources[2]), seed=0)
-    return policy
+    """The shipped policy of the simulated arm."""
+    return shared("models/demo")
 
 
 def environment() -> dict[str, str]:

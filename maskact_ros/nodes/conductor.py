@@ -39,7 +39,7 @@ class Conductor:
     """A context manager: the nodes run, in a ROS domain of their own, as long as it is open.
 
     What they print goes to `say(name, line)`; `show(doing)` is called while something is waited for, at most every
-    quarter of a second. With `true_masks` the observer films the simulation's masks instead of the policy's.
+    quarter of a second.
     """
 
     def __init__(
@@ -47,11 +47,9 @@ class Conductor:
         described: Sequence[Process],
         say: Callable[[str, str], None],
         *,
-        true_masks: bool = False,
         show: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._described, self._say, self._show = described, say, show
-        self._true_masks = true_masks
         self._begun = False  # an episode
         self.stop = threading.Event()
 
@@ -62,7 +60,7 @@ class Conductor:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop.set())
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self.observer = Observer(true_masks=self._true_masks)
+        self.observer = Observer()
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.observer)
         self._supervisor = Supervisor(self._described, {}, self._say)

@@ -83,10 +83,6 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
     )
     if arguments.expert:
         console.print("[bold]The scripted expert drives the arm[/]; the masks are the simulation's own.")
-    elif policy.name.startswith("untrained"):
-        console.print(
-            "[bold yellow]The policy is untrained[/]: masks and motion are arbitrary. `--expert` shows the task."
-        )
     arguments.out.mkdir(parents=True, exist_ok=True)
     with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log:
 
@@ -97,7 +93,7 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
 
         film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
         demo = _Demo(arguments, film, console)
-        with Conductor(described, say, true_masks=arguments.expert, show=demo.show) as conductor:
+        with Conductor(described, say, show=demo.show) as conductor:
             console.print(
                 f"To look in from another terminal: export ROS_DOMAIN_ID={conductor.domain_id} "
                 "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
@@ -137,7 +133,7 @@ class _Demo:
             self._live.start()
         try:
             conductor.start()
-            self._observer.film = self._film
+            self._observer.film(self._film, true_masks=self._arguments.expert)
             until_s = time.monotonic() + (self._arguments.seconds or float("inf"))
             while (
                 not conductor.stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s

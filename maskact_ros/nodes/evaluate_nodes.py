@@ -36,12 +36,12 @@ def run_through_nodes(setup: Setup, seeds: range, say: Callable[[str], None]) ->
 
     with Conductor(_processes(setup, seeds.start), warn) as conductor:
         counts: NDArray[np.int64] | None = None
-        if info.config.use_mask and info.mask_classes == CLASS_NAMES:
-            conductor.observer.see_truth()
-            conductor.observer.compare = lambda predicted, truth: _count(info, counts, predicted, truth)
+        with_masks = info.config.use_mask and info.mask_classes == CLASS_NAMES
+        if with_masks:
+            conductor.observer.compare_masks(lambda predicted, truth: _count(info, counts, predicted, truth))
         conductor.start()
         for _ in seeds:
-            if conductor.observer.compare is not None:
+            if with_masks:
                 counts = np.zeros((len(CLASS_NAMES),) * 2, np.int64)
             outcome = conductor.episode(setup.time_limit_s)
             if outcome is None:
@@ -56,7 +56,8 @@ def _processes(setup: Setup, seed: int) -> list[Process]:
         BringupArguments(
             policy_path=setup.checkpoint,
             sim=True,
-            sim_parameters={"seed": seed, "shift": setup.shift},
+            # A true mask is drawn once a second, as in one process: the machine has enough to do.
+            sim_parameters={"seed": seed, "shift": setup.shift, "mask_truth_every": 30},
             # Between episodes the simulation puts the arm home; commands must not pull it back.
             publisher_parameters={"release_on_disable": True},
         )

@@ -1,7 +1,7 @@
 """Watches a running bringup and speaks to it: figures from /diagnostics, state and episode; enable and reset.
 
-In: the topics of the nodes. Out: what they say, and, while `film` is set, pictures and joints for it, or, while
-`compare` is, the policy's masks beside the true ones.
+In: the topics of the nodes. Out: what they say; pictures and joints for a film, or the policy's masks beside the true
+ones, if asked for. It subscribes to no picture that nobody wants: making one takes time that the nodes need.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Labels = NDArray[np.uint8]  # (H, W)
 
 
 class Observer(Node):  # type: ignore[misc]
-    """A plain node beside the others; with `true_masks` it films the simulation's masks instead of the policy's."""
+    """A plain node beside the others."""
 
-    def __init__(self, *, true_masks: bool) -> None:
+    def __init__(self) -> None:
         super().__init__("demo", namespace="/maskact")
-        self.film: Film | None = None
-        self.compare: Callable[[Labels, Labels], None] | None = None  # called with a policy's mask and the true one
+        self._film: Film | None = None
+        self._compare: Callable[[Labels, Labels], None] | None = None
         self.state = FollowerState()
         self.episode: dict[str, Any] = {"number": 0, "success": False}
         self._first: dict[str, tuple[int, dict[str, str]]] = {}  # "node event" -> its first report: stamp, values
@@ -45,16 +45,10 @@ class Observer(Node):  # type: ignore[misc]
         self._images: dict[int, NDArray[np.uint8]] = {}  # by stamp
         self._truths: dict[int, Labels] = {}  # by stamp
         self._worker = NewestWorker(self._expose, name="film")
-        newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        every = QoSProfile(depth=200, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._receive_diagnostics, 20)
         self.create_subscription(String, "state", self._receive_state, latched)
         self.create_subscription(String, "episode", self._receive_episode, latched)
-        self.create_subscription(Image, "image_raw", self._receive_image, newest)
-        self.create_subscription(Image, "mask_truth" if true_masks else "mask", self._receive_mask, newest)
-        self.create_subscription(JointState, "joint_states", self._receive_joints, every)
-        self.create_subscription(Float64MultiArray, "command", self._receive_command, every)
         self._enable = self.create_client(SetBool, "action_publisher/enable")
         self._reset = self.create_client(Trigger, "sim_robot/reset")
 
@@ -83,10 +77,22 @@ class Observer(Node):  # type: ignore[misc]
         """Ask for the next episode."""
         return self._reset.call_async(Trigger.Request())
 
-    def see_truth(self) -> None:
-        """Receive true masks, too, which the simulation draws only for those who do; `compare` needs them."""
-        every = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        self.create_subscription(Image, "mask_truth", self._receive_truth, every)
+    def film(self, film: Film, *, true_masks: bool) -> None:
+        """Give pictures, joints and commands to `film`; with `true_masks` the simulation's masks, not the policy's."""
+        self._film = film
+        every = _best_effort(depth=200)
+        self.create_subscription(Image, "image_raw", self._receive_image, _best_effort(depth=1))
+        self.create_subscription(
+            Image, "mask_truth" if true_masks else "mask", self._receive_mask, _best_effort(depth=1)
+        )
+        self.create_subscription(JointState, "joint_states", self._receive_joints, every)
+        self.create_subscription(Float64MultiArray, "command", self._receive_command, every)
+
+    def compare_masks(self, compare: Callable[[Labels, Labels], None]) -> None:
+        """Call `compare` with a policy's mask and the true one, as often as the simulation draws one."""
+        self._compare = compare
+        self.create_subscription(Image, "mask", self._receive_mask, _best_effort(depth=1))
+        self.create_subscription(Image, "mask_truth", self._receive_truth, _best_effort(depth=10))
 
     def close(self) -> None:
         """Stop watching."""
@@ -121,20 +127,24 @@ class Observer(Node):  # type: ignore[misc]
     def _receive_mask(self, message: Image) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         rgb, truth = self._images.get(stamp_ns), self._truths.get(stamp_ns)
-        if self.film is not None and rgb is not None:
+        if self._film is not None and rgb is not None:
             self._worker.put((stamp_ns, rgb, mask_from_message(message)))
-        if self.compare is not None and truth is not None:
-            self.compare(mask_from_message(message), truth)
+        if self._compare is not None and truth is not None:
+            self._compare(mask_from_message(message), truth)
 
     def _expose(self, item: tuple[int, NDArray[np.uint8], NDArray[np.uint8]]) -> None:
-        if self.film is not None:
-            self.film.add_picture(*item)
+        if self._film is not None:
+            self._film.add_picture(*item)
 
     def _receive_joints(self, message: JointState) -> None:
-        if self.film is not None:
-            self.film.joint_names = list(message.name)
-            self.film.measured.add(stamp_to_ns(message.header.stamp), message.position)
+        if self._film is not None:
+            self._film.joint_names = list(message.name)
+            self._film.measured.add(stamp_to_ns(message.header.stamp), message.position)
 
     def _receive_command(self, message: Float64MultiArray, info: Mapping[str, int]) -> None:
-        if self.film is not None:
-            self.film.commanded.add(info["source_timestamp"], message.data)  # when it was sent, not when we had time
+        if self._film is not None:
+            self._film.commanded.add(info["source_timestamp"], message.data)  # when it was sent, not when we had time
+
+
+def _best_effort(*, depth: int) -> QoSProfile:
+    return QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)

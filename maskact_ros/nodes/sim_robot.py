@@ -45,6 +45,9 @@ PARAMETERS = (
     NodeParameter("noise", True, "Whether camera and joint sensors are noisy."),
     NodeParameter("image_rate_hz", 30.0, "Images a second.", 1.0, 120.0),
     NodeParameter(
+        "mask_truth_every", 1, "For how many images one true mask is drawn, while somebody subscribes.", 1, 10_000
+    ),
+    NodeParameter(
         "publish_clock", False, "Whether the simulation's time is published on /clock, and its stamps use it."
     ),
 )
@@ -94,6 +97,7 @@ class SimRobot(ManagedNode):
         self._began_s = time.monotonic()
         self._image_due_s = 0.0
         self._renderer: Renderer | None = None  # belongs to the worker's thread
+        self._drawn = 0  # images
         self._worker: NewestWorker[tuple[Snapshot, int]] = NewestWorker(
             self._render, name="render", finish=self._close_renderer
         )
@@ -221,7 +225,8 @@ class SimRobot(ManagedNode):
         self._images.publish(image_to_message(self._renderer.rgb(snapshot), "rgb8", header))
         self._camera_info.header = header
         self._infos.publish(self._camera_info)
-        if self._truths.get_subscription_count():
+        self._drawn += 1
+        if self._truths.get_subscription_count() and self._drawn % self.get("mask_truth_every") == 0:
             self._truths.publish(image_to_message(self._renderer.labels(snapshot), "mono8", header))
         self.diagnostics.event("images")
         self.diagnostics.duration("render", (time.perf_counter() - started_s) * 1e3)
