@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from maskact_ros.data.feature_statistics import FeatureTable
 from maskact_ros.data.lerobot import open_data_file
 from maskact_ros.data.lerobot_layout import EPISODES_PATH, FILES_PER_CHUNK, OURS, Layout, data_path, video_path
-from maskact_ros.data.lerobot_meta import write_json, write_meta
+from maskact_ros.data.lerobot_meta import write_meta, write_report
 from maskact_ros.documents import read_json
 
 _NUMBERED = ("index", "episode_index")
@@ -48,7 +48,7 @@ def assemble(parts: Sequence[Path], folder: Path, layout: Layout, contract: str)
         ]
     write_meta(folder, layout, episodes, tables)
     (folder / OURS / "contract.yaml").write_text(contract, encoding="utf-8")
-    write_json(folder / OURS / "report.json", report)
+    write_report(folder, report)
 
 
 def _files(entries: list[dict[str, Any]], kind: str) -> int:

@@ -46,6 +46,7 @@ class Dataset:
     """Rows of one robot at its policy's rate; the action of row n is what was commanded for one period later."""
 
     folder: Path
+    identity: str  # of its own, also among datasets of the same rows; empty where nobody wrote one down
     robot: RobotSpec
     fps: float
     mask_classes: tuple[str, ...] | None  # None without masks
@@ -74,6 +75,7 @@ class Dataset:
         report = read_report(source.folder)
         return cls(
             folder=source.folder,
+            identity=report.identity,
             robot=robot,
             fps=source.fps,
             mask_classes=mask_classes(source, Layout(robot=robot).mask_key),
@@ -144,6 +146,11 @@ class Report:
 
     values: Mapping[str, Any]
 
+    @property
+    def identity(self) -> str:
+        """The dataset's; empty when it does not know it."""
+        return str(self.values.get("id", ""))
+
     def of(self, episode: int) -> Mapping[str, Any]:
         """What it tells of an episode; nothing when it does not know it."""
         entries = self.values["episodes"]
@@ -153,6 +160,8 @@ class Report:
 def read_report(folder: Path) -> Report:
     """The report; raises MaskACTError when there is none, or it is none."""
     values = read_json(folder / REPORT)
+    if not isinstance(identity := values.get("id", ""), str):
+        raise DatasetError(f"{folder / REPORT}: id is {shortened(repr(identity))}; allowed: a text")
     for name in ("episodes", "bags"):
         entries = values.setdefault(name, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -36,7 +36,7 @@ from maskact_ros.data.lerobot_layout import (
     data_path,
     video_path,
 )
-from maskact_ros.data.lerobot_meta import write_json, write_meta
+from maskact_ros.data.lerobot_meta import write_meta, write_report
 from maskact_ros.data.video import VideoWriter
 
 __all__ = ["DatasetError", "DatasetWriter", "Layout", "Row", "open_data_file"]
@@ -257,7 +257,7 @@ class DatasetWriter:
         ours = self._folder / OURS
         for name, text in self.documents.items():
             (ours / name).write_text(text, encoding="utf-8")
-        write_json(ours / "report.json", {**self.report, "episodes": self._reports})
+        write_report(self._folder, {**self.report, "episodes": self._reports})
 
     def _abandon(self) -> None:
         if self._data is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def write_meta(
     pq.write_table(pa.Table.from_pylist(rows), path)
     robot = yaml.safe_dump(layout.robot.to_dict(), sort_keys=False, allow_unicode=True)
     (folder / OURS / "robot.yaml").write_text(robot, encoding="utf-8")
+
+
+def write_report(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write how the dataset was made, and an id that no other dataset has, not even one of the same rows."""
+    write_json(folder / OURS / "report.json", {"id": uuid.uuid4().hex, **values})
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

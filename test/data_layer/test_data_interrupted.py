@@ -9,6 +9,8 @@ import time
 import bags
 import pytest
 
+from maskact_ros.data.contract import Contract
+from maskact_ros.data.convert import convert
 from maskact_ros.data.dataset import Dataset
 
 
@@ -67,6 +69,17 @@ def test_a_full_disk_leaves_nothing_and_is_one_sentence(setup):
 
 def _no_signal():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead, as on a full disk
+
+
+def test_a_dataset_that_is_made_again_is_another_one(tmp_path):
+    bags.write(tmp_path / "bags/a", bags.recording(5))
+    contract = Contract.from_yaml(bags.contract(tmp_path))
+    identities = []
+    for _ in range(2):
+        convert([tmp_path / "bags"], contract, tmp_path / "out", overwrite=True)
+        identities.append(Dataset.open(tmp_path / "out").identity)
+    assert "" not in identities
+    assert identities[0] != identities[1]
 
 
 def test_an_existing_dataset_is_not_touched_without_overwrite(setup):

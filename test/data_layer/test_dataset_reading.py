@@ -3,6 +3,7 @@
 import foreign
 import numpy as np
 import pytest
+import written
 
 from maskact_ros.data.dataset import Dataset
 from maskact_ros.errors import MaskACTError
@@ -42,6 +43,17 @@ def test_every_episode_has_the_pictures_and_masks_of_its_own_rows(kind, request)
             assert difference[:, 40:].max() <= lossy // 2  # the grey part tells neighbouring rows apart
             assert np.median(difference) <= lossy
             np.testing.assert_array_equal(frame.mask, foreign.mask(row))
+
+
+def test_a_dataset_has_an_identity_that_one_of_the_same_rows_has_not(tmp_path):
+    datasets = [Dataset.open(written.write(tmp_path / name)) for name in ("one", "other")]
+    assert len({dataset.identity for dataset in datasets}) == 2
+    assert all(len(dataset.identity) == 32 for dataset in datasets)
+    assert Dataset.open(tmp_path / "one").identity == datasets[0].identity
+
+
+def test_a_dataset_that_does_not_tell_its_identity_has_an_empty_one(video_dataset):
+    assert Dataset.open(video_dataset).identity == ""
 
 
 def test_a_dataset_without_masks_has_none(tmp_path):

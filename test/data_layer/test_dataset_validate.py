@@ -134,6 +134,7 @@ CORRUPTIONS = {
         lambda f: edit(f / "meta/maskact/report.json", episodes=[{"frames": 4}] * 3),
         "report.json, episode 0: 4 frames; the dataset has 5",
     ),
+    "identity": (lambda f: edit(f / "meta/maskact/report.json", id=5), "meta/maskact/report.json: id is 5; allowed: a"),
     "episode length": (
         lambda f: rewrite(f / "meta/episodes/chunk-000/file-000.parquet", "length", with_value(1, 6)),
         "meta/episodes, episode 1: length is 6, but it goes from row 5 to 12",
