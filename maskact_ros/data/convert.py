@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -81,13 +82,15 @@ def convert(
         raise BagError(f"{', '.join(repeated)}: given more than once; allowed: each bag once")
     parts = out.with_name(f".{out.name}.parts")
     with _alone(parts, out):
-        work = [_Job(bag, parts / _fingerprint(bag, contract, pictures), contract, pictures) for bag in found]
+        masks = _masks(contract)
+        work = [_Job(bag, parts / _fingerprint(bag, contract, pictures, masks), contract, pictures) for bag in found]
         _clear(parts, out, keep={job.part.name for job in work})
         todo = [job for job in work if not job.part.exists()]
         in_parallel(_convert_bag, todo, f"converting {len(todo)} of {len(work)} bags", jobs=jobs)
         reports = [read_json(job.part / OURS / "report.json") for job in work]
         told = [report["bags"][0] for report in reports]
         if not any(report["episodes"] for report in reports):
+            shutil.rmtree(parts)
             raise BagError(f"{found[0]}: gives no episode: {_why_nothing(told[0])}")
         with complete_or_absent(out, overwrite=overwrite) as folder:
             assemble([job.part for job in work], folder, layout, contract.to_yaml())
@@ -149,10 +152,28 @@ def _clear(parts: Path, out: Path, keep: set[str]) -> None:
             shutil.rmtree(path)
 
 
-def _fingerprint(bag: Path, contract: Contract, pictures: Pictures) -> str:
+def _masks(contract: Contract) -> str:
+    """What changes with the pictures in the contract's folder of masks; empty without one; raises FolderError."""
+    if contract.mask_folder is None:
+        return ""
+    try:
+        with os.scandir(contract.mask_folder) as entries:
+            files = sorted(
+                (entry.name, (about := entry.stat()).st_size, about.st_mtime_ns)
+                for entry in entries
+                if entry.name.endswith(".png") and entry.is_file()
+            )
+    except OSError as error:
+        raise FolderError(
+            f"masks: folder {contract.mask_folder} cannot be read ({error.strerror}); allowed: a folder of PNGs"
+        ) from None
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def _fingerprint(bag: Path, contract: Contract, pictures: Pictures, masks: str) -> str:
     """A name for the part that changes with whatever would change its content."""
     files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Bag(bag).files]
-    content = [_FORMAT, str(bag), files, contract.to_yaml(), contract.robot.to_dict(), pictures]
+    content = [_FORMAT, str(bag), files, contract.to_yaml(), contract.robot.to_dict(), pictures, masks]
     return f"part-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}"
 
 

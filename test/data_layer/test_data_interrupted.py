@@ -1,17 +1,20 @@
 """A conversion that is killed, or whose disk is full, leaves no dataset, and the same command goes on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import bags
+import cv2
 import pytest
 
 from maskact_ros.data.contract import Contract
 from maskact_ros.data.convert import convert
 from maskact_ros.data.dataset import Dataset
+from maskact_ros.errors import MaskACTError
 
 
 def command(tmp_path, *options):
@@ -69,6 +72,71 @@ def test_a_full_disk_leaves_nothing_and_is_one_sentence(setup):
 
 def _no_signal():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead, as on a full disk
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A contract with a folder of masks, and what a conversion to `out` leaves when nothing can be put together."""
+    (tmp_path / "masks").mkdir()
+    bags.write(tmp_path / "bag", bags.recording(6))
+    contract = Contract.from_yaml(
+        bags.contract(tmp_path, masks={"folder": "masks", "classes": ["background", "thing"]})
+    )
+
+    def label(n, labels=None):
+        path = tmp_path / f"masks/{bags.START_NS + n * bags.PERIOD_NS}.png"
+        cv2.imwrite(str(path), bags.mask(n) if labels is None else labels)
+
+    def interrupted(monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr("maskact_ros.data.convert.assemble", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                convert([tmp_path / "bag"], contract, tmp_path / "out")
+        assert parts(tmp_path)
+
+    return contract, label, interrupted
+
+
+def _killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_masks_that_were_added_or_corrected_meanwhile_are_in_the_dataset(labelled, tmp_path, monkeypatch):
+    contract, label, interrupted = labelled
+    for n in range(3):
+        label(n)
+    interrupted(monkeypatch)
+    label(3)
+    assert convert([tmp_path / "bag"], contract, tmp_path / "out").resumed == 0
+    assert [episode.length for episode in Dataset.open(tmp_path / "out").episodes] == [4]
+
+    shutil.rmtree(tmp_path / "out")
+    interrupted(monkeypatch)
+    label(2, bags.mask(2) * 0)
+    assert convert([tmp_path / "bag"], contract, tmp_path / "out").resumed == 0
+    assert [int(frame.mask.max()) for frame in Dataset.open(tmp_path / "out").frames(0)] == [1, 1, 0, 1]
+
+
+def test_what_is_beside_the_masks_makes_no_work_anew(labelled, tmp_path, monkeypatch):
+    contract, label, interrupted = labelled
+    label(0)
+    interrupted(monkeypatch)
+    (tmp_path / "masks/notes.txt").touch()
+    assert convert([tmp_path / "bag"], contract, tmp_path / "out").resumed == 1
+
+
+def test_a_conversion_without_an_episode_leaves_no_parts(labelled, tmp_path):
+    contract, _, _ = labelled
+    with pytest.raises(MaskACTError, match="gives no episode: the picture has no mask with its stamp"):
+        convert([tmp_path / "bag"], contract, tmp_path / "out")
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_folder_of_masks_that_is_not_there_is_one_sentence(labelled, tmp_path):
+    contract, _, _ = labelled
+    (tmp_path / "masks").rmdir()
+    with pytest.raises(MaskACTError, match=r"masks: folder .*/masks cannot be read \(No such file or directory\)"):
+        convert([tmp_path / "bag"], contract, tmp_path / "out")
 
 
 def test_a_dataset_that_is_made_again_is_another_one(tmp_path):
