@@ -7,6 +7,7 @@ aliases that would overwhelm whoever looks at the values are refused.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,16 +31,19 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises DocumentError, or PathError when it cannot be read."""
-    return parse_json(read_bytes(path), path)
+def read_json(path: Path, *, any_size: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; raises DocumentError, or PathError when it cannot be read.
+
+    `any_size` is for what the package writes itself, and what grows with somebody's data.
+    """
+    return parse_json(read_bytes(path), path, any_size=any_size)
 
 
-def parse_json(content: bytes, path: Path) -> dict[str, Any]:
+def parse_json(content: bytes, path: Path, *, any_size: bool = False) -> dict[str, Any]:
     """The object in a JSON file's content; raises DocumentError."""
     try:
         values = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
-        _check_extent(values)
+        _check_extent(values, most=math.inf if any_size else _MOST)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path}: not JSON ({error})") from None
     except DocumentError as error:
@@ -83,13 +87,13 @@ def _check_once(keys: Iterable[str]) -> None:
             raise DocumentError(f"{shortened(repr(key))} is given {times} times; allowed: once")
 
 
-def _check_extent(values: Any) -> None:
+def _check_extent(values: Any, *, most: float = _MOST) -> None:
     """Raise DocumentError on too much, and ValueError on a text or number that cannot be written again."""
     waiting, seen = [(values, 0)], 0
     while waiting:
         value, depth = waiting.pop()
         seen += 1
-        if depth > _DEEPEST or seen > _MOST:
+        if depth > _DEEPEST or seen > most:
             raise DocumentError(f"too large; allowed: {_MOST} values, nested in {_DEEPEST} levels")
         if isinstance(value, Mapping):
             waiting += [(item, depth + 1) for pair in value.items() for item in pair]

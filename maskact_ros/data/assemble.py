@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from maskact_ros.data.dataset import read_report
 from maskact_ros.data.feature_statistics import FeatureTable
 from maskact_ros.data.lerobot import open_data_file
 from maskact_ros.data.lerobot_layout import EPISODES_PATH, FILES_PER_CHUNK, OURS, Layout, data_path, video_path
 from maskact_ros.data.lerobot_meta import write_meta, write_report
-from maskact_ros.documents import read_json
 
 _NUMBERED = ("index", "episode_index")
 
@@ -41,7 +41,7 @@ def assemble(parts: Sequence[Path], folder: Path, layout: Layout, contract: str)
             _link(part / video_path(key, number), folder / video_path(key, video_files + number))
         video_files += _files(found, f"videos/{key}")
         rows += sum(entry["length"] for entry in found)
-        said = read_json(part / OURS / "report.json")
+        said = read_report(part).values
         report["bags"] += said["bags"]
         report["episodes"] += [
             entry | {"index": entry["index"] + offset["episode_index"]} for entry in said["episodes"]

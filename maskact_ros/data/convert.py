@@ -26,12 +26,12 @@ from maskact_ros.data.align_bag import Aligned, Aligner
 from maskact_ros.data.assemble import assemble
 from maskact_ros.data.bag import Bag, bags_in
 from maskact_ros.data.contract import Contract
+from maskact_ros.data.dataset import read_report
 from maskact_ros.data.folders import FolderError, complete_or_absent
 from maskact_ros.data.lerobot import DatasetWriter, Layout
 from maskact_ros.data.lerobot_layout import OURS, Pictures
 from maskact_ros.data.messages import BagError, Message
 from maskact_ros.data.parallel import Tick, in_parallel
-from maskact_ros.documents import read_json
 from maskact_ros.paths import given
 
 _FORMAT = 1  # of the parts: a new number makes those of older releases worthless
@@ -87,7 +87,7 @@ def convert(
         _clear(parts, out, keep={job.part.name for job in work})
         todo = [job for job in work if not job.part.exists()]
         in_parallel(_convert_bag, todo, f"converting {len(todo)} of {len(work)} bags", jobs=jobs)
-        reports = [read_json(job.part / OURS / "report.json") for job in work]
+        reports = [read_report(job.part).values for job in work]
         told = [report["bags"][0] for report in reports]
         if not any(report["episodes"] for report in reports):
             shutil.rmtree(parts)

@@ -159,7 +159,7 @@ class Report:
 
 def read_report(folder: Path) -> Report:
     """The report; raises MaskACTError when there is none, or it is none."""
-    values = read_json(folder / REPORT)
+    values = read_json(folder / REPORT, any_size=True)
     if not isinstance(identity := values.get("id", ""), str):
         raise DatasetError(f"{folder / REPORT}: id is {shortened(repr(identity))}; allowed: a text")
     for name in ("episodes", "bags"):

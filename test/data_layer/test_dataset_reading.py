@@ -1,11 +1,15 @@
 """What `Dataset.open` promises the trainer: the rows as they were written, and pictures that belong to them."""
 
+import json
+
 import foreign
 import numpy as np
 import pytest
 import written
 
-from maskact_ros.data.dataset import Dataset
+from maskact_ros.data.dataset import Dataset, read_report
+from maskact_ros.data.lerobot_meta import write_report
+from maskact_ros.documents import read_json
 from maskact_ros.errors import MaskACTError
 
 
@@ -54,6 +58,30 @@ def test_a_dataset_has_an_identity_that_one_of_the_same_rows_has_not(tmp_path):
 
 def test_a_dataset_that_does_not_tell_its_identity_has_an_empty_one(video_dataset):
     assert Dataset.open(video_dataset).identity == ""
+
+
+def test_the_report_of_many_episodes_is_read(tmp_path):
+    ages = {"p50": 1.0, "p95": 2.0, "max": 3.0}
+    told = {
+        "source": "bag",
+        "frames": 300,
+        "start_ns": 1_700_000_000_000_000_000,
+        "duration_s": 10.0,
+        "rate_hz": 30.0,
+        "ended_by": "no picture",
+        "age_ms": {"state": ages, "action": ages},
+    }
+    folder = foreign.write(tmp_path)
+    write_report(folder, {"bags": [], "episodes": [{"index": index, **told} for index in range(5000)]})
+    assert read_report(folder).of(4999)["index"] == 4999
+    assert Dataset.open(folder).episodes[0].source == "bag"
+
+
+def test_what_a_user_hands_in_may_still_not_be_of_any_size(tmp_path):
+    (tmp_path / "large.json").write_text(json.dumps({"values": list(range(100_000))}))
+    with pytest.raises(MaskACTError, match="too large; allowed: 100000 values"):
+        read_json(tmp_path / "large.json")
+    assert len(read_json(tmp_path / "large.json", any_size=True)["values"]) == 100_000
 
 
 def test_a_dataset_without_masks_has_none(tmp_path):
