@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from multiprocessing.sharedctypes import SynchronizedArray
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from maskact_ros.data.progress import Progress
+from maskact_ros.errors import MaskACTError
 
 Item = TypeVar("Item")
+Shares = ctypes.Array[ctypes.c_double]
 Tick = Callable[[float], None]  # takes the share that is done, from 0 to 1
 _LOOK_EVERY_S, _LINE_EVERY_S = 0.2, 10.0
 
-_shares: SynchronizedArray[float]  # in a worker: how far each item is
+_shares: Shares  # in a worker: how far each item is
 _parent = 0
 
 
@@ -24,7 +27,7 @@ class _OrphanedError(Exception):
 
 
 def in_parallel(work: Callable[[Item, Tick], None], items: Sequence[Item], what: str, *, jobs: int) -> None:
-    """Call `work` on each item; the first exception ends all, and is raised."""
+    """Call `work` on each item; the first exception ends all, and is raised; MaskACTError when a worker is killed."""
     with Progress(what, len(items)) as progress:
         if jobs == 1 or len(items) <= 1:
             for number, item in enumerate(items):
@@ -32,7 +35,7 @@ def in_parallel(work: Callable[[Item, Tick], None], items: Sequence[Item], what:
                 progress.reach(number + 1)
             return
         context = multiprocessing.get_context("spawn")
-        shares = context.Array("d", len(items))
+        shares: Shares = context.RawArray(ctypes.c_double, len(items))  # no lock for a killed worker to hold
         arguments = (shares, os.getpid())
         with ProcessPoolExecutor(min(jobs, len(items)), context, _begin, arguments) as pool:
             waiting: set[Future[None]] = {pool.submit(_run, work, n, item) for n, item in enumerate(items)}
@@ -42,13 +45,18 @@ def in_parallel(work: Callable[[Item, Tick], None], items: Sequence[Item], what:
                     for future in done:
                         future.result()
                     progress.reach(sum(shares[:]))
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
                 shares[:] = [-1.0] * len(items)  # the workers see it, and stop
+                if isinstance(error, BrokenProcessPool):
+                    raise MaskACTError(
+                        f"{what}: one of its processes was killed, maybe for want of memory; fewer --jobs need less, "
+                        "and the same command goes on where it was"
+                    ) from None
                 raise
 
 
-def _begin(shares: SynchronizedArray[float], parent: int) -> None:
+def _begin(shares: Shares, parent: int) -> None:
     global _shares, _parent
     _shares, _parent = shares, parent
 
