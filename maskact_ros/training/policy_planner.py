@@ -25,6 +25,8 @@ from maskact_ros.training.iou import confusion, intersection_over_union
 IMAGE_RATE_HZ = 30.0  # of the camera, as the simulated robot's default
 _IMAGE_NS = round(1e9 / IMAGE_RATE_HZ)
 _CHECK_MASK_NS = 1_000_000_000  # masks change slowly, and the true one costs as much as the picture
+# What a solved episode takes: a failed one would count for more with every second that the arm is stuck in one view.
+_CHECKED_NS = 6_000_000_000
 
 Watcher = Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]  # stamp, picture (H, W, 3), labels (H, W)
 
@@ -32,8 +34,8 @@ Watcher = Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]  # stamp, 
 class PolicyPlanner:
     """Pictures and joints through a policy; `config` may differ from the checkpoint's in parameters of scope runtime.
 
-    `confusion` counts the pixels (true class, predicted class) of the episode's pictures, at the model's size; it
-    stays None for a policy without masks, or with other classes than the simulation's.
+    `confusion` counts the pixels (true class, predicted class) of pictures in the episode's first 6 seconds, at the
+    model's size; it stays None for a policy without masks, or with other classes than the simulation's.
 
     Raises:
         MaskACTError: the checkpoint does not fit, or this machine cannot draw.
@@ -69,7 +71,7 @@ class PolicyPlanner:
         wanted = self._schedule.wants(now_ns)
         if not wanted and self.watcher is None:
             return None
-        encoding = self._see(now_ns, check=wanted and self._has_masks and now_ns >= self._check_due_ns)
+        encoding = self._see(now_ns, check=wanted and self._has_masks and self._check_due_ns <= now_ns < _CHECKED_NS)
         if not wanted:
             return None
         actions = self._planner.predict(encoding.features, encoding.patch_labels, measured.positions)

@@ -134,6 +134,14 @@ def test_a_policy_without_masks_has_no_iou(tmp_path):
     assert evaluation.mask_iou is None
 
 
+def test_an_episode_that_fails_counts_no_more_for_the_masks_than_one_that_is_solved(policy):
+    (short,), (long,) = (run(Setup.of_policy(policy, {}, time_limit_s=limit), [3]) for limit in (6.0, 8.0))
+    assert not long.success
+    pictures = short.confusion.sum() / 48**2
+    assert 4 <= pictures <= 6
+    np.testing.assert_array_equal(short.confusion, long.confusion)
+
+
 def test_a_watcher_sees_every_picture_and_changes_nothing(policy):
     setup = Setup.of_policy(policy, {}, time_limit_s=1.0)
     seen = []
