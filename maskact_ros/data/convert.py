@@ -5,7 +5,6 @@ A part is complete or absent, and so is the dataset: after an interruption the s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +12,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from maskact_ros.data.assemble import assemble
 from maskact_ros.data.bag import Bag, bags_in
 from maskact_ros.data.contract import Contract
 from maskact_ros.data.dataset import read_report
-from maskact_ros.data.folders import FolderError, complete_or_absent
+from maskact_ros.data.folders import FolderError, alone, complete_or_absent
 from maskact_ros.data.lerobot import DatasetWriter, Layout
 from maskact_ros.data.lerobot_layout import OURS, Pictures
 from maskact_ros.data.messages import BagError, Message
@@ -81,7 +79,7 @@ def convert(
     if repeated := [str(bag) for bag, times in Counter(found).items() if times > 1]:
         raise BagError(f"{', '.join(repeated)}: given more than once; allowed: each bag once")
     parts = out.with_name(f".{out.name}.parts")
-    with _alone(parts, out):
+    with alone(parts, f"{out}: another conversion to it is running"):
         masks = _masks(contract)
         work = [_Job(bag, parts / _fingerprint(bag, contract, pictures, masks), contract, pictures) for bag in found]
         _clear(parts, out, keep={job.part.name for job in work})
@@ -131,18 +129,6 @@ def run(bags: Sequence[Path], contract: Path, out: Path, *, pictures: Pictures, 
 
 def _layout(contract: Contract, pictures: Pictures) -> Layout:
     return Layout(robot=contract.robot, pictures=pictures, mask_classes=contract.mask_classes, task=contract.task)
-
-
-@contextmanager
-def _alone(parts: Path, out: Path) -> Iterator[None]:
-    """Hold the folder of parts against a second conversion to the same dataset."""
-    parts.mkdir(parents=True, exist_ok=True)
-    with (parts / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderError(f"{out}: another conversion to it is running") from None
-        yield
 
 
 def _clear(parts: Path, out: Path, keep: set[str]) -> None:

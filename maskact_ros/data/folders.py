@@ -1,7 +1,8 @@
-"""Folders that are complete or absent: written under a temporary name beside their own, and renamed."""
+"""Folders that are complete or absent, written under a temporary name and renamed; and those that one process holds."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import uuid
@@ -29,12 +30,28 @@ def complete_or_absent(folder: Path, *, overwrite: bool = False) -> Iterator[Pat
     try:
         partial.mkdir(parents=True)
         yield partial
-        _reach_the_disk(partial)
+        reach_the_disk(partial)
         _rename(partial, folder)
     except OSError as error:
         raise FolderError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path, refusal: str) -> Iterator[None]:
+    """Make a working folder, and hold it against others who would; raises FolderError with the sentence `refusal`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if not held:  # or the other one is just removing the folder
+            raise FolderError(refusal)
+        yield
 
 
 def _rename(partial: Path, folder: Path) -> None:
@@ -47,8 +64,8 @@ def _rename(partial: Path, folder: Path) -> None:
         partial.rename(folder)
 
 
-def _reach_the_disk(folder: Path) -> None:
-    """The rename must not reach the disk before the content."""
+def reach_the_disk(folder: Path) -> None:
+    """Before a rename, which must not reach the disk before the content; raises OSError."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

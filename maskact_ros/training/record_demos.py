@@ -6,21 +6,26 @@ topics, types, rates, frames and fields. A bag is complete or absent; those that
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 
 from maskact_ros.data.bag_writer import BagWriter
+from maskact_ros.data.folders import FolderError, alone, reach_the_disk
 from maskact_ros.data.progress import Progress
-from maskact_ros.documents import read_yaml
+from maskact_ros.documents import DocumentError, read_yaml
 from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import shared
 from maskact_ros.robot import RobotSpec
@@ -33,6 +38,7 @@ from maskact_ros.training.sim_messages import Images, SimMessages
 
 FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which begin at 0
 LAST_SEED = 2**31 - 1  # as of sim_robot
+_ROBOT_NOTE = "maskact_robot"
 BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
 
 
@@ -58,9 +64,14 @@ class DemoRequest:
         parse_shifts(self.shift)
 
     @property
-    def notes(self) -> dict[str, str]:
+    def robot(self) -> RobotSpec:
+        """Whose arm is simulated; raises MaskACTError."""
+        return RobotSpec.from_yaml(self.robot_file or shared("config/robot.yaml"))
+
+    def notes(self, robot: RobotSpec) -> dict[str, str]:
         """What a bag says about how it came to be, in its metadata."""
-        return {"maskact_shift": self.shift, "maskact_images": self.images}
+        digest = hashlib.sha256(json.dumps(robot.to_dict(), sort_keys=True).encode()).hexdigest()
+        return {"maskact_shift": self.shift, "maskact_images": self.images, _ROBOT_NOTE: digest[:16]}
 
     def bag(self, seed: int) -> Path:
         """The folder of an episode's bag."""
@@ -106,21 +117,29 @@ class DemoSummary:
 
 def record_demos(request: DemoRequest) -> DemoSummary:
     """Record the episodes that are not there yet; raises MaskACTError."""
+    notes = request.notes(request.robot)
+    with alone(_partial(request), f"{request.out}: another record-demos to it is running"):
+        try:
+            return _record_missing(request, notes)
+        finally:
+            shutil.rmtree(_partial(request), ignore_errors=True)
+
+
+def _record_missing(request: DemoRequest, notes: Mapping[str, str]) -> DemoSummary:
     seeds = range(request.seed, request.seed + request.episodes)
-    missing = [seed for seed in seeds if not _is_there(request, seed)]
-    request.out.mkdir(parents=True, exist_ok=True)
+    missing = [seed for seed in seeds if not _is_there(request.bag(seed), notes)]
     began_s = time.monotonic()
     done: list[Recorded] = []
-    try:
-        with Progress("episodes", request.episodes, done=request.episodes - len(missing)) as progress:
-            for recorded in _record_all(request, missing):
-                done.append(recorded)
-                seconds = sum(each.seconds for each in done if each.solved)
-                failed = sum(not each.solved for each in done)
-                pace = seconds / (time.monotonic() - began_s)
-                progress.advance(1, f"{pace:.1f} times real time, {failed} not solved")
-    finally:
-        shutil.rmtree(_partial(request), ignore_errors=True)
+    with (
+        Progress("episodes", request.episodes, done=request.episodes - len(missing)) as progress,
+        closing(_record_all(request, missing)) as all_recorded,  # so that no process outlives an interruption
+    ):
+        for recorded in all_recorded:
+            done.append(recorded)
+            seconds = sum(each.seconds for each in done if each.solved)
+            failed = sum(not each.solved for each in done)
+            pace = seconds / (time.monotonic() - began_s)
+            progress.advance(1, f"{pace:.1f} times real time, {failed} not solved")
     solved = [each for each in done if each.solved]
     return DemoSummary(
         kept=len(solved),
@@ -132,20 +151,37 @@ def record_demos(request: DemoRequest) -> DemoSummary:
     )
 
 
-def _is_there(request: DemoRequest, seed: int) -> bool:
-    """Whether the seed's bag is there; raises MaskACTError when it was recorded otherwise."""
-    bag = request.bag(seed)
-    if not bag.exists():
+def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
+    """Whether the bag is there and can be read; raises MaskACTError when it was recorded otherwise."""
+    notes = _notes_in(bag)
+    if notes is None:
         return False
-    notes = read_yaml(bag / "metadata.yaml")["rosbag2_bagfile_information"].get("custom_data") or {}
-    for key, wanted in request.notes.items():
-        if notes.get(key) != wanted:
+    for key, value in wanted.items():
+        found = notes.get(key)
+        if key == _ROBOT_NOTE and found not in (None, value):  # older bags do not tell
+            raise MaskACTError(f"{bag} was recorded with another --robot; give another --out")
+        if key != _ROBOT_NOTE and found != value:
             option = key.removeprefix("maskact_")
-            raise MaskACTError(f"{bag} was recorded with --{option} {notes.get(key)}, not {wanted}; give another --out")
+            raise MaskACTError(f"{bag} was recorded with --{option} {found}, not {value}; give another --out")
     return True
 
 
-def _record_all(request: DemoRequest, seeds: list[int]) -> Iterator[Recorded]:
+def _notes_in(bag: Path) -> Mapping[str, Any] | None:
+    """What a bag says about how it came to be; None where there is no bag, or one that a crash has damaged."""
+    if not bag.exists():
+        return None
+    try:
+        values = read_yaml(bag / "metadata.yaml")
+    except DocumentError:
+        return None
+    if not all(file.stat().st_size for file in bag.iterdir()):
+        return None
+    about = values.get("rosbag2_bagfile_information") if isinstance(values, Mapping) else None
+    notes = (about.get("custom_data") or {}) if isinstance(about, Mapping) else None
+    return notes if isinstance(notes, Mapping) else None
+
+
+def _record_all(request: DemoRequest, seeds: list[int]) -> Generator[Recorded, None, None]:
     """Each seed once, in any order; the episodes in work are finished when the caller stops early."""
     if request.jobs == 1 or len(seeds) < 2:
         yield from map(EpisodeRecorder(request).record, seeds)
@@ -181,7 +217,7 @@ class EpisodeRecorder:
     def __init__(self, request: DemoRequest) -> None:
         cv2.setNumThreads(1)
         self._request = request
-        self._robot = RobotSpec.from_yaml(request.robot_file or shared("config/robot.yaml"))
+        self._robot = request.robot
         self._world = World(self._robot, shift=request.shift)
         self._expert = Expert(self._robot)
         self._renderer = Renderer(self._robot)
@@ -197,13 +233,13 @@ class EpisodeRecorder:
         # The file in a bag is named after its folder, so it is the folder around them that has a temporary name.
         unfinished = _partial(self._request) / bag.name
         shutil.rmtree(unfinished, ignore_errors=True)
-        notes = self._request.notes | {"maskact_seed": str(seed)}
+        notes = self._request.notes(self._robot) | {"maskact_seed": str(seed)}
         with BagWriter(unfinished, compress=True, notes=notes) as writer:
             self._messages.declare(writer)
             for moment in moments:
                 self._write(writer, moment)
         size = sum(file.stat().st_size for file in unfinished.iterdir())
-        unfinished.rename(bag)
+        _keep(unfinished, bag)
         return Recorded(seed, solved=True, seconds=seconds, bytes=size)
 
     def _write(self, writer: BagWriter, moment: Moment) -> None:
@@ -215,6 +251,17 @@ class EpisodeRecorder:
         if moment.snapshot is not None:
             messages.picture(writer, stamp_ns, self._renderer.rgb(moment.snapshot))
             messages.mask(writer, stamp_ns, self._renderer.labels(moment.snapshot))
+
+
+def _keep(unfinished: Path, bag: Path) -> None:
+    """Give a finished bag its place, and take away a damaged one."""
+    try:
+        reach_the_disk(unfinished)
+        if bag.exists():
+            bag.rename(unfinished.with_name(f"{bag.name}.damaged"))  # which goes with the folder it is in now
+        unfinished.rename(bag)
+    except OSError as error:
+        raise FolderError(f"{bag}: cannot be written ({error.strerror})") from None
 
 
 def _partial(request: DemoRequest) -> Path:

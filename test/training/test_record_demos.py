@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from rosbags.highlevel import AnyReader
 
 from maskact_ros.align import JointOrder
 from maskact_ros.cli import main
+from maskact_ros.data.folders import alone
 from maskact_ros.errors import MaskACTError
 from maskact_ros.images import mask_from_message, rgb_from_message
 from maskact_ros.robot import RobotSpec
@@ -180,6 +183,70 @@ def test_bags_that_were_recorded_otherwise_are_not_taken_for_the_ones_asked_for(
     request, _ = recorded["raw"]
     with pytest.raises(MaskACTError, match=r"episode_100000 was recorded with --shift none, not light; give another"):
         record_demos(replace(request, shift="light"))
+
+
+@pytest.fixture
+def copied(recorded, tmp_path):
+    """The request for a bag that is there, in a folder of its own."""
+    request = replace(recorded["raw"][0], out=tmp_path)
+    shutil.copytree(bag_of(recorded), request.bag(FIRST_SEED))
+    return request
+
+
+def edit_notes(bag: Path, change) -> None:
+    values = yaml.safe_load((bag / "metadata.yaml").read_text())
+    change(values["rosbag2_bagfile_information"]["custom_data"])
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(values))
+
+
+def test_bags_of_another_robot_are_not_taken_for_the_ones_asked_for(copied, robot_file, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(robot_file.read_text().replace("width: 64, height: 48", "width: 80, height: 60"))
+    with pytest.raises(MaskACTError, match="episode_100000 was recorded with another --robot; give another --out"):
+        record_demos(replace(copied, robot_file=other))
+
+
+def test_a_bag_that_does_not_tell_its_robot_is_there(copied):
+    edit_notes(copied.bag(FIRST_SEED), lambda notes: notes.pop("maskact_robot"))
+    assert record_demos(copied).already_there == 1
+
+
+DAMAGES = {
+    "empty metadata": lambda bag: (bag / "metadata.yaml").write_text(""),
+    "metadata of zeros": lambda bag: (bag / "metadata.yaml").write_bytes(bytes(400)),
+    "metadata cut short": lambda bag: (bag / "metadata.yaml").write_text("rosbag2_bagfile_information:\n"),
+    "no messages": lambda bag: (bag / f"{bag.name}.mcap").write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bag_is_recorded_anew(damage, copied):
+    bag = copied.bag(FIRST_SEED)
+    DAMAGES[damage](bag)
+    summary = record_demos(copied)
+    assert (summary.kept, summary.already_there) == (1, 0)
+    assert len(messages_of(bag)["/maskact/mask_truth"]) > 60
+    assert [path.name for path in copied.out.iterdir()] == [bag.name]
+
+
+def test_a_bag_reaches_the_disk_before_its_name(robot_file, tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_ino, bag.exists())))
+    request = DemoRequest(out=tmp_path, episodes=1, robot_file=robot_file)
+    bag = request.bag(FIRST_SEED)
+    record_demos(request)
+    assert {(file.stat().st_ino, False) for file in bag.iterdir()} <= set(synced)
+
+
+def test_a_second_run_to_the_same_folder_is_refused_and_leaves_the_first_one_alone(copied, tmp_path):
+    working = tmp_path / ".partial"
+    with alone(working, "not reached"):
+        (working / "episode_100001").mkdir()
+        with pytest.raises(MaskACTError, match=f"^{tmp_path}: another record-demos to it is running$"):
+            record_demos(copied)
+        assert (working / "episode_100001").exists()
+    assert record_demos(copied).already_there == 1
+    assert not working.exists()
 
 
 @pytest.mark.parametrize(
