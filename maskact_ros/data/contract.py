@@ -22,6 +22,8 @@ StampSource = Literal["header", "receipt"]
 ActionSource = Literal["command", "future_state"]
 _STAMPS, _ACTIONS = ("header", "receipt"), ("command", "future_state")
 _MOST_CLASSES = 256  # ids of mono8
+_LONGEST_S = 3600.0
+_WAITING_BYTES = 2**29  # of decoded pictures, while their piece may still turn out to be too short
 
 
 class ContractError(MaskACTError):
@@ -125,10 +127,10 @@ class _Section:
             raise self.wrong(key, value, " or ".join(allowed))
         return str(value)
 
-    def number(self, key: str, default: float, low: float, high: float) -> float:
+    def number(self, key: str, default: float, low: float, high: float, why: str = "") -> float:
         value = self.take(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise self.wrong(key, value, f"a number >= {low:g} and <= {high:g}")
+            raise self.wrong(key, value, f"a number >= {low:g} and <= {high:g}{why}")
         return float(value)
 
     def names(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
@@ -158,6 +160,7 @@ def _contract(top: _Section, folder: Path) -> Contract:
     joints = action.names("joints", list(robot.joint_names))
     if set(joints) != set(robot.joint_names):
         raise action.wrong("joints", list(joints), f"each of {', '.join(robot.joint_names)} once")
+    longest_s = _longest_wait_s(robot, with_masks=classes is not None)
     contract = Contract(
         robot=robot,
         task=top.text("task"),
@@ -177,7 +180,9 @@ def _contract(top: _Section, folder: Path) -> Contract:
         action_stamp=cast(StampSource, action.one_of("stamp", _STAMPS, "receipt")),
         action_tolerance_s=action.number("tolerance_s", 0.1, 0.001, 10),
         action_joints=joints,
-        shortest_episode_s=top.number("shortest_episode_s", 1.0, 0, 3600),
+        shortest_episode_s=top.number(
+            "shortest_episode_s", min(1.0, longest_s), 0, longest_s, ", as memory holds its pictures meanwhile"
+        ),
     )
     for section in (top, images, state, action, *([masks] if masks else [])):
         section.check_all_taken()
@@ -186,6 +191,13 @@ def _contract(top: _Section, folder: Path) -> Contract:
         if streams.count(topic) > 1:
             raise ContractError(f"topic {topic} is named twice; allowed: one stream a topic")
     return contract
+
+
+def _longest_wait_s(robot: RobotSpec, *, with_masks: bool) -> float:
+    """For how long rows may wait for their piece to be long enough."""
+    camera = robot.only_camera
+    row_bytes = camera.width * camera.height * (4 if with_masks else 3)
+    return min(_LONGEST_S, _WAITING_BYTES / (row_bytes * robot.policy_rate_hz))
 
 
 def _masks(section: _Section) -> tuple[str | None, str | None, tuple[str, ...]]:

@@ -222,6 +222,7 @@ def _convert_bag(job: _Job, tick: Tick) -> None:
                 seconds = round((gap.to_ns - gap.from_ns) / 1e9, 3)
                 gaps.append({"from_ns": gap.from_ns, "seconds": seconds, "reason": gap.reason})
                 end(gap.reason)
+            writer.check(aligned.row)  # before it waits, for what waits is bounded by the robot's picture size
             episode.waiting.append(aligned)
             if episode.state_ages_ns or len(episode.waiting) >= shortest:
                 for sure in episode.waiting:

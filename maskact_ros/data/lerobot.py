@@ -104,7 +104,7 @@ class DatasetWriter:
 
     def add(self, row: Row) -> None:
         """Append a row to the episode; raises DatasetError when it does not fit the layout."""
-        self._check(row)
+        self.check(row)
         episode, layout = self._episode, self._layout
         frame_index = len(episode.stamps_ns)
         if self._data is None:
@@ -169,7 +169,8 @@ class DatasetWriter:
         self._episode = _Episode()
         self._close_full_files()
 
-    def _check(self, row: Row) -> None:
+    def check(self, row: Row) -> None:
+        """Raise DatasetError when a row does not fit the layout."""
         robot, classes = self._layout.robot, self._layout.mask_classes
         camera, joints = robot.only_camera, len(robot.joints)
         for name, vector in ((STATE, row.state), (ACTION, row.action)):

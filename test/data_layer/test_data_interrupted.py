@@ -14,6 +14,7 @@ import pytest
 from maskact_ros.data.contract import Contract
 from maskact_ros.data.convert import convert
 from maskact_ros.data.dataset import Dataset
+from maskact_ros.data.folders import alone
 from maskact_ros.data.parallel import in_parallel
 from maskact_ros.errors import MaskACTError
 
@@ -143,6 +144,30 @@ def test_a_conversion_without_an_episode_leaves_no_parts(labelled, tmp_path):
     with pytest.raises(MaskACTError, match="gives no episode: the picture has no mask with its stamp"):
         convert([tmp_path / "bag"], contract, tmp_path / "out")
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_what_waits_to_be_long_enough_fits_memory(tmp_path):
+    path = bags.contract(tmp_path, shortest_episode_s=60)
+    assert Contract.from_yaml(path).shortest_episode_s == 60
+    robot = tmp_path / "robot.yaml"
+    robot.write_text(robot.read_text().replace("height: 16", "height: 480").replace("width: 24", "width: 640"))
+    with pytest.raises(MaskACTError, match=r"shortest_episode_s is 60; allowed: .* and <= 43\.6907, as memory"):
+        Contract.from_yaml(path)
+
+
+def test_a_picture_of_another_size_is_told_before_it_waits(tmp_path):
+    bags.write(tmp_path / "bag", bags.recording(3))
+    bags.contract(tmp_path, shortest_episode_s=10, masks=None)
+    robot = tmp_path / "robot.yaml"
+    robot.write_text(robot.read_text().replace("height: 16", "height: 15"))
+    contract = Contract.from_yaml(tmp_path / "contract.yaml")
+    with pytest.raises(MaskACTError, match="is 24x16; allowed, as the robot says of camera top: 24x15"):
+        convert([tmp_path / "bag"], contract, tmp_path / "out")
+
+
+def test_a_second_conversion_to_the_same_dataset_is_refused(setup):
+    with alone(setup / ".out.parts", "not reached"), pytest.raises(MaskACTError, match="out: another conversion to it"):
+        convert([setup / "bags"], Contract.from_yaml(setup / "contract.yaml"), setup / "out")
 
 
 def test_a_folder_of_masks_that_is_not_there_is_one_sentence(labelled, tmp_path):
