@@ -170,7 +170,10 @@ def read_report(folder: Path) -> Report:
 
 
 def check_layout(source: LeRobotFolder) -> None:
-    """Raise DatasetError unless the episodes are 0, 1, … and cover the rows without gap or overlap."""
+    """Raise DatasetError unless every file has rows, and episodes 0, 1, … cover them without gap or overlap."""
+    for file in source.files:
+        if not file.rows:
+            raise DatasetError(f"{file.path}: has no rows; allowed: at least 1")
     if not source.episodes:
         raise DatasetError(f"{source.folder}: it has no episodes; allowed: at least one")
     start = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from maskact_ros.data.lerobot_reader import DataFile, LeRobotFolder
 from maskact_ros.errors import MaskACTError
 
-_SHOWN = 3  # rows of one kind of trouble; the rest is counted
+_SHOWN = 3  # findings of one kind; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,18 @@ def of_rows(
 ) -> Iterator[Finding]:
     """Findings of the rows `wrong`, counted within the file: the first few, and how many more there are."""
     name = str(file.path.relative_to(source.folder))
-    for i in wrong[:_SHOWN].tolist():
+
+    def found(i: int) -> Finding:
         row = file.start + i
         episode = next((e for e in source.episodes if e.start <= row < e.start + e.length), None)
         place = f", episode {episode.index}, frame {row - episode.start}" if episode else ""
-        yield Finding(f"{name}, row {row}{place}", what(i))
-    if len(wrong) > _SHOWN:
-        yield Finding(name, f"{len(wrong) - _SHOWN} more rows of that kind")
+        return Finding(f"{name}, row {row}{place}", what(i))
+
+    yield from few((found(i) for i in wrong.tolist()), len(wrong), name, "rows")
+
+
+def few(findings: Iterator[Finding], count: int, where: str, of_what: str) -> Iterator[Finding]:
+    """The first of `count` findings of one kind, and how many more there are."""
+    yield from itertools.islice(findings, _SHOWN)
+    if count > _SHOWN:
+        yield Finding(where, f"{count - _SHOWN} more {of_what} of that kind")

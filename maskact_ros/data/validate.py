@@ -6,6 +6,7 @@ In: a dataset's folder. Out: findings, none for a sound dataset; every number an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def validate(folder: str | Path) -> Iterator[Finding | int]:
     yield from _manifest(source, robot, features)
     yield from _totals(source)
     yield from _episodes(source)
+    yield from _empty_files(source)
+    source = replace(source, files=tuple(file for file in source.files if file.rows))
+    if not source.files:
+        return
     yield from check_rows(source, len(robot.joints))
     yield from check_statistics(source)
     yield from check_pictures(source, layout)
@@ -98,6 +103,12 @@ def _totals(source: LeRobotFolder) -> Iterator[Finding]:
     for entry, found in (("total_episodes", len(source.episodes)), ("total_frames", source.rows)):
         if source.info.get(entry) != found:
             yield Finding(INFO, f"{entry} is {source.info.get(entry)}; there are {found}")
+
+
+def _empty_files(source: LeRobotFolder) -> Iterator[Finding]:
+    for file in source.files:
+        if not file.rows:
+            yield Finding(inside(source.folder, str(file.path)), "has no rows; allowed: at least 1")
 
 
 def _episodes(source: LeRobotFolder) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.data.feature_statistics import of_vectors
-from maskact_ros.data.findings import Finding, inside, of_error, of_rows
+from maskact_ros.data.findings import Finding, few, inside, of_error, of_rows
 from maskact_ros.data.lerobot_layout import ACTION, STAMP, STATE
 from maskact_ros.data.lerobot_reader import DataFile, LeRobotFolder
 from maskact_ros.documents import read_json
@@ -18,6 +18,8 @@ from maskact_ros.errors import MaskACTError
 STATISTICS = "meta/stats.json"
 _TIMESTAMP_TOLERANCE_S = 1e-4  # LeRobot's own
 _STAMP_TOLERANCE = 0.5  # policy periods; beyond, a picture is missing or one too many
+_RATE_TOLERANCE = 0.02
+_SHORTEST_RATED_S = 2.0  # in less, the jitter of two stamps would tell
 _STATISTICS_TOLERANCE = 1e-4  # of the feature's extent; other tools compute in single precision
 
 
@@ -44,6 +46,7 @@ def check_rows(source: LeRobotFolder, joints: int) -> Iterator[Finding]:
                 yield from _equal(source, file, name, values, expected[name][rows])
             elif name == STAMP:
                 yield from _steady(source, file, values, frames[rows])
+                yield from _rates(source, file, values)
             else:
                 yield from _finite(source, file, name, values, joints)
 
@@ -68,6 +71,25 @@ def _steady(
         wrong,
         lambda i: f"{STAMP} is {steps_s[i - 1]:.4f} s after the row before; allowed: about {1 / source.fps:.4f} s",
     )
+
+
+def _rates(source: LeRobotFolder, file: DataFile, stamps_ns: NDArray[Any]) -> Iterator[Finding]:
+    """Each long enough episode's rows come at fps on average; steps that are wrong by themselves do not count."""
+    wrong = []
+    for episode in source.episodes:
+        start, end = episode.start - file.start, episode.start - file.start + episode.length
+        if start < 0 or end > len(stamps_ns) or episode.length < _SHORTEST_RATED_S * source.fps:
+            continue
+        steps = np.diff(stamps_ns[start:end, 0]) / 1e9 * source.fps  # in periods
+        steps = steps[np.abs(steps - 1) <= _STAMP_TOLERANCE]
+        if len(steps) and abs(1 / steps.mean() - 1) > _RATE_TOLERANCE:
+            wrong.append((episode.index, source.fps / steps.mean()))
+    name = str(file.path.relative_to(source.folder))
+    findings = (
+        Finding(f"{name}, episode {index}", f"its rows come at {rate_hz:.2f} Hz by {STAMP}; fps is {source.fps:g}")
+        for index, rate_hz in wrong
+    )
+    yield from few(findings, len(wrong), name, "episodes")
 
 
 def _finite(source: LeRobotFolder, file: DataFile, name: str, values: NDArray[Any], joints: int) -> Iterator[Finding]:

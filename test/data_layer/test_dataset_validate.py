@@ -70,6 +70,15 @@ def test_what_the_writer_writes_is_sound(sound, kind, capsys):
     assert "sound; 3 episodes, 36 rows at 10 Hz" in capsys.readouterr().out
 
 
+def empty_file(folder):
+    """One more data file, after the others, without a row."""
+    pq.write_table(pq.read_table(folder / DATA).slice(0, 0), folder / "data/chunk-000/file-001.parquet")
+
+
+def no_rows_at_all(folder):
+    pq.write_table(pq.read_table(folder / DATA).slice(0, 0), folder / DATA)
+
+
 # Each: which dataset, what happens to it, and what must be said.
 CORRUPTIONS = {
     "index": (
@@ -143,6 +152,12 @@ CORRUPTIONS = {
         lambda f: rewrite(f / "meta/episodes/chunk-000/file-000.parquet", "dataset_from_index", with_value(2, 11)),
         "meta/episodes, episode 2: begins at row 11; allowed: 12",
     ),
+    "empty file": (empty_file, "data/chunk-000/file-001.parquet: has no rows; allowed: at least 1"),
+    "no rows": (no_rows_at_all, f"{DATA}: has no rows; allowed: at least 1"),
+    "rate of the stamps": (
+        lambda f: rewrite(f / DATA, "stamp_ns", lambda v: [s * 12 // 10 for s in v]),
+        f"{DATA}, episode 2: its rows come at 8.33 Hz by stamp_ns; fps is 10",
+    ),
     "torn data": (lambda f: torn(f / DATA), f"{DATA}: cannot be read as parquet"),
     "older format": (
         lambda f: edit(f / "meta/info.json", codebase_version="v2.1"),
@@ -204,7 +219,23 @@ def test_a_faulty_dataset_gives_exit_code_1(video, capsys):
     assert "findings" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["state", "torn data", "older format", "no robot", "rate", "episode start", "action"])
+def test_a_rate_within_its_tolerance_and_of_short_episodes_is_not_told(video):
+    for spread, told in ((1.019, 0), (1.022, 1)):  # episodes of 0.5, 0.7 and 2.4 s
+        shutil.copytree(video, video.with_name(f"{spread}"))
+        stretched = video.with_name(f"{spread}")
+        rewrite(stretched / DATA, "stamp_ns", lambda v, spread=spread: [round(s * spread) for s in v])
+        assert sum("its rows come at" in finding for finding in findings(stretched)) == told
+
+
+def test_a_jump_is_told_once_and_not_as_a_wrong_rate_too(video):
+    CORRUPTIONS["stamps that jump"][0](video)
+    assert not any("its rows come at" in finding for finding in findings(video))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["empty file", "no rows", "state", "torn data", "older format", "no robot", "rate", "episode start", "action"],
+)
 def test_the_trainer_is_not_given_a_faulty_dataset(name, video):
     CORRUPTIONS[name][0](video)
     with pytest.raises(MaskACTError) as error:
