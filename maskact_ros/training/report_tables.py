@@ -98,7 +98,8 @@ def _masks(evaluations: Sequence[Evaluation]) -> str:
     for e in with_masks:
         iou = e.mask_iou or {}
         rows.append([_scene(e.shift), e.checkpoint, *(f"{iou[name]:.3f}" if name in iou else NONE for name in classes)])
-    return "Mask IoU of the pictures seen on the way, in each episode's first 6 s:\n\n" + _table(["scene", "policy", *classes], rows)
+    caption = "Mask IoU of the pictures seen on the way, in each episode's first 6 s:"
+    return f"{caption}\n\n" + _table(["scene", "policy", *classes], rows)
 
 
 def _ensembling(evaluations: Sequence[Evaluation]) -> str:
