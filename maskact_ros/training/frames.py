@@ -37,11 +37,14 @@ class FrameCache:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Changes with the rows of a dataset: 16 hexadecimal digits."""
+    """16 hexadecimal digits that change with a dataset's rows, and with its pictures where it has an identity."""
     digest = hashlib.sha256()
     for rows in (dataset.stamps_ns, dataset.states, dataset.actions):
         digest.update(np.ascontiguousarray(rows).tobytes())
     digest.update(repr(dataset.mask_classes).encode())
+    # The same rows may have been seen under another look, or labelled again. Datasets of before have no identity: what
+    # was decoded of them, and the runs that they began, keep their fingerprint.
+    digest.update(dataset.identity.encode())
     return digest.hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """Batches follow from seed and step, chunks end with their episode, frames are decoded once, as the nodes see them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from maskact_ros.training import frames as frames_module
 from maskact_ros.training.augment import PRESETS
 from maskact_ros.training.batches import Batches, Prefetcher, Rows, rows_of, split_episodes
 from maskact_ros.training.errors import TrainingError
-from maskact_ros.training.frames import open_frames
+from maskact_ros.training.frames import fingerprint, open_frames
 
 GEOMETRY = ImageGeometry(mode="letterbox", interpolation="area")
 
@@ -59,6 +60,17 @@ def test_frames_are_decoded_once_for_all_runs(dataset, tmp_path, monkeypatch):
     assert again.largest_class == 2
     with pytest.raises(TypeError):
         open_frames(dataset, tmp_path, ImageGeometry(), 32)
+
+
+def test_the_same_rows_under_another_look_do_not_share_their_frames(dataset, tmp_path):
+    looks = [replace(dataset, identity=identity) for identity in ("", "one", "other")]
+    for look in (*looks, *looks):
+        open_frames(look, tmp_path, GEOMETRY, 32)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_was_decoded_before_datasets_had_an_identity_is_still_found(dataset):
+    assert fingerprint(replace(dataset, identity="")) == "4f188c22fddee4ed"
 
 
 def test_a_cache_is_complete_or_absent(dataset, tmp_path, monkeypatch):
