@@ -68,10 +68,19 @@ class RunFolder:
         """The folder of the latest checkpoint."""
         return self.path / _CHECKPOINT
 
-    def create(self, settings: TrainSettings, spec: PolicySpec, fingerprints: Sequence[str]) -> None:
-        """Write run.json; raises TrainingError where there is a run already."""
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a step to go on from: a run that was killed before its first save has none."""
+        return (self.path / _STATE).exists()
+
+    def check_new(self) -> None:
+        """Raise TrainingError where there is a run already."""
         if (self.path / _RUN).exists():
             raise TrainingError(f"{self.path}: holds a run already; --resume goes on with it, or give another --out")
+
+    def create(self, settings: TrainSettings, spec: PolicySpec, fingerprints: Sequence[str]) -> None:
+        """Write run.json; raises TrainingError where there is a run already."""
+        self.check_new()
         policy = spec.config.to_dict() | {
             "geometry": spec.geometry.to_dict(),
             "mask_classes": list(spec.mask_classes),
@@ -120,20 +129,21 @@ class RunFolder:
         """Write the policy as the best one so far; raises MaskACTError."""
         self._save_policy(_BEST, learner)
 
+    def clear(self) -> None:
+        """Remove what a kill left of files and checkpoints that were being written; for one process of the run only."""
+        for partial in self.path.glob(".*.partial"):
+            partial.unlink()
+        for name in (_CHECKPOINT, _BEST):
+            for partial in self.path.glob(f".{name}.*"):
+                shutil.rmtree(partial)
+
     def restore(self, learner: Learner) -> Progressed:
-        """Load the state; a run that was killed before its first one begins anew.
+        """Load the state.
 
         Raises:
             MaskACTError: the state cannot be read, or is not this policy's.
         """
-        for partial in self.path.glob(".*.partial"):
-            partial.unlink()
-        for name in (_CHECKPOINT, _BEST):  # what a kill left of a checkpoint that was being written
-            for partial in self.path.glob(f".{name}.*"):
-                shutil.rmtree(partial)
         path = self.path / _STATE
-        if not path.exists():
-            return Progressed()
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()

@@ -10,7 +10,7 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,8 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from maskact_ros.checkpoint import PolicySpec
+from maskact_ros.data.dataset import Dataset
 from maskact_ros.data.progress import Progress
 from maskact_ros.policy.losses import Losses
 from maskact_ros.policy.maskact import MaskACT, TrainingBatch
@@ -88,15 +90,11 @@ def resumed(out: Path) -> TrainSettings:
 
 def _prepared(settings: TrainSettings, accelerator: Accelerator, resume: bool) -> _Run:
     folder = RunFolder(settings.out)
+    if not resume:
+        folder.check_new()  # before hours of decoding
     datasets = open_datasets(settings)
     fingerprints = [fingerprint(dataset) for dataset in datasets]
-    if resume:
-        model = MaskACT(folder.spec(fingerprints))
-    else:
-        model, origin = initial_model(settings, datasets)
-        if accelerator.is_main_process:
-            folder.create(settings, model.spec, fingerprints)
-            print(origin)
+    model, origin = _begun(settings, datasets, folder.spec(fingerprints) if resume else None, folder.has_state)
     config, geometry = model.spec.config, model.spec.geometry
     with accelerator.main_process_first():
         caches = [settings.cache or dataset.folder / ".cache" for dataset in datasets]
@@ -114,7 +112,7 @@ def _prepared(settings: TrainSettings, accelerator: Accelerator, resume: bool) -
     rates = [group["lr"] for group in optimizer.param_groups]
     ema = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
     learner = Learner(model, optimizer, ema)
-    progressed = folder.restore(learner) if resume else Progressed()
+    progressed = folder.restore(learner) if resume and folder.has_state else Progressed()
     batches = Batches(
         rows=rows,
         training_rows=rows_of(rows.episodes[training]),
@@ -126,17 +124,39 @@ def _prepared(settings: TrainSettings, accelerator: Accelerator, resume: bool) -
         processes=accelerator.num_processes,
         use_masks=config.use_mask,
     )
+    prepared = accelerator.prepare(model)
+    if accelerator.is_main_process:
+        if resume:
+            folder.clear()
+        else:  # last: what was refused leaves no run behind
+            folder.create(settings, model.spec, fingerprints)
+        print(origin)
     return _Run(
         settings=settings,
         folder=folder,
         accelerator=accelerator,
         learner=learner,
-        module=accelerator.prepare(model),
+        module=prepared,
         batches=batches,
         held_out=chosen_rows(rows_of(rows.episodes[held_out])) if len(held_out) else np.empty(0, np.int64),
         rates=rates,
         progressed=progressed,
     )
+
+
+def _begun(
+    settings: TrainSettings, datasets: Sequence[Dataset], spec: PolicySpec | None, has_state: bool
+) -> tuple[MaskACT, str]:
+    """The model that a run begins with, or goes on with where it has a state; and where its weights come from."""
+    if spec is not None and has_state:
+        return MaskACT(spec), f"the state of {settings.out}"
+    model, origin = initial_model(settings, datasets)
+    if spec is not None and model.spec != spec:
+        raise TrainingError(
+            f"{settings.out}: nothing was saved yet, and {settings.config} or --init has changed since the run was "
+            "started; start a new run"
+        )
+    return model, origin
 
 
 def _loop(run: _Run, received: list[int]) -> int:

@@ -19,6 +19,7 @@ from maskact_ros.training.settings import TrainSettings
 
 CLASSES = ("background", "arm", "cube")
 LENGTHS = (9, 7, 8)
+DYING_STEPS = {"before the first save": 1, "in a step": 7}
 HEIGHT, WIDTH = 48, 64
 BACKBONE = {
     "model_type": "dinov3_vit",
@@ -148,10 +149,10 @@ def die() -> None:
 
 
 def main(mode: str, settings: str) -> None:
-    """A run, in a process of its own, that dies: in its 8th step, or while its second state's checkpoint is written."""
+    """A run, in a process of its own, that dies: in its 2nd or 8th step, or while its second checkpoint is written."""
     given = TrainSettings.from_dict(json.loads(settings))
-    if mode == "in a step":
-        at_step(7, die)
+    if mode in DYING_STEPS:
+        at_step(DYING_STEPS[mode], die)
     else:
         usual, calls = run_folder.save_checkpoint, []
 

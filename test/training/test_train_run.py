@@ -155,15 +155,18 @@ def whole(tmp_path_factory, dataset):
     return settings
 
 
-@pytest.mark.parametrize("mode", ["in a step", "while saving"])
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, dataset, whole, mode):
+@pytest.mark.parametrize(
+    ("mode", "saved"), [("before the first save", None), ("in a step", 5), ("while saving", 10)], ids=str
+)
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, dataset, whole, mode, saved):
     killed = settings_of(tmp_path, dataset, "killed", ema=0.9)
     command = [sys.executable, small_run.__file__, mode, json.dumps(killed.to_dict())]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert state_of(killed.out)[1]["step"] == (5 if mode == "in a step" else 10)
+    state = killed.out / "state.safetensors"
+    assert (state_of(killed.out)[1]["step"] if state.exists() else None) == saved
     assert train.train(train.resumed(killed.out), resume=True) == 0
     assert_same_state(whole.out, killed.out)
     for name in ("checkpoint", "best"):
@@ -311,6 +314,55 @@ def test_a_run_is_not_overwritten_and_only_a_run_is_resumed(tmp_path, dataset, c
     with pytest.raises(TrainingError, match=r"holds a run already; --resume"):
         train.train(settings)
     assert "no run to resume" in command_error(capsys, "--resume", "--out", tmp_path / "nothing")
+
+
+def test_a_start_that_is_refused_leaves_no_run_behind(tmp_path, dataset, monkeypatch):
+    def full(*_):
+        raise TrainingError("the decoded frames cannot be written")
+
+    settings = settings_of(tmp_path, dataset, "run", steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "open_frames", full)
+        with pytest.raises(TrainingError, match="cannot be written"):
+            train.train(settings)
+    assert not settings.out.exists()
+    assert train.train(settings) == 0
+
+
+def begin_and_stop_before_the_first_save(settings, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_loop", lambda *_: 0)
+        train.train(settings)
+    assert [path.name for path in settings.out.iterdir()] == ["run.json"]
+
+
+def test_a_run_without_a_state_begins_again_with_its_initial_checkpoint(two_stages, tmp_path, dataset, monkeypatch):
+    init = two_stages / "one" / "checkpoint"
+    whole, stopped = (settings_of(tmp_path, dataset, name, init=init, steps=2) for name in ("whole", "stopped"))
+    train.train(whole)
+    begin_and_stop_before_the_first_save(stopped, monkeypatch)
+    assert train.train(train.resumed(stopped.out), resume=True) == 0
+    assert_same_state(whole.out, stopped.out)
+
+
+def test_a_run_without_a_state_is_not_begun_again_as_another_policy(tmp_path, dataset, monkeypatch):
+    settings = settings_of(tmp_path, dataset, "run")
+    begin_and_stop_before_the_first_save(settings, monkeypatch)
+    write_policy(settings.config, chunk_size=5)
+    with pytest.raises(TrainingError, match=r"policy\.json or --init has changed since the run was started"):
+        train.train(train.resumed(settings.out), resume=True)
+
+
+def test_one_process_removes_what_a_kill_left_and_the_others_do_not(tmp_path, dataset, monkeypatch):
+    settings = settings_of(tmp_path, dataset, "run", steps=1)
+    train.train(settings)
+    left = [settings.out / ".state.safetensors.0123.partial", settings.out / ".checkpoint.4567"]
+    left[0].write_bytes(b"half")
+    left[1].mkdir()
+    for is_main in (False, True):
+        monkeypatch.setattr(train.Accelerator, "is_main_process", is_main)
+        train._prepared(train.resumed(settings.out), train.start_accelerator(settings), resume=True)
+        assert [path.exists() for path in left] == [not is_main] * 2
 
 
 def test_stage_1_needs_masks(tmp_path):
