@@ -35,6 +35,7 @@ class Rows:
     states: NDArray[np.float32]  # (N, D)
     actions: NDArray[np.float32]  # (N, D)
     episodes: NDArray[np.int64]  # (E, 2): first row, and the row after the last
+    sources: tuple[str, ...]  # (E,): the bag or file of each episode; empty where nobody wrote it down
 
     @classmethod
     def of(cls, datasets: Sequence[Dataset], frames: Sequence[FrameCache]) -> Rows:
@@ -48,6 +49,7 @@ class Rows:
             states=np.concatenate([dataset.states for dataset in datasets]),
             actions=np.concatenate([dataset.actions for dataset in datasets]),
             episodes=np.array(ranges, np.int64).reshape(-1, 2),
+            sources=tuple(e.source for dataset in datasets for e in dataset.episodes),
         )
 
     @property
@@ -78,11 +80,31 @@ class Rows:
         return self.actions[np.minimum(wanted, ends - 1)], wanted >= ends
 
 
-def split_episodes(episodes: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the episodes to train on, and of those held out: at least one of each, if there are two."""
-    held_out = min(max(1, round(share * episodes)), episodes - 1) if share > 0 else 0
-    order = np.random.default_rng([seed, _SHUFFLE]).permutation(episodes)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+def split_episodes(sources: Sequence[str], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the episodes to train on, and of those held out: at least one of each, if there are two.
+
+    Episodes of one source are held out together, as the last picture before a gap and the first one after it are nearly
+    the same; unless all are of one source. The held-out share is met as nearly as whole sources allow without
+    going beyond it, or else by the smallest source.
+    """
+    groups = _by_source(sources)
+    wanted = min(max(1, round(share * len(sources))), len(sources) - 1) if share > 0 else 0
+    held_out: list[int] = []
+    order = np.random.default_rng([seed, _SHUFFLE]).permutation(len(groups))
+    for group in (groups[number] for number in order):
+        if len(held_out) + len(group) <= wanted:
+            held_out += group
+    if wanted > 0 and not held_out:
+        held_out = min((groups[number] for number in order), key=len)
+    return np.setdiff1d(np.arange(len(sources)), held_out), np.array(sorted(held_out), np.int64)
+
+
+def _by_source(sources: Sequence[str]) -> list[list[int]]:
+    """Numbers of the episodes of each source; each episode by itself where that tells nothing apart."""
+    groups: dict[str | int, list[int]] = {}
+    for episode, source in enumerate(sources):
+        groups.setdefault(source or episode, []).append(episode)
+    return list(groups.values()) if len(groups) > 1 else [[episode] for episode in range(len(sources))]
 
 
 def rows_of(episodes: NDArray[np.int64]) -> NDArray[np.int64]:

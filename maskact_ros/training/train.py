@@ -105,7 +105,7 @@ def _prepared(settings: TrainSettings, accelerator: Accelerator, resume: bool) -
     largest = max(frames.largest_class for frames in rows.frames)
     if config.use_mask and rows.with_masks and largest >= config.num_mask:
         raise TrainingError(f"a mask holds the class {largest}; allowed: 0 to {config.num_mask - 1}")
-    training, held_out = split_episodes(len(rows.episodes), settings.val_episodes, settings.seed)
+    training, held_out = split_episodes(rows.sources, settings.val_episodes, settings.seed)
 
     model.to(accelerator.device)
     optimizer = build_optimizer(model)

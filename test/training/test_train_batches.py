@@ -149,11 +149,31 @@ def test_a_prefetcher_ends_though_nobody_takes_its_batches(rows):
     ("episodes", "share", "held_out"), [(20, 0.1, 2), (3, 0.01, 1), (2, 0.9, 1), (5, 0, 0), (1, 0.5, 0)]
 )
 def test_held_out_episodes_are_the_seeds(episodes, share, held_out):
-    training, kept = split_episodes(episodes, share, seed=1)
+    bags = [f"bag {number}" for number in range(episodes)]
+    training, kept = split_episodes(bags, share, seed=1)
     assert len(kept) == held_out
     assert sorted([*training, *kept]) == list(range(episodes))
-    again = split_episodes(episodes, share, seed=1)[1]
-    assert kept.tolist() == again.tolist()
+    for sources in (bags, [""] * episodes, ["one bag"] * episodes):
+        assert split_episodes(sources, share, seed=1)[1].tolist() == kept.tolist()
+
+
+def test_held_out_episodes_of_a_seed_are_those_of_runs_that_were_begun_before():
+    kept = split_episodes([f"bag {number}" for number in range(40)], 0.1, seed=3)[1]
+    assert kept.tolist() == [17, 23, 30, 32]
+
+
+@pytest.mark.parametrize("pieces", [[3] * 20, [1, 7, 2, 2, 9, 1, 1, 4], [30, 30], [1, 50]], ids=str)
+@pytest.mark.parametrize("seed", range(5))
+def test_episodes_of_one_bag_are_held_out_together_or_not_at_all(pieces, seed):
+    sources = [f"bag {number}" for number, episodes in enumerate(pieces) for _ in range(episodes)]
+    training, kept = split_episodes(sources, 0.1, seed)
+    assert sorted([*training, *kept]) == list(range(len(sources)))
+    assert {sources[episode] for episode in training}.isdisjoint(sources[episode] for episode in kept)
+    assert 1 <= len(kept) <= max(round(0.1 * len(sources)), min(pieces))
+
+
+def test_a_run_knows_what_its_episodes_were_made_from(rows):
+    assert rows.sources == ("made up",) * len(LENGTHS)
 
 
 def test_rows_of_episodes_are_all_of_them_and_no_other(rows):
