@@ -62,7 +62,7 @@ def named(words: Sequence[str]) -> dict[str, Path]:
 def report(
     checkpoints: Mapping[str, Path], out: Path, *, episodes: int, seed: int, jobs: int, document: Path | None
 ) -> tuple[str, bool]:
-    """The Markdown, and whether nothing is missing, which Ctrl-C may have caused.
+    """The Markdown, and whether nothing is missing, as after Ctrl-C; picture and document are written when nothing is.
 
     Raises:
         MaskACTError: a checkpoint, a stored evaluation or the document is not what it should be.
@@ -74,14 +74,16 @@ def report(
     found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, jobs=jobs))
     if not found:
         return "", False
-    draw(found, out / PICTURE)
     text = markdown(found)
+    if len(found) < len(cells):  # what the document and its picture say is older, and whole
+        return text, False
+    draw(found, out / PICTURE)
     if document is not None:
         picture = os.path.relpath(out / PICTURE, document.parent)
         before, after = _around(document)
         content = f"{before}{BEGIN}\n{text}\n![success in each scene]({picture})\n{END}{after}"
         document.write_text(content, encoding="utf-8")
-    return text, len(found) == len(cells)
+    return text, True
 
 
 def cells_of(checkpoints: Mapping[str, Path]) -> list[Cell]:

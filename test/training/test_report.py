@@ -133,6 +133,21 @@ def test_the_document_keeps_what_is_around_the_report(checkpoints, tmp_path, cap
     assert capsys.readouterr().out.count("| light | 4 of 4") == 2
 
 
+def test_an_interrupted_report_is_printed_and_leaves_the_document_as_it_was(checkpoints, tmp_path, capsys, monkeypatch):
+    out, document = tmp_path / "results", tmp_path / "results.md"
+    collect(cells_of(checkpoints)[:5], SEEDS, out, pretended)
+    whole = f"# Results\n\n{BEGIN}\nall of yesterday's cells\n{END}\n"
+    document.write_text(whole)
+    monkeypatch.setattr("maskact_ros.training.report.measure", lambda setup, seeds, jobs: interrupted(setup, seeds))
+    words = [f"{name}={folder}" for name, folder in checkpoints.items()]
+    with pytest.raises(SystemExit) as end:
+        main(["report", "--checkpoints", *words, "--episodes", "4", "--out", str(out), "--document", str(document)])
+    assert end.value.code == 130
+    assert "| as in training | 4 of 4" in capsys.readouterr().out
+    assert document.read_text() == whole
+    assert not (out / "success.png").exists()
+
+
 def test_a_document_without_marks_is_refused_before_anything_is_run(checkpoints, tmp_path, capsys):
     document = tmp_path / "results.md"
     document.write_text("# Results\n")
