@@ -69,8 +69,8 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "evaluate",
         help="how often a policy solves the simulated task",
         description="Let a policy try the simulated task once for each seed, in simulated time, and say how often it "
-        "succeeded. Demonstrations have seeds from 100000 up, so the seeds used here were never seen in training. "
-        "Ctrl-C ends it early and prints what is done so far.",
+        "succeeded. record-demos begins at seed 100000 unless told otherwise: smaller seeds are in none of its "
+        "demonstrations. Ctrl-C ends it early and prints what is done so far.",
     )
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("checkpoint", nargs="?", default="", metavar="CHECKPOINT", help="folder of the checkpoint")

@@ -1,7 +1,7 @@
 """`train`: one training stage, from datasets to a checkpoint.
 
 Settings → datasets and their decoded frames → model and optimizer → the loop, which logs, evaluates and saves.
-All randomness of a step follows from the seed and the step, so a run that was killed ends as if it had not been.
+All randomness of a step follows from seed and step: a run that was killed ends, on a CPU, as if it had not been.
 """
 
 from __future__ import annotations
