@@ -41,15 +41,15 @@ def init_checkpoint(
     Raises:
         MaskACTError: the JSON, the backbone's folder or the seed is not valid, or `out` exists.
     """
-    config, geometry, mask_classes = read_policy(config_json)
-    backbone = find_backbone(config, config_json)
+    policy = read_policy(config_json)
+    backbone = find_backbone(policy.config, config_json)
     spec = PolicySpec(
-        config=config,
+        config=policy.config,
         robot=robot,
         statistics=Statistics.from_limits(robot),
         backbone=backbone.settings,
-        geometry=geometry,
-        mask_classes=mask_classes,
+        geometry=policy.geometry,
+        mask_classes=policy.mask_classes,
     )
     model = untrained_policy(spec, backbone, seed)
     info = save_checkpoint(out, model, overwrite=overwrite)
@@ -66,13 +66,24 @@ def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Checkpoin
     return info
 
 
-def read_policy(config_json: Path) -> tuple[MaskACTConfig, ImageGeometry, tuple[str, ...]]:
-    """Configuration, geometry and mask classes of a policy's JSON; raises MaskACTError that names the file."""
+@dataclass(frozen=True, kw_only=True)
+class WrittenPolicy:
+    """What a policy's JSON says."""
+
+    config: MaskACTConfig
+    geometry: ImageGeometry
+    mask_classes: tuple[str, ...]
+    names_classes: bool  # itself; else the names are the default ones
+
+
+def read_policy(config_json: Path) -> WrittenPolicy:
+    """A policy's JSON; raises MaskACTError that names the file."""
     values = read_json(given(config_json))
     try:
-        return parse_policy(values)
+        config, geometry, classes = parse_policy(values)
     except MaskACTError as error:
         raise ConfigError(f"{config_json}: {error}") from None
+    return WrittenPolicy(config=config, geometry=geometry, mask_classes=classes, names_classes="mask_classes" in values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

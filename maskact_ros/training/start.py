@@ -6,7 +6,7 @@ In: settings and datasets. Out: a `MaskACT` of the stage, and a line for people 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,13 @@ from maskact_ros.checkpoint import CheckpointInfo, PolicySpec
 from maskact_ros.config import PARAMETERS, MaskACTConfig
 from maskact_ros.data.dataset import Dataset
 from maskact_ros.geometry import ImageGeometry
-from maskact_ros.policy.commands import BackboneSource, find_backbone, read_policy, untrained_policy
+from maskact_ros.policy.commands import (
+    BackboneSource,
+    WrittenPolicy,
+    find_backbone,
+    read_policy,
+    untrained_policy,
+)
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.weights import load_part
 from maskact_ros.statistics import Statistics
@@ -52,11 +58,12 @@ def initial_model(settings: TrainSettings, datasets: Sequence[Dataset]) -> tuple
     Raises:
         MaskACTError: the policy's JSON is not valid, or does not go with the dataset or with --init.
     """
-    config, geometry, classes = read_policy(settings.config)
-    config = replace(config, training_stage=settings.stage)
-    classes = _mask_classes(config, classes, datasets[0])
+    written = read_policy(settings.config)
+    config, geometry = replace(written.config, training_stage=settings.stage), written.geometry
+    _check_masks(config, datasets[0])
     statistics = _statistics(datasets)
     if settings.init is None:
+        classes = _mask_classes(settings, written, datasets[0], None)
         backbone = find_backbone(config, settings.config)
         spec = _spec(config, geometry, classes, statistics, datasets[0], backbone)
         return untrained_policy(spec, backbone, settings.seed), f"a new policy; backbone: {backbone.origin}"
@@ -65,6 +72,7 @@ def initial_model(settings: TrainSettings, datasets: Sequence[Dataset]) -> tuple
     info.verify()
     with_planner = info.config.training_stage == "stage2"
     _check_goes_on(info, config, geometry, datasets[0], with_planner)
+    classes = _mask_classes(settings, written, datasets[0], info)
     if with_planner:
         statistics = info.statistics  # the planner's numbers mean nothing without them
     backbone = BackboneSource(settings=info.backbone, weights=None, folder=info.folder, origin=str(info.folder))
@@ -101,20 +109,54 @@ def _statistics(datasets: Sequence[Dataset]) -> Statistics:
     return replace(datasets[0], states=np.concatenate(states), actions=np.concatenate(actions)).statistics
 
 
-def _mask_classes(config: MaskACTConfig, classes: tuple[str, ...], dataset: Dataset) -> tuple[str, ...]:
-    """The dataset's, where the policy has masks and the dataset, too."""
+def _check_masks(config: MaskACTConfig, dataset: Dataset) -> None:
+    """Raise TrainingError on a dataset whose masks cannot train the policy's."""
     if not config.use_mask:
-        return classes
+        return
     if dataset.mask_classes is None:
         if config.training_stage == "stage1":
             raise TrainingError(f"--stage is stage1, which trains masks, and {dataset.folder} has none")
-        return classes
-    if len(dataset.mask_classes) != config.num_mask:
+    elif len(dataset.mask_classes) != config.num_mask:
         raise TrainingError(
             f"num_mask is {config.num_mask}; allowed: {len(dataset.mask_classes)}, as {dataset.folder} has the mask "
             f"classes {_listed(dataset.mask_classes)}"
         )
-    return dataset.mask_classes
+
+
+def _mask_classes(
+    settings: TrainSettings, written: WrittenPolicy, dataset: Dataset, info: CheckpointInfo | None
+) -> tuple[str, ...]:
+    """The dataset's, else what the policy's JSON names, else the initial checkpoint's, else the default ones.
+
+    Labels, a mask head's weights, and the JSON's rules and weights are by id, so another order would give them to other
+    classes. Other names for the same ids are fine, as long as the JSON does not say otherwise.
+
+    Raises:
+        TrainingError: they are not the same.
+    """
+    if not written.config.use_mask:
+        return written.mask_classes
+    ours = _Named(str(settings.config), written.mask_classes) if written.names_classes else None
+    data = _Named(str(dataset.folder), dataset.mask_classes) if dataset.mask_classes is not None else None
+    init = _Named(f"--init {info.folder}", info.mask_classes) if info is not None else None
+    for one, other in ((ours, data), (ours, init), (data, init)):
+        if one is None or other is None or one.classes == other.classes:
+            continue
+        if one is ours or sorted(one.classes) == sorted(other.classes):
+            raise TrainingError(
+                f"mask classes: {one.where} has {_listed(one.classes)}, {other.where} has {_listed(other.classes)}; "
+                "allowed: the same names in the same order"
+            )
+    named = data or ours or init
+    return written.mask_classes if named is None else named.classes
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Mask classes, and where they are named."""
+
+    where: str
+    classes: tuple[str, ...]
 
 
 def _check_goes_on(

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -384,6 +385,50 @@ def test_an_initial_checkpoint_that_does_not_fit_is_refused_with_every_differenc
     )
     with pytest.raises(TrainingError, match=r"chunk_size is 7 and the checkpoint's 4; .*dim_model is 32"):
         train.train(settings)
+
+
+def initial_classes(folder, data, init=None, **policy) -> tuple[str, ...]:
+    settings = settings_of(folder, data, "run", policy=policy, init=init)
+    return train.initial_model(settings, train.open_datasets(settings))[0].spec.mask_classes
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "unlabelled", masks=False)
+
+
+SWAPPED = (CLASSES[0], CLASSES[2], CLASSES[1])
+
+
+def test_the_mask_classes_of_the_policys_json_are_the_datasets_in_the_same_order(tmp_path, dataset):
+    with pytest.raises(TrainingError) as refused:
+        initial_classes(tmp_path, dataset, mask_classes=SWAPPED)
+    assert f"policy.json has background, cube, arm, {dataset} has background, arm, cube; allowed" in str(refused.value)
+    assert initial_classes(tmp_path, dataset, mask_classes=CLASSES) == CLASSES
+    assert initial_classes(tmp_path, dataset) == CLASSES
+
+
+def test_the_mask_classes_of_the_policys_json_are_those_of_the_initial_checkpoint(two_stages, tmp_path, unlabelled):
+    init = two_stages / "one" / "checkpoint"
+    with pytest.raises(TrainingError, match=r"policy\.json has background, cube, arm, --init .* has background, arm"):
+        initial_classes(tmp_path, unlabelled, init, mask_classes=SWAPPED)
+    assert initial_classes(tmp_path, unlabelled, init, mask_classes=CLASSES) == CLASSES
+
+
+def test_without_masks_to_learn_from_the_classes_are_the_initial_checkpoints(two_stages, tmp_path, unlabelled):
+    assert initial_classes(tmp_path, unlabelled, two_stages / "one" / "checkpoint") == CLASSES
+    assert initial_classes(tmp_path, unlabelled) == ("background", "robot", "object")
+
+
+@pytest.mark.parametrize("names", [SWAPPED, ("background", "arm", "cup")], ids=str)
+def test_a_mask_head_goes_on_under_other_names_but_not_in_another_order(two_stages, tmp_path, dataset, names):
+    settings = settings_of(tmp_path, dataset, "run", init=two_stages / "one" / "checkpoint")
+    relabelled = [replace(data, mask_classes=names) for data in train.open_datasets(settings)]
+    if names == SWAPPED:
+        with pytest.raises(TrainingError, match="allowed: the same names in the same order"):
+            train.initial_model(settings, relabelled)
+    else:
+        assert train.initial_model(settings, relabelled)[0].spec.mask_classes == names
 
 
 def test_an_action_only_policy_takes_the_encoder_of_stage_1(two_stages, tmp_path, dataset):
