@@ -5,6 +5,7 @@ In: a `Setup` and seeds in a row. Out: an `EpisodeResult` for each.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from maskact_ros.nodes.conductor import Conductor
 from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.training.evaluate import EpisodeResult, Setup
 from maskact_ros.training.iou import confusion
+from maskact_ros.training.policy_planner import CHECKED_NS
 
 Labels = NDArray[np.uint8]
 
@@ -36,13 +38,20 @@ def run_through_nodes(setup: Setup, seeds: range, say: Callable[[str], None]) ->
 
     with Conductor(_processes(setup, seeds.start), warn) as conductor:
         counts: NDArray[np.int64] | None = None
+        until_s = 0.0
         with_masks = info.config.use_mask and info.mask_classes == CLASS_NAMES
+
+        def count(predicted: Labels, truth: Labels) -> None:
+            if counts is not None and time.monotonic() < until_s:
+                _add(counts, predicted, truth, info)
+
         if with_masks:
-            conductor.observer.compare_masks(lambda predicted, truth: _count(info, counts, predicted, truth))
+            conductor.observer.compare_masks(count)
         conductor.start()
         for _ in seeds:
             if with_masks:
                 counts = np.zeros((len(CLASS_NAMES),) * 2, np.int64)
+                until_s = time.monotonic() + CHECKED_NS / 1e9
             outcome = conductor.episode(setup.time_limit_s)
             if outcome is None:
                 return
@@ -73,9 +82,8 @@ def _processes(setup: Setup, seed: int) -> list[Process]:
     ]
 
 
-def _count(info: CheckpointInfo, counts: NDArray[np.int64] | None, predicted: Labels, truth: Labels) -> None:
-    """Add one picture's pixels, at the model's size as in one process; before the first episode, there is no count."""
-    if counts is not None:
-        size = info.config.image_size
-        seen, true = (info.geometry.labels_to_model(labels, size) for labels in (predicted, truth))
-        counts += confusion(true, seen, len(CLASS_NAMES))
+def _add(counts: NDArray[np.int64], predicted: Labels, truth: Labels, info: CheckpointInfo) -> None:
+    """Add one picture's pixels, at the model's size as in one process."""
+    size = info.config.image_size
+    seen, true = (info.geometry.labels_to_model(labels, size) for labels in (predicted, truth))
+    counts += confusion(true, seen, len(CLASS_NAMES))

@@ -26,7 +26,7 @@ IMAGE_RATE_HZ = 30.0  # of the camera, as the simulated robot's default
 _IMAGE_NS = round(1e9 / IMAGE_RATE_HZ)
 _CHECK_MASK_NS = 1_000_000_000  # masks change slowly, and the true one costs as much as the picture
 # What a solved episode takes: a failed one would count for more with every second that the arm is stuck in one view.
-_CHECKED_NS = 6_000_000_000
+CHECKED_NS = 6_000_000_000
 
 Watcher = Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]  # stamp, picture (H, W, 3), labels (H, W)
 
@@ -71,7 +71,7 @@ class PolicyPlanner:
         wanted = self._schedule.wants(now_ns)
         if not wanted and self.watcher is None:
             return None
-        encoding = self._see(now_ns, check=wanted and self._has_masks and self._check_due_ns <= now_ns < _CHECKED_NS)
+        encoding = self._see(now_ns, check=wanted and self._has_masks and self._check_due_ns <= now_ns < CHECKED_NS)
         if not wanted:
             return None
         actions = self._planner.predict(encoding.features, encoding.patch_labels, measured.positions)
