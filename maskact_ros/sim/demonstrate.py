@@ -29,6 +29,15 @@ FROM_HOME = 0.3
 START_X, START_Y, START_Z = (0.16, 0.42), (-0.32, 0.34), (0.10, 0.36)  # metres, of the tool
 START_ROLL, START_YAW, START_GRIPPER = (-0.6, 0.6), (0.0, 0.35), (0.02, 0.04)
 
+# After a mishap the fingers are shut around nothing, over the bin, over the cube or anywhere, and the cube may be where
+# no episode begins with it. The expert sees where it is and never closes the hand in vain. A policy does, and has to
+# notice.
+SHUT = (0.012, 0.022)  # of the gripper; a cube between the fingers keeps it further open
+ASTRAY = 0.5  # share of the mishaps in which the cube is not at a usual place
+ASTRAY_X, ASTRAY_Y = (0.20, 0.40), (-0.30, 0.20)
+BESIDE_BIN = 0.115  # metres from its middle, at least
+NEAR, LOW, HIGH = 0.05, 0.08, 0.20  # metres: how near over bin or cube the tool is, and how high
+
 NUDGE_EVERY_S = 2.0  # on average
 NUDGE_S = (0.3, 0.9)  # from the shortest to the longest
 # Standard deviation of a nudge's peak, each joint by itself; the gripper gets none. The expert starts anew from where
@@ -49,15 +58,20 @@ class Moment:
 
 
 def demonstrate(
-    world: World, expert: Expert, robot: RobotSpec, *, seed: int, nudge_rad: float = NUDGE_RAD
+    world: World, expert: Expert, robot: RobotSpec, *, seed: int, mishap: bool = False, nudge_rad: float = NUDGE_RAD
 ) -> Iterator[Moment]:
     """Reset `world` to `seed` and let the expert solve it; afterwards `world.episode` tells whether it did.
 
+    With `mishap` it begins as after one: the hand shut around nothing, the cube perhaps astray.
     Set points go in straight lines from one policy period to the next, towards the expert's answer to what the
     sensors said at the beginning of the period.
     """
     world.reset(seed)
-    world.place_arm(_start(np.random.default_rng([seed, _START])))
+    rng = np.random.default_rng([seed, _START])
+    if mishap:
+        _undo(world, rng)
+    else:
+        world.place_arm(_start(rng))
     steps_of_period = robot.policy_period_ns / 1e9 / TIMESTEP_S  # not a whole number
     nudges = _Nudges(np.random.default_rng([seed, _NUDGES]), len(robot.joints), nudge_rad)
     command = start = goal = world.joint_positions
@@ -95,6 +109,22 @@ def _start(rng: np.random.Generator) -> NDArray[np.float64]:
     arm = joints_for(tool, rng.uniform(*START_ROLL))
     arm[4] = rng.uniform(*START_YAW)
     return np.append(arm, rng.uniform(*START_GRIPPER))
+
+
+def _undo(world: World, rng: np.random.Generator) -> None:
+    """Put the arm, and perhaps the cube, to where a mishap may have left them."""
+    target, cube = world.bin_pose[:2], world.object_pose
+    if rng.random() < ASTRAY:
+        while True:
+            cube[:2] = rng.uniform(*ASTRAY_X), rng.uniform(*ASTRAY_Y)
+            if np.hypot(*(cube[:2] - target)) > BESIDE_BIN:
+                break
+        turn = rng.uniform(-math.pi, math.pi)
+        cube[3:] = math.cos(turn / 2), 0.0, 0.0, math.sin(turn / 2)
+        world.place_object(cube)
+    over = (target, cube[:2], np.array([rng.uniform(*START_X), rng.uniform(*START_Y)]))[rng.integers(3)]
+    tool = np.append(over + rng.uniform(-NEAR, NEAR, 2), rng.uniform(LOW, HIGH))
+    world.place_arm(np.append(joints_for(tool, rng.uniform(*START_ROLL)), rng.uniform(*SHUT)))
 
 
 class _Nudges:

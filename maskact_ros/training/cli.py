@@ -27,6 +27,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="change the scene: background, light, object, distractors, camera, joined with +; default: none",
     )
     demos.add_argument(
+        "--begin",
+        choices=("usual", "mishap"),
+        default="usual",
+        help="usual: from home, or with the open hand anywhere; mishap: with the hand shut around nothing and the cube "
+        "perhaps astray, so that a policy learns to try again; default: usual",
+    )
+    demos.add_argument(
         "--images",
         choices=("jpeg", "raw"),
         default="jpeg",
@@ -93,6 +100,7 @@ def _record_demos(a: argparse.Namespace) -> None:
             episodes=a.episodes,
             seed=a.seed,
             shift=a.shift,
+            begin=a.begin,
             images=a.images,
             jobs=a.jobs,
             robot_file=a.robot,

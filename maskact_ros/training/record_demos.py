@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import cv2
 
@@ -39,6 +39,9 @@ from maskact_ros.training.sim_messages import Images, SimMessages
 FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which begin at 0
 LAST_SEED = 2**31 - 1  # as of sim_robot
 _ROBOT_NOTE = "maskact_robot"
+_EARLIER = {"maskact_begin": "usual"}  # what bags say that do not say it
+Begin = Literal["usual", "mishap"]
+BEGINS: tuple[Begin, ...] = get_args(Begin)
 BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
 
 
@@ -50,6 +53,7 @@ class DemoRequest:
     episodes: int  # to try: those of the seeds `seed`, `seed` + 1, …
     seed: int = FIRST_SEED
     shift: str = NO_SHIFT
+    begin: Begin = "usual"
     images: Images = "jpeg"
     jobs: int = 1
     robot_file: Path | None = None
@@ -71,7 +75,8 @@ class DemoRequest:
     def notes(self, robot: RobotSpec) -> dict[str, str]:
         """What a bag says about how it came to be, in its metadata."""
         digest = hashlib.sha256(json.dumps(robot.to_dict(), sort_keys=True).encode()).hexdigest()
-        return {"maskact_shift": self.shift, "maskact_images": self.images, _ROBOT_NOTE: digest[:16]}
+        asked = {"maskact_shift": self.shift, "maskact_begin": self.begin, "maskact_images": self.images}
+        return asked | {_ROBOT_NOTE: digest[:16]}
 
     def bag(self, seed: int) -> Path:
         """The folder of an episode's bag."""
@@ -157,7 +162,7 @@ def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
     if notes is None:
         return False
     for key, value in wanted.items():
-        found = notes.get(key)
+        found = notes.get(key, _EARLIER.get(key))
         if key == _ROBOT_NOTE and found not in (None, value):  # older bags do not tell
             raise MaskACTError(f"{bag} was recorded with another --robot; give another --out")
         if key != _ROBOT_NOTE and found != value:
@@ -225,7 +230,10 @@ class EpisodeRecorder:
 
     def record(self, seed: int) -> Recorded:
         """Solve the episode of `seed`, and keep its bag if it was solved."""
-        moments = list(demonstrate(self._world, self._expert, self._robot, seed=seed))  # cheap beside its pictures
+        mishap = self._request.begin == "mishap"
+        moments = list(
+            demonstrate(self._world, self._expert, self._robot, seed=seed, mishap=mishap)
+        )  # cheap beside pictures
         seconds = self._world.time_s
         if not self._world.episode.success:
             return Recorded(seed, solved=False, seconds=seconds)

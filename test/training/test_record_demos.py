@@ -24,6 +24,7 @@ from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.demonstrate import demonstrate
 from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.renderer import Renderer
+from maskact_ros.sim.scene import CUBE_HALF
 from maskact_ros.sim.world import World
 from maskact_ros.training import record_demos as module
 from maskact_ros.training.record_demos import BEGIN_NS, FIRST_SEED, DemoRequest, record_demos
@@ -164,8 +165,8 @@ def test_several_jobs_record_the_same_messages(recorded, robot_file, tmp_path):
 def test_an_episode_that_was_not_solved_is_counted_and_not_kept(robot_file, tmp_path, monkeypatch, capsys):
     real = module.demonstrate
 
-    def gives_up(world, expert, robot, *, seed):
-        moments = real(world, expert, robot, seed=seed)
+    def gives_up(world, expert, robot, *, seed, mishap):
+        moments = real(world, expert, robot, seed=seed, mishap=mishap)
         return [next(moments)] if seed == 9 else moments
 
     monkeypatch.setattr(module, "demonstrate", gives_up)
@@ -183,6 +184,23 @@ def test_bags_that_were_recorded_otherwise_are_not_taken_for_the_ones_asked_for(
     request, _ = recorded["raw"]
     with pytest.raises(MaskACTError, match=r"episode_100000 was recorded with --shift none, not light; give another"):
         record_demos(replace(request, shift="light"))
+    with pytest.raises(MaskACTError, match=r"episode_100000 was recorded with --begin usual, not mishap; give another"):
+        record_demos(replace(request, begin="mishap"))
+
+
+def test_after_a_mishap_the_hand_is_shut_around_nothing_and_the_expert_tries_again(robot):
+    world, astray, solved = World(robot), 0, 0
+    for seed in range(FIRST_SEED, FIRST_SEED + 8):
+        world.reset(seed)
+        usual = world.object_pose
+        moments = demonstrate(world, Expert(robot), robot, seed=seed, mishap=True)
+        first = next(moments)
+        assert first.joints.positions[-1] < CUBE_HALF - 0.002
+        astray += not np.allclose(world.object_pose[:2], usual[:2], atol=1e-3)
+        assert sum(1 for _ in moments) > 100
+        solved += world.episode.success
+    assert 0 < astray < 8
+    assert solved >= 6
 
 
 @pytest.fixture
@@ -206,8 +224,8 @@ def test_bags_of_another_robot_are_not_taken_for_the_ones_asked_for(copied, robo
         record_demos(replace(copied, robot_file=other))
 
 
-def test_a_bag_that_does_not_tell_its_robot_is_there(copied):
-    edit_notes(copied.bag(FIRST_SEED), lambda notes: notes.pop("maskact_robot"))
+def test_a_bag_that_tells_neither_its_robot_nor_its_begin_is_there(copied):
+    edit_notes(copied.bag(FIRST_SEED), lambda notes: [notes.pop(name) for name in ("maskact_robot", "maskact_begin")])
     assert record_demos(copied).already_there == 1
 
 
