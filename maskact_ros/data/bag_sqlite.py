@@ -1,4 +1,7 @@
-"""SQLite bag files (.db3) from front to back, whole or torn, also with a write-ahead log that nobody merged."""
+"""SQLite bag files (.db3) from front to back, whole or torn, also with what a kill leaves beside them.
+
+That is a write-ahead log with what is not in the file yet, or a journal that takes back what is in it by half.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pyarrow as pa
 from maskact_ros.data.messages import PIECE_BYTES, BagError, Message, plain
 
 _ROWS = "SELECT id, topic_id, timestamp, data FROM messages ORDER BY id"
+_JOURNAL = "-journal"
 
 
 class SqliteFile:
@@ -35,6 +39,8 @@ class SqliteFile:
             wanted = {key: entry for key, entry in self._topics(database).items() if entry[0] in topics}
             last = self._last(database)
             at = 0
+            if any(log.name.endswith(_JOURNAL) for log in self._beside()):
+                self.losses.append(f"{self._path.name}: was not closed properly; the last moments may be missing")
             try:
                 for at, key, received_ns, data in self._rows(database, Path(folder)):
                     self.progress = at / last if last else 1.0
@@ -76,15 +82,20 @@ class SqliteFile:
         if path.suffix == ".zstd":
             path = folder / path.stem
             self._unpack(path)
-        log = path.with_name(f"{path.name}-wal")
-        if log.exists():  # read from a copy: opening it beside the bag would write there
-            shutil.copy(path, folder / path.name)
-            shutil.copy(log, folder / log.name)
+        beside = self._beside()
+        if beside:  # read from a copy: opening it beside the bag would write there
+            for part in (path, *beside):
+                shutil.copyfile(part, folder / part.name)
             path = folder / path.name
             uri = f"{path.as_uri()}"
         else:
             uri = f"{path.as_uri()}?immutable=1"
         return _connect(uri)
+
+    def _beside(self) -> list[Path]:
+        """The logs that belong to the file and are not empty."""
+        logs = [self._path.with_name(f"{self._path.name}{ending}") for ending in ("-wal", _JOURNAL)]
+        return [log for log in logs if log.exists() and log.stat().st_size]
 
     def _unpack(self, path: Path) -> None:
         with path.open("wb") as file:

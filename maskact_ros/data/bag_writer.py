@@ -6,6 +6,8 @@ sqlite3, and `metadata.yaml` beside it, which is written last.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+from rosbags.rosbag2.storage_mcap import McapWriter
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from rosbags.typesys import Stores, get_typestore
 
 from maskact_ros.data.messages import BagError
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 Storage = Literal["mcap", "sqlite3"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
+SAVED_EVERY_NS = 1_000_000_000  # by the messages' times, so that equal messages give equal files
 
 
 @cache
@@ -49,7 +54,9 @@ def offered(*, reliable: bool = True, latched: bool = False, depth: int = 10) ->
 
 
 class BagWriter:
-    """One bag; use it in a `with` block. An exception leaves a torn bag, whose messages can be read nevertheless.
+    """One bag; use it in a `with` block.
+
+    An exception leaves a torn bag, whose messages can all be read nevertheless; a kill takes the last second at most.
 
     Raises:
         BagError: there is something at `folder` already, a type is none of the standard ones, or the disk refuses.
@@ -62,6 +69,7 @@ class BagWriter:
         self.bytes = 0  # of messages, before compression
         self.counts: dict[str, int] = {}  # messages by topic
         self._connections: dict[str, Connection] = {}
+        self._saved_ns: int | None = None  # the time of the message after which all was saved
         try:
             self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
         except WriterError:
@@ -75,16 +83,22 @@ class BagWriter:
         """Declare a topic of a type such as sensor_msgs/msg/Image, before its first message."""
         if kind not in typestore().fielddefs:
             raise BagError(f"{topic} is of the type {kind}; allowed: those of ROS's common interfaces")
-        self._connections[topic] = self._writer.add_connection(
-            topic, kind, typestore=typestore(), offered_qos_profiles=qos
-        )
+        try:
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=typestore(), offered_qos_profiles=qos
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise self._refused(error) from None
         self.counts[topic] = 0
 
     def write(self, topic: str, received_ns: int, message: bytes | memoryview) -> None:
         """Add a message in CDR."""
         try:
             self._writer.write(self._connections[topic], received_ns, message)
-        except OSError as error:
+            if self._saved_ns is None or abs(received_ns - self._saved_ns) >= SAVED_EVERY_NS:
+                self._save()
+                self._saved_ns = received_ns
+        except (OSError, sqlite3.Error) as error:
             raise self._refused(error) from None
         self.counts[topic] += 1
         self.bytes += len(message)
@@ -92,17 +106,31 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         try:
             self._writer.open()
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             raise self._refused(error) from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            with contextlib.suppress(OSError, sqlite3.Error):  # what ended the block is the thing to tell
+                self._save()
         try:
             self._writer.__exit__(kind, error, trace)
-        except OSError as refusal:
+        except (OSError, sqlite3.Error) as refusal:
             raise self._refused(refusal) from None
 
-    def _refused(self, error: OSError) -> BagError:
-        return BagError(f"{self.folder}: cannot be written ({error.strerror})")
+    def _save(self) -> None:
+        """Hand all messages so far to the system; rosbags would keep them in one transaction or in memory."""
+        storage = self._writer.storage
+        if isinstance(storage, Sqlite3Writer):
+            storage.conn.commit()
+        elif isinstance(storage, McapWriter):
+            if storage.chunk.bio.tell():
+                storage.close_chunk()
+            storage.bio.flush()
+
+    def _refused(self, error: OSError | sqlite3.Error) -> BagError:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return BagError(f"{self.folder}: cannot be written ({reason})")

@@ -1,13 +1,17 @@
 """Bags of every kind are read, and damaged ones give up all that can be read."""
 
 import os
+import resource
+import signal
 import sqlite3
+from contextlib import contextmanager
 
 import bags
 import pytest
 from rosbags.rosbag2 import storage_mcap
 
 from maskact_ros.data.bag import Bag, bags_in
+from maskact_ros.data.bag_writer import STORAGES, BagWriter
 from maskact_ros.data.messages import BagError
 
 TOPICS = ("/arm/image", "/arm/mask", "/arm/joints", "/arm/command")
@@ -129,6 +133,70 @@ def test_what_is_in_a_write_ahead_log_only_is_read_too(tmp_path):
     database.close()
     assert len(read(killed)[0]) == 2 * (5 * 2 + 7 * 4)
     assert sorted(killed.iterdir()) == before
+
+
+TICK_NS = 100_000_000
+
+
+def record_ticks(folder, storage, count, then=lambda: None):
+    """A recording, in which something happens at last."""
+    with BagWriter(folder, storage=storage) as writer:
+        writer.add_topic("/arm/command", "std_msgs/msg/Float64MultiArray")
+        for i in range(count):
+            writer.write("/arm/command", bags.START_NS + i * TICK_NS, i.to_bytes(4, "little") + bytes(996))
+        then()
+
+
+def ticks(bag):
+    """The numbers that `record_ticks` wrote, and what was lost."""
+    found, losses = read(bag)
+    return [int.from_bytes(data[:4], "little") for *_, data in found], losses
+
+
+@contextmanager
+def files_of_at_most(size):
+    """The whole process can write no file larger than that, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_kill_takes_the_last_second_of_a_recording_at_most(tmp_path, storage):
+    bag = tmp_path / "bag"
+    child = os.fork()
+    if not child:
+        try:
+            record_ticks(bag, storage, 48, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        finally:
+            os._exit(1)  # never back into the tests
+    os.waitpid(child, 0)
+    before = sorted((file.name, file.read_bytes()) for file in bag.iterdir())
+    found, losses = ticks(bag)
+    assert found == list(range(len(found)))
+    assert len(found) >= 48 - 10
+    if storage == "sqlite3":
+        assert losses == ["bag.db3: was not closed properly; the last moments may be missing"]
+    assert sorted((file.name, file.read_bytes()) for file in bag.iterdir()) == before
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_an_exception_takes_no_message_of_a_recording(tmp_path, storage):
+    with pytest.raises(ZeroDivisionError):
+        record_ticks(tmp_path / "bag", storage, 48, lambda: 1 / 0)
+    assert ticks(tmp_path / "bag")[0] == list(range(48))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_full_disk_is_one_sentence_and_takes_the_last_second_at_most(tmp_path, storage):
+    with files_of_at_most(200_000), pytest.raises(BagError, match=r"bag: cannot be written \(.*\)$"):
+        record_ticks(tmp_path / "bag", storage, 1000)
+    found, _ = ticks(tmp_path / "bag")
+    assert found == list(range(len(found)))
+    assert len(found) > 150
 
 
 def test_a_folder_of_bags_is_each_of_them(tmp_path):
