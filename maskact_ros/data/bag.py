@@ -30,6 +30,7 @@ class Bag:
         self.files = _files(self.path)
         self._opened: list[BagFile] = [_KINDS[_kind(file)](file) for file in self.files]
         self._sizes = [max(file.stat().st_size, 1) for file in self.files]
+        self._topics: dict[str, str] | None = None
 
     @property
     def losses(self) -> list[str]:
@@ -45,7 +46,9 @@ class Bag:
 
     def topics(self) -> dict[str, str]:
         """Topics and their types, of all files."""
-        return {topic: kind for file in self._opened for topic, kind in file.topics().items()}
+        if self._topics is None:  # without an index, a file has to be read for them
+            self._topics = {topic: kind for file in self._opened for topic, kind in file.topics().items()}
+        return self._topics
 
     def messages(self, topics: Sequence[str]) -> Iterator[Message]:
         """The messages of these topics, once."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+import weakref
 from collections.abc import Collection, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +23,10 @@ _JOURNAL = "-journal"
 
 
 class SqliteFile:
-    """One .db3 file, or .db3.zstd; raises BagError when it is none."""
+    """One .db3 file, or .db3.zstd; raises BagError when it is none.
+
+    What must be unpacked or copied to be read is so once, into a temporary folder that goes with this object.
+    """
 
     def __init__(self, path: Path):
         self.losses: list[str] = []
@@ -30,19 +35,19 @@ class SqliteFile:
 
     def topics(self) -> dict[str, str]:
         """The table of topics."""
-        with tempfile.TemporaryDirectory() as folder, closing(self._open(Path(folder))) as database:
+        with closing(self._open()) as database:
             return dict(self._topics(database).values())
 
     def messages(self, topics: Collection[str]) -> Iterator[Message]:
         """All that can be read; `losses` says what cannot."""
-        with tempfile.TemporaryDirectory() as folder, closing(self._open(Path(folder))) as database:
+        with closing(self._open()) as database:
             wanted = {key: entry for key, entry in self._topics(database).items() if entry[0] in topics}
             last = self._last(database)
             at = 0
-            if any(log.name.endswith(_JOURNAL) for log in self._beside()):
+            if any(log.name.endswith(_JOURNAL) for log in _logs(self._path)):
                 self.losses.append(f"{self._path.name}: was not closed properly; the last moments may be missing")
             try:
-                for at, key, received_ns, data in self._rows(database, Path(folder)):
+                for at, key, received_ns, data in self._rows(database):
                     self.progress = at / last if last else 1.0
                     if key in wanted and isinstance(data, bytes):
                         yield Message(received_ns, *wanted[key], plain(memoryview(data)))
@@ -50,7 +55,7 @@ class SqliteFile:
                 self.losses.append(f"{self._path.name}: torn; what came after message {at} is lost ({error})")
         self.progress = 1.0
 
-    def _rows(self, database: sqlite3.Connection, folder: Path) -> Iterator[tuple[int, int, int, bytes]]:
+    def _rows(self, database: sqlite3.Connection) -> Iterator[tuple[int, int, int, bytes]]:
         """The table of messages, by id and not by time: for that, an index would have to be whole.
 
         SQLite reads what was cut off as zeros, without a word. So a torn file is read twice, the second time with
@@ -62,14 +67,15 @@ class SqliteFile:
         with path.open("rb") as file:
             file.seek(28)  # the number of pages in the file's header
             missing = int.from_bytes(file.read(4), "big") * page - path.stat().st_size
-        if missing <= 0 or path.with_name(f"{path.name}-wal").exists():
+        if missing <= 0 or _logs(path):
             yield from rows
             return
-        filled = folder / "filled.db3"
-        shutil.copy(path, filled)
-        with filled.open("ab") as file:
-            for _ in range(0, missing, page):
-                file.write(b"\xff" * page)
+        with self._temporary_folder() as folder:
+            filled = folder / "filled.db3"
+            shutil.copyfile(path, filled)
+            with filled.open("ab") as file:
+                for _ in range(0, missing, page):
+                    file.write(b"\xff" * page)
         with closing(_connect(f"{filled.as_uri()}?immutable=1")) as other:
             for row, again in zip(rows, other.execute(_ROWS), strict=False):
                 if row != again:
@@ -77,34 +83,54 @@ class SqliteFile:
                 yield row
         raise sqlite3.DatabaseError(f"{missing} bytes are missing")
 
-    def _open(self, folder: Path) -> sqlite3.Connection:
-        path = self._path
-        if path.suffix == ".zstd":
-            path = folder / path.stem
-            self._unpack(path)
-        beside = self._beside()
-        if beside:  # read from a copy: opening it beside the bag would write there
-            for part in (path, *beside):
+    def _open(self) -> sqlite3.Connection:
+        # Unless it is told that nobody writes to the file, SQLite would write beside it.
+        immutable = "" if _logs(self._path) else "?immutable=1"
+        return _connect(f"{self._readable.as_uri()}{immutable}")
+
+    @cached_property
+    def _readable(self) -> Path:
+        """The database, unpacked and, where it has logs, with these in a copy, for SQLite merges them."""
+        if self._path.suffix == ".zstd":
+            return self._unpacked()
+        logs = _logs(self._path)
+        if not logs:
+            return self._path
+        with self._temporary_folder() as folder:
+            for part in (self._path, *logs):
                 shutil.copyfile(part, folder / part.name)
-            path = folder / path.name
-            uri = f"{path.as_uri()}"
-        else:
-            uri = f"{path.as_uri()}?immutable=1"
-        return _connect(uri)
+            return folder / self._path.name
 
-    def _beside(self) -> list[Path]:
-        """The logs that belong to the file and are not empty."""
-        logs = [self._path.with_name(f"{self._path.name}{ending}") for ending in ("-wal", _JOURNAL)]
-        return [log for log in logs if log.exists() and log.stat().st_size]
+    def _unpacked(self) -> Path:
+        with pa.input_stream(str(self._path), compression="zstd") as stream, self._temporary_folder() as folder:
+            with (folder / self._path.stem).open("wb") as file:
+                while piece := self._piece(stream, file.tell()):
+                    file.write(piece)
+            return folder / self._path.stem
 
-    def _unpack(self, path: Path) -> None:
-        with path.open("wb") as file:
-            try:
-                with pa.input_stream(str(self._path), compression="zstd") as stream:
-                    while piece := stream.read(PIECE_BYTES):
-                        file.write(piece)
-            except OSError:
-                self.losses.append(f"{self._path.name}: torn; {file.tell() / 1e6:.1f} MB could be unpacked")
+    def _piece(self, stream: pa.NativeFile, at: int) -> bytes:
+        try:
+            return bytes(stream.read(PIECE_BYTES))
+        except OSError:
+            self.losses.append(f"{self._path.name}: torn; {at / 1e6:.1f} MB could be unpacked")
+            return b""
+
+    @contextmanager
+    def _temporary_folder(self) -> Iterator[Path]:
+        """A folder as long as this object lives; raises BagError when what is written there finds no room."""
+        try:
+            yield self._folder
+        except OSError as error:
+            raise BagError(
+                f"{self._path}: cannot be unpacked or copied into the temporary folder {tempfile.gettempdir()} "
+                f"({error.strerror}); allowed: one with room for it, which TMPDIR names"
+            ) from None
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="maskact_bag_"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _topics(self, database: sqlite3.Connection) -> dict[int, tuple[str, str]]:
         try:
@@ -118,6 +144,12 @@ class SqliteFile:
             return int(database.execute("SELECT MAX(id) FROM messages").fetchone()[0] or 0)
         except sqlite3.DatabaseError:
             return 0
+
+
+def _logs(path: Path) -> list[Path]:
+    """What SQLite left beside a database and has to merge with it, unless it is empty."""
+    logs = [path.with_name(f"{path.name}{ending}") for ending in ("-wal", _JOURNAL)]
+    return [log for log in logs if log.exists() and log.stat().st_size]
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -4,9 +4,11 @@ import os
 import resource
 import signal
 import sqlite3
+import tempfile
 from contextlib import contextmanager
 
 import bags
+import pyarrow as pa
 import pytest
 from rosbags.rosbag2 import storage_mcap
 
@@ -197,6 +199,36 @@ def test_a_full_disk_is_one_sentence_and_takes_the_last_second_at_most(tmp_path,
     found, _ = ticks(tmp_path / "bag")
     assert found == list(range(len(found)))
     assert len(found) > 150
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The temporary folder of this process, empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_packed_file_is_unpacked_once_and_what_was_unpacked_goes_with_the_bag(tmp_path, temporary, monkeypatch):
+    bag = Bag(bags.write(tmp_path / "bag", bags.recording(20), storage="sqlite3", compress="FILE"))
+    unpackings = []
+    unpack = pa.input_stream
+    monkeypatch.setattr(pa, "input_stream", lambda *args, **kw: unpackings.append(args) or unpack(*args, **kw))
+    for topic in TOPICS:
+        assert bag.first_of([topic]) == topic
+    assert len(list(bag.messages(TOPICS))) == 20 * 2 + 22 * 4
+    assert len(unpackings) == 1
+    assert len(list(temporary.iterdir())) == 1
+    del bag
+    assert not list(temporary.iterdir())
+
+
+def test_a_full_temporary_disk_is_no_torn_bag_but_one_sentence_that_names_it(tmp_path, temporary):
+    bag = Bag(bags.write(tmp_path / "bag", bags.recording(20), storage="sqlite3", compress="FILE"))
+    with files_of_at_most(20_000), pytest.raises(BagError, match=f"temporary folder {temporary} .*TMPDIR"):
+        list(bag.messages(TOPICS))
+    assert bag.losses == []
 
 
 def test_a_folder_of_bags_is_each_of_them(tmp_path):
