@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from maskact_ros.data.bag_mcap import McapFile
 from maskact_ros.data.bag_sqlite import SqliteFile
-from maskact_ros.data.messages import BagError, BagFile, Message, in_order
+from maskact_ros.data.messages import BagError, BagFile, Message, UnreadableError, in_order
 from maskact_ros.documents import shortened
 from maskact_ros.paths import given
 
+_T = TypeVar("_T")
 _KINDS: dict[str, type[McapFile] | type[SqliteFile]] = {".mcap": McapFile, ".db3": SqliteFile}
 
 
 class Bag:
-    """A bag's files, read one after the other; raises BagError when there are none."""
+    """A bag's files, read one after the other; raises BagError when there are none, or none of them can be read."""
 
     def __init__(self, path: str | Path):
         self.path = given(path)
@@ -31,11 +33,13 @@ class Bag:
         self._opened: list[BagFile] = [_KINDS[_kind(file)](file) for file in self.files]
         self._sizes = [max(file.stat().st_size, 1) for file in self.files]
         self._topics: dict[str, str] | None = None
+        self._unreadable: set[Path] = set()
 
     @property
     def losses(self) -> list[str]:
         """What could not be read so far, a sentence each."""
-        return [loss for file in self._opened for loss in file.losses]
+        whole = [f"{path.name}: cannot be read, all of it is lost" for path in self.files if path in self._unreadable]
+        return whole + [loss for file in self._opened for loss in file.losses]
 
     @property
     def progress(self) -> float:
@@ -47,12 +51,12 @@ class Bag:
     def topics(self) -> dict[str, str]:
         """Topics and their types, of all files."""
         if self._topics is None:  # without an index, a file has to be read for them
-            self._topics = {topic: kind for file in self._opened for topic, kind in file.topics().items()}
+            self._topics = dict(self._of_each(lambda file: file.topics().items()))
         return self._topics
 
     def messages(self, topics: Sequence[str]) -> Iterator[Message]:
         """The messages of these topics, once."""
-        return in_order(message for file in self._opened for message in file.messages(topics))
+        return in_order(self._of_each(lambda file: file.messages(topics)))
 
     def first_of(self, topics: Sequence[str]) -> str:
         """The first of these topics that the bag has; raises BagError that tells which it has instead."""
@@ -66,6 +70,17 @@ class Bag:
         nearest = difflib.get_close_matches(topics[0], found, n=1, cutoff=0.3)
         hint = f" (nearest: {nearest[0]})" if nearest else ""
         raise BagError(f"{self.path}: has no {wanted}{hint}; it has {shortened(', '.join(sorted(found)))}")
+
+    def _of_each(self, read: Callable[[BagFile], Iterable[_T]]) -> Iterator[_T]:
+        """What is read in all files; one that is unreadable, as after a power cut, is a loss unless all of them are."""
+        for path, file in zip(self.files, self._opened, strict=True):
+            try:
+                yield from read(file)
+            except UnreadableError:
+                file.progress = 1.0
+                self._unreadable.add(path)
+                if len(self._unreadable) == len(self.files):
+                    raise
 
 
 def bags_in(path: str | Path) -> list[Path]:

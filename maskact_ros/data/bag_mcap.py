@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from maskact_ros.data.messages import PIECE_BYTES, BagError, Message, decompressed, plain
+from maskact_ros.data.messages import PIECE_BYTES, BagError, Message, UnreadableError, decompressed, plain
 
 _MAGIC = b"\x89MCAP0\r\n"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
@@ -28,7 +28,7 @@ _LARGEST = 2**32  # bytes of a record; beyond, its length was not written by a r
 
 
 class McapFile:
-    """One .mcap file, or .mcap.zstd; raises BagError when it is none."""
+    """One .mcap file, or .mcap.zstd; raises UnreadableError when it is none."""
 
     def __init__(self, path: Path):
         self.losses: list[str] = []
@@ -60,7 +60,7 @@ class McapFile:
             if self._path.suffix == ".zstd":
                 file = io.BufferedReader(_Unpacked(raw))
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise BagError(f"{self._path}: not an MCAP file")
+                raise UnreadableError(f"{self._path}: not an MCAP file")
             ended = False
             for kind, content in self._records(file):
                 self.progress = min(raw.tell() / self._size, 1.0)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from maskact_ros.data.messages import PIECE_BYTES, BagError, Message, plain
+from maskact_ros.data.messages import PIECE_BYTES, BagError, Message, UnreadableError, plain
 
 _ROWS = "SELECT id, topic_id, timestamp, data FROM messages ORDER BY id"
 _JOURNAL = "-journal"
 
 
 class SqliteFile:
-    """One .db3 file, or .db3.zstd; raises BagError when it is none.
+    """One .db3 file, or .db3.zstd; raises UnreadableError when it is none.
 
     What must be unpacked or copied to be read is so once, into a temporary folder that goes with this object.
     """
@@ -136,7 +136,7 @@ class SqliteFile:
         try:
             rows = database.execute("SELECT id, name, type FROM topics").fetchall()
         except sqlite3.DatabaseError as error:
-            raise BagError(f"{self._path}: not a bag, or its beginning is damaged ({error})") from None
+            raise UnreadableError(f"{self._path}: not a bag, or its beginning is damaged ({error})") from None
         return {key: (topic, kind) for key, topic, kind in rows}
 
     def _last(self, database: sqlite3.Connection) -> int:

@@ -20,6 +20,10 @@ class BagError(MaskACTError):
     """A bag that cannot be used: the text names it, what it has and what was expected."""
 
 
+class UnreadableError(BagError):
+    """A file in which nothing can be read; others of the same bag may be whole."""
+
+
 class Message(NamedTuple):
     """One message: still serialised."""
 
@@ -32,8 +36,11 @@ class Message(NamedTuple):
 class BagFile(Protocol):
     """One file of a bag, read once from front to back."""
 
-    losses: list[str]  # what could not be read, a sentence each
     progress: float  # of the file, from 0 to 1
+
+    @property
+    def losses(self) -> list[str]:
+        """What could not be read, a sentence each."""
 
     def topics(self) -> dict[str, str]:
         """Its topics and their types."""

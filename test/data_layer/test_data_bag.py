@@ -201,6 +201,24 @@ def test_a_full_disk_is_one_sentence_and_takes_the_last_second_at_most(tmp_path,
     assert len(found) > 150
 
 
+@pytest.mark.parametrize("ending", ["mcap", "db3", "mcap.zstd", "db3.zstd"])
+@pytest.mark.parametrize("content", [b"", bytes(5000)])
+def test_a_file_that_is_empty_after_a_power_cut_does_not_take_the_others_with_it(tmp_path, expected, ending, content):
+    storage = "mcap" if "mcap" in ending else "sqlite3"
+    bag = bags.write(tmp_path / "bag", bags.recording(20), storage=storage)
+    whole = bags.data_file(bag)
+    whole = whole.rename(bag / f"bag_1{whole.suffix}")
+    for number in (0, 2):  # before and after the whole one
+        (bag / f"bag_{number}.{ending}").write_bytes(content)
+    assert Bag(bag).first_of(TOPICS) == TOPICS[0]
+    found, losses = read(bag)
+    assert found == expected
+    assert losses[:2] == [f"bag_{number}.{ending}: cannot be read, all of it is lost" for number in (0, 2)]
+    whole.unlink()
+    with pytest.raises(BagError, match=f"bag_2.{ending}: not a"):
+        Bag(bag).topics()
+
+
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
     """The temporary folder of this process, empty."""
