@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,12 +32,17 @@ class McapFile:
     """One .mcap file, or .mcap.zstd; raises UnreadableError when it is none."""
 
     def __init__(self, path: Path):
-        self.losses: list[str] = []
         self.progress = 0.0
+        self._lost: Counter[str] = Counter()  # damage can be in every record: equal sentences are counted
         self._path = path
         self._size = max(path.stat().st_size, 1)
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, tuple[str, str]] = {}  # topic and type
+
+    @property
+    def losses(self) -> list[str]:
+        """What could not be read, a sentence each."""
+        return [f"{loss} ({times} times)" if times > 1 else loss for loss, times in self._lost.items()]
 
     def topics(self) -> dict[str, str]:
         """From the summary at the end or, where that is missing, from all of the file."""
@@ -47,10 +53,10 @@ class McapFile:
                 for kind, content in self._records(raw):
                     self._take(kind, content)
         if not self._channels:
-            losses, self.losses = self.losses, []
+            lost, self._lost = self._lost, Counter()
             for _ in self.messages(()):
                 pass
-            self.losses = losses
+            self._lost = lost
         return dict(self._channels.values())
 
     def messages(self, topics: Collection[str]) -> Iterator[Message]:
@@ -72,9 +78,7 @@ class McapFile:
                 elif (message := self._take(kind, content)) and message.topic in topics:
                     yield message
             if not ended:
-                self.losses.append(
-                    f"{self._path.name}: torn; what came after its first {raw.tell() / 1e6:.1f} MB is lost"
-                )
+                self._lost[f"{self._path.name}: torn; what came after its first {raw.tell() / 1e6:.1f} MB is lost"] += 1
         self.progress = 1.0
 
     def _records(self, file: BinaryIO) -> Iterator[tuple[int, memoryview]]:
@@ -110,7 +114,7 @@ class McapFile:
         else:
             raise BagError(f"{self._path}: its chunks are compressed with {codec!r}; allowed: zstd, lz4")
         if not whole or len(records) != size or (crc and zlib.crc32(records) != crc):
-            self.losses.append(f"{self._path.name}: a damaged chunk; {len(records)} of its {size} bytes were used")
+            self._lost[f"{self._path.name}: a damaged chunk; {len(records)} of its {size} bytes were used"] += 1
         for kind, record in _within(records):
             if (message := self._take(kind, record)) and message.topic in topics:
                 yield message
@@ -129,7 +133,7 @@ class McapFile:
                 key, schema = struct.unpack_from("<HH", content)
                 self._channels[key] = (_text(content, 4), self._schemas.get(schema, ""))
         except (struct.error, KeyError, UnicodeDecodeError):
-            self.losses.append(f"{self._path.name}: a damaged record")
+            self._lost[f"{self._path.name}: a damaged record"] += 1
         return None
 
     def _summary_start(self, raw: BinaryIO) -> int:

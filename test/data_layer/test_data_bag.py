@@ -108,6 +108,15 @@ def test_a_damaged_chunk_does_not_take_the_others_with_it(tmp_path, monkeypatch)
     assert any("damaged chunk" in loss for loss in losses)
 
 
+def test_equal_losses_are_one_sentence_with_their_number(tmp_path):
+    file = bags.data_file(bags.write(tmp_path / "bag", bags.recording(20)))
+    content = file.read_bytes()
+    start = int.from_bytes(content[-37 + 9 : -37 + 17], "little")
+    no_channel = b"\x05" + (22).to_bytes(8, "little") + (99).to_bytes(2, "little") + bytes(20)
+    file.write_bytes(content[: start - 13] + no_channel * 5000 + content[start - 13 : start])  # before the data's end
+    assert read(file)[1] == ["bag.mcap: a damaged record (5000 times)"]
+
+
 def small_chunks(write):
     def wrapped(self, *arguments):
         write(self, *arguments)
