@@ -7,6 +7,7 @@ sqlite3, and `metadata.yaml` beside it, which is written last.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -56,7 +57,8 @@ def offered(*, reliable: bool = True, latched: bool = False, depth: int = 10) ->
 class BagWriter:
     """One bag; use it in a `with` block.
 
-    An exception leaves a torn bag, whose messages can all be read nevertheless; a kill takes the last second at most.
+    An exception leaves a torn bag, whose messages can all be read nevertheless, or nothing when there was no message
+    yet; a kill takes the last second at most.
 
     Raises:
         BagError: there is something at `folder` already, a type is none of the standard ones, or the disk refuses.
@@ -73,7 +75,7 @@ class BagWriter:
         try:
             self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
         except WriterError:
-            raise BagError(f"{folder} exists already; allowed: a bag that does not exist yet") from None
+            raise self._exists() from None
         if compress:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         for key, value in (notes or {}).items():
@@ -106,7 +108,10 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         try:
             self._writer.open()
+        except WriterError:  # since this object was made
+            raise self._exists() from None
         except (OSError, sqlite3.Error) as error:
+            self._remove_if_empty()
             raise self._refused(error) from None
         return self
 
@@ -119,7 +124,10 @@ class BagWriter:
         try:
             self._writer.__exit__(kind, error, trace)
         except (OSError, sqlite3.Error) as refusal:
+            self._remove_if_empty()
             raise self._refused(refusal) from None
+        if kind is not None:
+            self._remove_if_empty()
 
     def _save(self) -> None:
         """Hand all messages so far to the system; rosbags would keep them in one transaction or in memory."""
@@ -130,6 +138,14 @@ class BagWriter:
             if storage.chunk.bio.tell():
                 storage.close_chunk()
             storage.bio.flush()
+
+    def _remove_if_empty(self) -> None:
+        """So that the same command, once corrected, finds nothing at `folder`."""
+        if not any(self.counts.values()):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _exists(self) -> BagError:
+        return BagError(f"{self.folder} exists already; allowed: a bag that does not exist yet")
 
     def _refused(self, error: OSError | sqlite3.Error) -> BagError:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import signal
 import threading
 import time
@@ -104,13 +103,12 @@ def record(request: RecordRequest) -> RecordSummary:
             recorder.run(stop)
         finally:
             rclpy.try_shutdown()
-    summary = recorder.summary()
-    if not summary.bytes:
-        shutil.rmtree(request.out)
-        raise BagError(
-            f"nothing came on {', '.join(summary.silent)}, so there is no bag; is the robot running, in this "
-            "ROS_DOMAIN_ID?"
-        )
+        summary = recorder.summary()
+        if not summary.bytes:  # raised in the block, so that no empty bag is left
+            raise BagError(
+                f"nothing came on {', '.join(summary.silent)}, so there is no bag; is the robot running, in this "
+                "ROS_DOMAIN_ID?"
+            )
     return summary
 
 

@@ -202,6 +202,28 @@ def test_an_exception_takes_no_message_of_a_recording(tmp_path, storage):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
+def test_an_exception_before_the_first_message_leaves_nothing(tmp_path, storage):
+    with pytest.raises(ZeroDivisionError):
+        record_ticks(tmp_path / "bag", storage, 0, lambda: 1 / 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bag_that_cannot_be_opened_leaves_nothing(tmp_path):
+    with files_of_at_most(4000), pytest.raises(BagError, match="cannot be written"):
+        record_ticks(tmp_path / "bag", "sqlite3", 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_appeared_in_the_meantime_is_left_alone(tmp_path):
+    writer = BagWriter(tmp_path / "bag")
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "kept").touch()
+    with pytest.raises(BagError, match="exists already"):
+        writer.__enter__()
+    assert (tmp_path / "bag" / "kept").exists()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
 def test_a_full_disk_is_one_sentence_and_takes_the_last_second_at_most(tmp_path, storage):
     with files_of_at_most(200_000), pytest.raises(BagError, match=r"bag: cannot be written \(.*\)$"):
         record_ticks(tmp_path / "bag", storage, 1000)

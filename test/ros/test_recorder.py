@@ -11,6 +11,7 @@ from rclpy.serialization import serialize_message
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from shape_msgs.msg import Mesh
 from std_msgs.msg import Float64MultiArray, Header
 
 from maskact_ros.nodes.messages import image_to_message
@@ -19,9 +20,9 @@ from maskact_ros.paths import shared
 CONTRACT = str(shared("config/contract.yaml"))
 
 
-def start_recording(bench: Bench, bag: Path, *options: str):
+def start_recording(bench: Bench, bag: Path, *options: str, **environment: str):
     command = [sys.executable, "-m", "maskact_ros.cli", "record", "--contract", CONTRACT, "--out", str(bag), *options]
-    return bench.run(command)
+    return bench.run(command, **environment)
 
 
 def raw_messages(bag: Path) -> dict[str, list[tuple[int, bytes]]]:
@@ -110,4 +111,16 @@ def test_without_a_message_there_is_no_bag_and_one_sentence_why(bench, tmp_path)
     program.send(signal.SIGINT)
     assert program.wait() == 1
     assert "nothing came on /maskact/image_raw or /maskact/image_raw/compressed, /maskact/mask_truth" in program.output
+    assert not (tmp_path / "bag").exists()
+
+
+def test_a_refusal_before_the_first_message_leaves_no_bag_so_that_the_corrected_command_works(bench, tmp_path):
+    absent = tmp_path / "absent" / "shape_msgs"
+    absent.mkdir(parents=True)
+    (absent / "__init__.py").write_text("raise ImportError")
+    bench.probe.publisher(Mesh, "command")
+    program = start_recording(bench, tmp_path / "bag", PYTHONPATH=str(absent.parent))
+    assert program.wait() == 1
+    assert "/maskact/command is of the type shape_msgs/msg/Mesh, which is not installed here" in program.output
+    assert "Traceback" not in program.output
     assert not (tmp_path / "bag").exists()
