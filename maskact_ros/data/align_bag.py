@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ from maskact_ros.paths import read_bytes
 
 _PATIENCE_NS = 2_000_000_000  # so long, by receipt, a picture waits for what belongs to it
 _CLOCKS_APART_NS = 10_000_000_000  # no message takes so long from its header's stamp to its receipt
+_NEARER = "nearer to the one before than the policy's period"
+_GAIN = 0.1  # share of a picture's distance from its due moment by which the next one moves; so a clock is followed
+_STEPS = 30  # between pictures: so many tell the camera's rate
+_FEWEST_STEPS = 10
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _STATES = ("sensor_msgs/msg/JointState",)
 _COMMANDS = ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
@@ -57,6 +61,27 @@ class _Picture:
     message: Any
 
 
+class _Grid:
+    """When rows are due: a policy period apart on average, from an episode's first row on."""
+
+    def __init__(self, period_ns: int):
+        self._period_ns = period_ns
+        self._due_ns = 0
+        self._rows = 0
+
+    def off(self, stamp_ns: int) -> float:
+        """How long after the moment of the next row, in periods."""
+        return (stamp_ns - self._due_ns) / self._period_ns
+
+    def take(self, stamp_ns: int, *, begins: bool) -> None:
+        """Make a row of a picture, the first of an episode or the next one."""
+        if begins:
+            self._due_ns, self._rows = stamp_ns, 0
+        self._rows += 1
+        gain = max(_GAIN, 1 / self._rows)  # the mean of the first pictures, so that a first one off the beat is no harm
+        self._due_ns += self._period_ns + round(gain * (stamp_ns - self._due_ns))
+
+
 class Aligner:
     """Takes one bag's messages in the order of their receipt, and gives rows as soon as they are decided."""
 
@@ -76,7 +101,11 @@ class Aligner:
         self._masks: dict[int, Any] = {}
         self._newest_ns = dict.fromkeys(("state", "action", "mask"), -1)
         self._waiting: deque[_Picture] = deque()
+        self._grid = _Grid(self._period_ns)
+        self._held: Aligned | None = None  # a row's picture before it is due: the next one may be nearer to that
         self._last_ns: int | None = None
+        self._seen_ns: int | None = None
+        self._steps_ns: deque[int] = deque(maxlen=_STEPS)  # from picture to picture
         self._reason: str | None = None  # why the latest picture has no row
         self._take: dict[str, Callable[[Message], None]] = {contract.state_topic: self._take_state}
         if not future:
@@ -97,6 +126,8 @@ class Aligner:
                 yield from self._row(self._waiting.popleft())
         while self._waiting:
             yield from self._row(self._waiting.popleft())
+        if self._held is not None:
+            yield self._taken(self._held)
 
     def _decided(self, picture: _Picture, now_ns: int) -> bool:
         """Whether nothing that belongs to the picture can still come."""
@@ -110,26 +141,73 @@ class Aligner:
         stamp_ns = picture.stamp_ns
         mask_message = self._masks.get(picture.header_ns)
         self._masks = {stamp: mask for stamp, mask in self._masks.items() if stamp > picture.header_ns}
-        apart = (stamp_ns - self._last_ns) / self._period_ns if self._last_ns is not None else None
-        if apart is not None and 0 <= apart < 1 - self._contract.rate_tolerance:
-            self.dropped["nearer to the one before than the policy's period"] += 1
+        if self._seen_ns is not None and stamp_ns > self._seen_ns:
+            self._steps_ns.append(stamp_ns - self._seen_ns)
+        self._seen_ns = stamp_ns
+        if self._held is not None and not self._nearer(stamp_ns, self._held.row.stamp_ns):
+            yield self._taken(self._held)
+        off, tolerance = self._grid.off(stamp_ns), self._contract.rate_tolerance
+        begins = self._last_ns is None or stamp_ns < self._last_ns or off > tolerance
+        if not begins and off < -tolerance:
+            self.dropped[_NEARER] += 1
+            return
+        if begins and not self._rate_fits():
+            self._reason = self._rate_sentence()
+            self.dropped[self._reason] += 1
             return
         try:
-            state_ns, state = self._states.in_force(stamp_ns)
-            action_ns, action = self._action(stamp_ns + self._period_ns)
-            mask = self._mask(picture.header_ns, mask_message)
-            rgb = rgb_from_message(picture.message)
+            aligned = self._aligned(picture, mask_message)
         except (AlignmentError, ImageError, DatasetError) as error:
             self._reason = str(error)
             self.dropped[_kind_of(self._reason)] += 1
             return
+        if self._held is not None:
+            self.dropped[_NEARER] += 1
+        self._held = aligned if not begins and off < 0 else None
+        if self._held is None:
+            yield self._taken(aligned, begins=begins)
+
+    def _nearer(self, stamp_ns: int, held_ns: int) -> bool:
+        """Whether a picture is nearer to where a row is due than the one before it."""
+        return stamp_ns > held_ns and abs(self._grid.off(stamp_ns)) < abs(self._grid.off(held_ns))
+
+    def _aligned(self, picture: _Picture, mask_message: Any) -> Aligned:
+        stamp_ns, due_ns = picture.stamp_ns, picture.stamp_ns + self._period_ns
+        state_ns, state = self._states.in_force(stamp_ns)
+        action_ns, action = self._action(due_ns)
+        mask = self._mask(picture.header_ns, mask_message)
+        row = Row(stamp_ns, state, action, rgb_from_message(picture.message), mask)
+        return Aligned(row, stamp_ns - state_ns, due_ns - action_ns, None)
+
+    def _taken(self, aligned: Aligned, *, begins: bool = False) -> Aligned:
+        """The row, now that it is sure, with the gap before it."""
+        stamp_ns, last_ns = aligned.row.stamp_ns, self._last_ns
         gap = None
-        if apart is not None and self._last_ns is not None and not 0 <= apart <= 1 + self._contract.rate_tolerance:
-            reason = self._reason or ("the clock went back" if apart < 0 else "no picture")
-            gap = Gap(self._last_ns, stamp_ns, reason)
-        self._last_ns, self._reason = stamp_ns, None
-        row = Row(stamp_ns, state, action, rgb, mask)
-        yield Aligned(row, stamp_ns - state_ns, stamp_ns + self._period_ns - action_ns, gap)
+        if begins and last_ns is not None:
+            gap = Gap(
+                last_ns, stamp_ns, self._reason or ("the clock went back" if stamp_ns < last_ns else "no picture")
+            )
+        self._grid.take(stamp_ns, begins=begins)
+        self._held, self._last_ns, self._reason = None, stamp_ns, None
+        return replace(aligned, gap=gap)
+
+    def _step(self) -> float:
+        """From picture to picture, in periods; those that were lost, and those that came in bursts, do not count."""
+        steps = np.sort(self._steps_ns) / self._period_ns
+        usual = steps[len(steps) // 2]  # one of them, so that the mean has at least that
+        return float(steps[abs(steps - usual) < usual / 2].mean())
+
+    def _rate_fits(self) -> bool:
+        """Whether rows of this camera can be a period apart on average; while too few pictures tell, they can."""
+        if len(self._steps_ns) < _FEWEST_STEPS:
+            return True
+        step, tolerance = self._step(), self._contract.rate_tolerance
+        every = max(1, round(1 / step))  # a row is made of every 2nd picture, if the camera is twice as fast
+        return step / 2 <= tolerance or abs(every * step - 1) <= _GAIN * tolerance
+
+    def _rate_sentence(self) -> str:
+        policy_hz = self._contract.robot.policy_rate_hz
+        return f"the camera's rate is not the policy's: {policy_hz / self._step():.1f} instead of {policy_hz:g} Hz"
 
     def _action(self, due_ns: int) -> tuple[int, NDArray[np.float64]]:
         """The stamp of the command in force, and where it wants the joints (D,) at the moment `due_ns`."""

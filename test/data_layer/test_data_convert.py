@@ -102,6 +102,63 @@ def test_a_camera_twice_as_fast_as_the_policy_gives_every_other_picture(made):
     assert set(np.diff(dataset.stamps_ns)) == {bags.PERIOD_NS}
 
 
+def filmed(at_s):
+    """A recording whose pictures, and masks, were taken at other moments, in seconds from its start."""
+    messages = bags.recording(round(at_s[-1] * 10) + 1, without=["/arm/image", "/arm/mask"])
+    for n, s in enumerate(at_s):
+        at = bags.START_NS + round(s * 1e9)
+        messages.append(("/arm/image", at + 30_000_000, bags.image_message(at, bags.picture(n))))
+        messages.append(("/arm/mask", at + 30_001_000, bags.image_message(at, bags.mask(n), "mono8")))
+    return sorted(messages, key=lambda m: m[1])
+
+
+@pytest.mark.parametrize("rate_hz", [4, 8.33, 9, 11, 12, 14])
+def test_a_camera_whose_rate_is_not_the_policys_gives_nothing_and_is_told_why(made, rate_hz):
+    with pytest.raises(MaskACTError) as caught:
+        made(filmed(np.arange(80) / rate_hz), shortest_episode_s=1.0)
+    assert f"the camera's rate is not the policy's: {rate_hz:.1f} instead of 10 Hz" in str(caught.value)
+
+
+@pytest.mark.parametrize("rate_hz", [9.75, 9.99, 10.25])
+def test_a_camera_whose_clock_is_a_little_off_is_followed(made, rate_hz):
+    assert lengths(made(filmed(np.arange(300) / rate_hz))) == [300]
+
+
+@pytest.mark.parametrize("faster", [1.8, 2, 2.02, 2.5, 3, 5, 10])
+def test_a_faster_camera_gives_rows_at_the_policys_mean_rate(made, faster):
+    dataset = made(filmed(np.arange(round(120 * faster)) / (10 * faster)))
+    assert len(dataset.episodes) == 1
+    assert dataset.episodes[0].length == pytest.approx(120, abs=2)
+    assert np.abs(np.diff(dataset.stamps_ns) / bags.PERIOD_NS - 1).max() < 0.5
+
+
+def test_a_camera_one_and_a_half_times_as_fast_gives_no_row_at_the_wrong_speed(made):
+    with pytest.raises(MaskACTError, match=r"not the policy's: 15\.0 instead of 10 Hz"):
+        made(filmed(np.arange(90) / 15), shortest_episode_s=1.0)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_jitter_of_single_pictures_ends_no_episode(made, first):
+    at_s = np.arange(60) / 10
+    at_s[first::12] += 0.025
+    at_s[first + 6 :: 12] -= 0.025
+    assert lengths(made(filmed(at_s))) == [60]
+
+
+def test_a_picture_lost_by_a_camera_twice_as_fast_ends_the_episode_only_where_a_row_was_due(made):
+    dataset = made(filmed(np.delete(np.arange(80) / 20, [21, 40])))
+    assert lengths(dataset) == [20, 20]
+    assert report(dataset)["bags"][0]["gaps"][0]["reason"] == "no picture"
+
+
+def test_a_camera_that_finds_its_rate_again_begins_another_episode(made):
+    at_s = np.concatenate([np.arange(40) / 10, 4 + np.arange(60) / 7, 13 + np.arange(60) / 10])
+    dataset = made(filmed(at_s), shortest_episode_s=1.0)
+    assert [length > 30 for length in lengths(dataset)] == [True, True]
+    assert np.median(np.diff(dataset.stamps_ns)) == bags.PERIOD_NS
+    assert report(dataset)["bags"][0]["dropped"]["the camera's rate is not the policy's: 7.0 instead of 10 Hz"] > 10
+
+
 def test_a_short_piece_between_two_gaps_is_not_kept_and_is_counted(made):
     dataset = made(without(bags.recording(20), "/arm/image", [8, 10]), shortest_episode_s=0.5)
     assert lengths(dataset) == [8, 9]
