@@ -24,6 +24,7 @@ from maskact_ros.images import CompressedImageMessage, ImageError, mask_from_mes
 from maskact_ros.paths import read_bytes
 
 _PATIENCE_NS = 2_000_000_000  # so long, by receipt, a picture waits for what belongs to it
+_MASKS_NS = 2 * _PATIENCE_NS  # so long a mask is kept: its picture may come after it, and waits then for the rest
 _CLOCKS_APART_NS = 10_000_000_000  # no message takes so long from its header's stamp to its receipt
 _NEARER = "nearer to the one before than the policy's period"
 _GAIN = 0.1  # share of a picture's distance from its due moment by which the next one moves; so a clock is followed
@@ -57,6 +58,12 @@ class Aligned:
 class _Picture:
     stamp_ns: int
     header_ns: int  # its mask has the same
+    received_ns: int
+    message: Any
+
+
+@dataclass(frozen=True)
+class _Mask:
     received_ns: int
     message: Any
 
@@ -98,7 +105,7 @@ class Aligner:
         )  # each (K, 1 + D): seconds since its stamp, positions
         self._state_order = JointOrder(contract.robot.joint_names)
         self._action_order = JointOrder(contract.robot.joint_names)
-        self._masks: dict[int, Any] = {}
+        self._masks: dict[int, _Mask] = {}  # by stamp, in the order of their receipt
         self._newest_ns = dict.fromkeys(("state", "action", "mask"), -1)
         self._waiting: deque[_Picture] = deque()
         self._grid = _Grid(self._period_ns)
@@ -124,6 +131,7 @@ class Aligner:
                 self.ignored[f"{message.topic}: {error}"] += 1
             while self._waiting and self._decided(self._waiting[0], message.received_ns):
                 yield from self._row(self._waiting.popleft())
+            self._forget_masks(message.received_ns)
         while self._waiting:
             yield from self._row(self._waiting.popleft())
         if self._held is not None:
@@ -139,8 +147,7 @@ class Aligner:
 
     def _row(self, picture: _Picture) -> Iterator[Aligned]:
         stamp_ns = picture.stamp_ns
-        mask_message = self._masks.get(picture.header_ns)
-        self._masks = {stamp: mask for stamp, mask in self._masks.items() if stamp > picture.header_ns}
+        mask = self._masks.pop(picture.header_ns, None)
         if self._seen_ns is not None and stamp_ns > self._seen_ns:
             self._steps_ns.append(stamp_ns - self._seen_ns)
         self._seen_ns = stamp_ns
@@ -156,7 +163,7 @@ class Aligner:
             self.dropped[self._reason] += 1
             return
         try:
-            aligned = self._aligned(picture, mask_message)
+            aligned = self._aligned(picture, mask)
         except (AlignmentError, ImageError, DatasetError) as error:
             self._reason = str(error)
             self.dropped[_kind_of(self._reason)] += 1
@@ -171,11 +178,11 @@ class Aligner:
         """Whether a picture is nearer to where a row is due than the one before it."""
         return stamp_ns > held_ns and abs(self._grid.off(stamp_ns)) < abs(self._grid.off(held_ns))
 
-    def _aligned(self, picture: _Picture, mask_message: Any) -> Aligned:
+    def _aligned(self, picture: _Picture, given: _Mask | None) -> Aligned:
         stamp_ns, due_ns = picture.stamp_ns, picture.stamp_ns + self._period_ns
         state_ns, state = self._states.in_force(stamp_ns)
         action_ns, action = self._action(due_ns)
-        mask = self._mask(picture.header_ns, mask_message)
+        mask = self._mask(picture.header_ns, given.message if given is not None else None)
         row = Row(stamp_ns, state, action, rgb_from_message(picture.message), mask)
         return Aligned(row, stamp_ns - state_ns, due_ns - action_ns, None)
 
@@ -248,8 +255,18 @@ class Aligner:
     def _take_mask(self, message: Message) -> None:
         mask = self._message(message, _IMAGES)
         stamp_ns = _header_ns(mask)
-        self._masks[stamp_ns] = mask
+        self._masks.pop(stamp_ns, None)
+        self._masks[stamp_ns] = _Mask(message.received_ns, mask)
         self._newest_ns["mask"] = stamp_ns
+
+    def _forget_masks(self, now_ns: int) -> None:
+        """Let go of masks that no picture can want any more, such as those of a clock that no picture is stamped by."""
+        while self._masks:
+            stamp_ns, oldest = next(iter(self._masks.items()))
+            if 0 <= now_ns - oldest.received_ns <= _MASKS_NS:
+                return
+            del self._masks[stamp_ns]
+            self.ignored[f"{self._contract.mask_topic}: a mask for which no picture waited"] += 1
 
     def _take_state(self, message: Message) -> None:
         state = self._message(message, _STATES)

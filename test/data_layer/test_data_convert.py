@@ -159,6 +159,21 @@ def test_a_camera_that_finds_its_rate_again_begins_another_episode(made):
     assert report(dataset)["bags"][0]["dropped"]["the camera's rate is not the policy's: 7.0 instead of 10 Hz"] > 10
 
 
+def test_masks_that_no_picture_wants_are_let_go_and_counted(made):
+    messages = bags.recording(120)
+    for n in range(120):  # by a clock that is an hour ahead
+        at = bags.START_NS + n * bags.PERIOD_NS
+        message = bags.image_message(at + 3600 * 10**9, bags.mask(n), "mono8")
+        messages.append(("/arm/mask", at + 50_000_000, message))
+    ignored = report(made(sorted(messages, key=lambda m: m[1])))["bags"][0]["ignored"]
+    assert ignored == {"/arm/mask: a mask for which no picture waited": pytest.approx(80, abs=5)}
+
+
+def test_a_mask_that_comes_before_its_picture_is_used(made):
+    messages = [(t, at - 80_000_000 if t == "/arm/mask" else at, m) for t, at, m in bags.recording(20)]
+    assert lengths(made(sorted(messages, key=lambda m: m[1]))) == [20]
+
+
 def test_a_short_piece_between_two_gaps_is_not_kept_and_is_counted(made):
     dataset = made(without(bags.recording(20), "/arm/image", [8, 10]), shortest_episode_s=0.5)
     assert lengths(dataset) == [8, 9]
