@@ -6,7 +6,7 @@ is made up: where one of them is missing, there is no row, and the next one begi
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +26,7 @@ from maskact_ros.paths import read_bytes
 _PATIENCE_NS = 2_000_000_000  # so long, by receipt, a picture waits for what belongs to it
 _MASKS_NS = 2 * _PATIENCE_NS  # so long a mask is kept: its picture may come after it, and waits then for the rest
 _CLOCKS_APART_NS = 10_000_000_000  # no message takes so long from its header's stamp to its receipt
+_FIRST = 50  # messages of a topic: without a sound stamp among so many, it is stamped by another clock
 _NEARER = "nearer to the one before than the policy's period"
 _GAIN = 0.1  # share of a picture's distance from its due moment by which the next one moves; so a clock is followed
 _STEPS = 30  # between pictures: so many tell the camera's rate
@@ -114,6 +115,8 @@ class Aligner:
         self._seen_ns: int | None = None
         self._steps_ns: deque[int] = deque(maxlen=_STEPS)  # from picture to picture
         self._reason: str | None = None  # why the latest picture has no row
+        self._sound: set[str] = set()  # topics that had a message with a sound stamp
+        self._unsound: defaultdict[str, list[BagError]] = defaultdict(list)  # of the others, what is wrong, by topic
         self._take: dict[str, Callable[[Message], None]] = {contract.state_topic: self._take_state}
         if not future:
             self._take[contract.action_topic] = self._take_action
@@ -136,6 +139,8 @@ class Aligner:
             yield from self._row(self._waiting.popleft())
         if self._held is not None:
             yield self._taken(self._held)
+        for errors in self._unsound.values():
+            raise errors[0]
 
     def _decided(self, picture: _Picture, now_ns: int) -> bool:
         """Whether nothing that belongs to the picture can still come."""
@@ -301,13 +306,22 @@ class Aligner:
             return message.received_ns
         stamp_ns = _header_ns(content)
         receipts = self._contract.action_source == "command" and self._contract.action_stamp == "receipt"
-        if receipts and abs(message.received_ns - stamp_ns) > _CLOCKS_APART_NS:
-            raise BagError(
-                f"{message.topic}: its header says {stamp_ns / 1e9:.3f} s, but it was received at "
-                f"{message.received_ns / 1e9:.3f} s, by which the commands are stamped; the contract's remedy is "
-                "stamp: receipt for every stream"
+        if not receipts or abs(message.received_ns - stamp_ns) <= _CLOCKS_APART_NS:
+            self._sound.add(message.topic)
+            self._unsound.pop(message.topic, None)
+            return stamp_ns
+        if message.topic not in self._sound:
+            errors = self._unsound[message.topic]
+            errors.append(
+                BagError(
+                    f"{message.topic}: its header says {stamp_ns / 1e9:.3f} s, but it was received at "
+                    f"{message.received_ns / 1e9:.3f} s, by which the commands are stamped; the contract's remedy is "
+                    "stamp: receipt for every stream"
+                )
             )
-        return stamp_ns
+            if len(errors) == _FIRST:
+                raise errors[0]
+        raise AlignmentError("its header's stamp is far from its receipt")
 
 
 def _header_ns(message: Any) -> int:

@@ -174,6 +174,37 @@ def test_a_mask_that_comes_before_its_picture_is_used(made):
     assert lengths(made(sorted(messages, key=lambda m: m[1]))) == [20]
 
 
+def restamped(messages, topic, indices, stamp_ns):
+    """The recording with other stamps in the headers of some messages of a topic."""
+    of_topic = [message for named, _, message in messages if named == topic]
+    for i in indices:
+        of_topic[i].header.stamp = bags.header(stamp_ns).stamp
+    return messages
+
+
+@pytest.mark.parametrize("stamp_ns", [0, bags.START_NS + 3600 * 10**9])
+@pytest.mark.parametrize("index", [0, 20])
+def test_an_odd_stamp_of_a_joint_state_is_ignored_and_counted(made, index, stamp_ns):
+    dataset = made(restamped(bags.recording(20), "/arm/joints", [index], stamp_ns))
+    assert sum(lengths(dataset)) >= 19
+    assert report(dataset)["bags"][0]["ignored"] == {"/arm/joints: its header's stamp is far from its receipt": 1}
+
+
+def test_an_odd_stamp_of_a_picture_costs_that_picture_only(made):
+    dataset = made(restamped(bags.recording(20), "/arm/image", [8], 0))
+    assert lengths(dataset) == [8, 11]
+    assert report(dataset)["bags"][0]["ignored"] == {"/arm/image: its header's stamp is far from its receipt": 1}
+
+
+@pytest.mark.parametrize("topic", ["/arm/joints", "/arm/image"])
+@pytest.mark.parametrize("rows", [20, 60])
+def test_a_stream_by_another_clock_is_one_sentence_with_its_remedy(made, topic, rows):
+    recorded = bags.recording(rows)
+    every = range(sum(t == topic for t, _, _ in recorded))
+    with pytest.raises(MaskACTError, match=rf"^{topic}: its header says 5.000 s, .* stamp: receipt for every stream$"):
+        made(restamped(recorded, topic, every, 5 * 10**9))
+
+
 def test_a_short_piece_between_two_gaps_is_not_kept_and_is_counted(made):
     dataset = made(without(bags.recording(20), "/arm/image", [8, 10]), shortest_episode_s=0.5)
     assert lengths(dataset) == [8, 9]
