@@ -32,7 +32,7 @@ from maskact_ros.data.messages import BagError, Message
 from maskact_ros.data.parallel import Tick, in_parallel
 from maskact_ros.paths import given
 
-_FORMAT = 1  # of the parts: a new number makes those of older releases worthless
+_FORMAT = 2  # of the parts: a new number makes those of older releases worthless
 _REPORTED = 20  # kinds of dropped pictures and ignored messages that a report lists
 
 
