@@ -115,6 +115,7 @@ class Aligner:
         self._seen_ns: int | None = None
         self._steps_ns: deque[int] = deque(maxlen=_STEPS)  # from picture to picture
         self._reason: str | None = None  # why the latest picture has no row
+        self._apart_ns: dict[str, tuple[int, ...]] = {}  # receipt less header: the usual, and an odd latest one
         self._sound: set[str] = set()  # topics that had a message with a sound stamp
         self._unsound: defaultdict[str, list[BagError]] = defaultdict(list)  # of the others, what is wrong, by topic
         self._take: dict[str, Callable[[Message], None]] = {contract.state_topic: self._take_state}
@@ -305,8 +306,13 @@ class Aligner:
         if source == "receipt":
             return message.received_ns
         stamp_ns = _header_ns(content)
+        apart_ns = message.received_ns - stamp_ns
         receipts = self._contract.action_source == "command" and self._contract.action_stamp == "receipt"
-        if not receipts or abs(message.received_ns - stamp_ns) <= _CLOCKS_APART_NS:
+        # Where nothing goes by receipt, headers may be of any clock: it is the stream's own two messages that agree.
+        usual = (0,) if receipts else self._apart_ns.get(message.topic, (apart_ns,))
+        sound = any(abs(apart_ns - usual_ns) <= _CLOCKS_APART_NS for usual_ns in usual)
+        self._apart_ns[message.topic] = (apart_ns,) if sound else (usual[0], apart_ns)
+        if sound:
             self._sound.add(message.topic)
             self._unsound.pop(message.topic, None)
             return stamp_ns

@@ -196,6 +196,28 @@ def test_an_odd_stamp_of_a_picture_costs_that_picture_only(made):
     assert report(dataset)["bags"][0]["ignored"] == {"/arm/image: its header's stamp is far from its receipt": 1}
 
 
+@pytest.mark.parametrize("stamp_ns", [0, bags.START_NS + 3600 * 10**9])
+@pytest.mark.parametrize("index", [20, 21])
+def test_an_odd_stamp_is_ignored_and_counted_also_where_nothing_goes_by_receipt(made, index, stamp_ns):
+    messages = restamped(bags.recording(20, without=["/arm/command"]), "/arm/joints", [index], stamp_ns)
+    dataset = made(messages, action={"source": "future_state"})
+    assert lengths(dataset) == [20]
+    assert report(dataset)["bags"][0]["ignored"] == {"/arm/joints: its header's stamp is far from its receipt": 1}
+
+
+def test_headers_by_a_clock_that_is_set_anew_cost_one_message_of_a_stream(made):
+    messages = bags.recording(40, without=["/arm/command"])
+    for _, at, message in messages:
+        if at >= bags.START_NS + 2 * 10**9 - 20_000_000:
+            stamp = message.header.stamp
+            stamp.sec -= 1_600_000_000
+    dataset = made(messages, action={"source": "future_state"})
+    assert sum(lengths(dataset)) >= 37
+    assert report(dataset)["bags"][0]["ignored"] == {
+        f"{topic}: its header's stamp is far from its receipt": 1 for topic in ("/arm/image", "/arm/joints")
+    }
+
+
 @pytest.mark.parametrize("topic", ["/arm/joints", "/arm/image"])
 @pytest.mark.parametrize("rows", [20, 60])
 def test_a_stream_by_another_clock_is_one_sentence_with_its_remedy(made, topic, rows):
