@@ -18,7 +18,7 @@ from maskact_ros.errors import MaskACTError
 STATISTICS = "meta/stats.json"
 _TIMESTAMP_TOLERANCE_S = 1e-4  # LeRobot's own
 _STAMP_TOLERANCE = 0.5  # policy periods; beyond, a picture is missing or one too many
-_RATE_TOLERANCE = 0.02
+_RATE_TOLERANCE = 0.05  # more than a conversion ever follows
 _SHORTEST_RATED_S = 2.0  # in less, the jitter of two stamps would tell
 _STATISTICS_TOLERANCE = 1e-4  # of the feature's extent; other tools compute in single precision
 
