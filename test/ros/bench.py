@@ -19,7 +19,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
@@ -63,6 +63,7 @@ class Probe:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive_report, 20)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
@@ -128,14 +129,16 @@ class Probe:
         return self.wait_for_report(node, lambda report: report.level == DiagnosticStatus.OK, f"{node} to be well")
 
     def close(self) -> None:
-        self._context.try_shutdown()
+        # Nothing is taken apart while the thread waits for it: rclpy can crash of that.
+        self._closing.set()
         self._thread.join()
         self._executor.shutdown()
         self.node.destroy_node()
+        self._context.try_shutdown()
 
     def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):  # `close` was called
-            self._executor.spin()
+        while not self._closing.is_set():
+            self._executor.spin_once(timeout_sec=0.1)
 
     def _note(self, heard: list[Heard], message: object) -> None:
         with self._changed:
