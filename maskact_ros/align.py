@@ -56,7 +56,7 @@ class StateBuffer:
     """The last few seconds of joint states, to be asked for the one in force at a moment."""
 
     def __init__(self, *, tolerance_s: float, keep_s: float = 10.0):
-        self._tolerance_ns = round(tolerance_s * 1e9)
+        self.tolerance_s = tolerance_s
         self._keep_ns = round(keep_s * 1e9)
         self._states: deque[tuple[int, NDArray[np.float64]]] = deque()
 
@@ -68,6 +68,21 @@ class StateBuffer:
         while self._states[0][0] < stamp_ns - self._keep_ns:
             self._states.popleft()
 
+    def moved_since(self, stamp_ns: int) -> NDArray[np.float64]:
+        """How far each joint (D,) has been from where it was at `stamp_ns`, or at the earliest moment still known.
+
+        Raises:
+            AlignmentError: no state is known.
+        """
+        states = self._states.copy()  # because another thread may be adding
+        since = [positions for state_stamp_ns, positions in states if state_stamp_ns >= stamp_ns]
+        before = [positions for state_stamp_ns, positions in states if state_stamp_ns < stamp_ns][-1:]
+        if not states:
+            raise AlignmentError("no joint state has arrived")
+        known = np.array(before + since)  # (T, D)
+        moved: NDArray[np.float64] = np.abs(known - known[0]).max(axis=0)
+        return moved
+
     def at(self, stamp_ns: int) -> NDArray[np.float64]:
         """The state (D,) in force at `stamp_ns`; raises AlignmentError when there is none within the tolerance."""
         return self.in_force(stamp_ns)[1]
@@ -78,10 +93,10 @@ class StateBuffer:
         for state_stamp_ns, positions in reversed(self._states.copy()):
             if state_stamp_ns <= stamp_ns:
                 age_ns = stamp_ns - state_stamp_ns
-                if age_ns <= self._tolerance_ns:
+                if age_ns <= round(self.tolerance_s * 1e9):
                     return state_stamp_ns, positions
                 raise AlignmentError(
                     f"the joint state before the image is {age_ns / 1e9:.3f} s older than it; "
-                    f"allowed: {self._tolerance_ns / 1e9:g} s"
+                    f"allowed: {self.tolerance_s:g} s"
                 )
         raise AlignmentError("no joint state from before the image has arrived")

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from maskact_ros.documents import read_yaml, shortened
 from maskact_ros.errors import MaskACTError
+from maskact_ros.limits import LARGEST, SMALLEST, Limits
 from maskact_ros.paths import given
 
 UNKNOWN_ROBOT = "imported"  # the name of a robot whose limits nobody has said
 JointType = Literal["revolute", "continuous", "prismatic"]
 
-# Within these, in rad and m, per s and per s², double precision has room for whatever is computed from limits.
-_SMALLEST, _LARGEST = 1e-6, 1e6
+_JERK_FACTOR = 10.0  # per second: a joint whose jerk nobody has said reaches its full acceleration within 0.1 s
 _LARGEST_IMAGE = 65_535  # pixels a side, as many as JPEG can count
 
 
@@ -33,7 +33,7 @@ class RobotError(MaskACTError):
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """One joint: its limits in rad, rad/s and rad/s² (m, m/s and m/s² when prismatic)."""
+    """One joint: its limits in rad, rad/s, rad/s² and rad/s³ (m, m/s, m/s² and m/s³ when prismatic)."""
 
     name: str
     type: JointType = "revolute"
@@ -41,6 +41,8 @@ class Joint:
     upper: float = math.inf
     velocity: float
     acceleration: float
+    jerk: float | None = None  # None: 10 times the acceleration per second
+    gripper: bool = False  # it holds things: neither blended nor ensembled, and need not reach its set point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,14 @@ class Camera:
     image_topic: str
     width: int
     height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """One of several controllers that share the robot's joints: its topic, and its joints in its own order."""
+
+    command_topic: str
+    joints: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,28 +77,35 @@ class RobotSpec:
     command_topic: str
     joints: tuple[Joint, ...]
     cameras: tuple[Camera, ...]
+    controllers: tuple[Controller, ...] = ()  # none: whoever moves the joints listens to command_topic
 
     def __post_init__(self) -> None:
         _check_unique("joints", [joint.name for joint in self.joints])
         _check_unique("cameras", [camera.name for camera in self.cameras])
         _check(0.1 <= self.policy_rate_hz <= 1000, "policy_rate_hz", self.policy_rate_hz, "a number >= 0.1 and <= 1000")
         for joint in self.joints:
-            where = f"joint {joint.name}"
-            if joint.type == "continuous":
-                unlimited = joint.lower == -math.inf and joint.upper == math.inf
-                _check(unlimited, f"{where}: lower and upper", (joint.lower, joint.upper), "none on a continuous joint")
-            else:
-                ordered = -_LARGEST <= joint.lower < joint.upper <= _LARGEST
-                _check(ordered, f"{where}: lower and upper", (joint.lower, joint.upper), "two numbers, lower < upper")
-            for limit in ("velocity", "acceleration"):
-                value = getattr(joint, limit)
-                allowed = f"a number >= {_SMALLEST:g} and <= {_LARGEST:g}"
-                _check(_SMALLEST <= value <= _LARGEST, f"{where}: {limit}", value, allowed)
+            _check_joint(joint)
         for camera in self.cameras:
             for side in ("width", "height"):
                 value = getattr(camera, side)
                 allowed = f"an integer >= 1 and <= {_LARGEST_IMAGE}"
                 _check(1 <= value <= _LARGEST_IMAGE, f"camera {camera.name}: {side}", value, allowed)
+        if self.controllers:
+            self._check_controllers()
+
+    def _check_controllers(self) -> None:
+        topics = [self.command_topic, *(controller.command_topic for controller in self.controllers)]
+        shared = [name for controller in self.controllers for name in controller.joints]
+        for controller in self.controllers:
+            topic, where = controller.command_topic, f"controller {controller.command_topic}"
+            _check(topics.count(topic) == 1, f"{where}: command_topic", topic, "each once, and not the robot's own")
+            _check(bool(controller.joints), f"{where}: joints", [], "at least one")
+            for name in controller.joints:
+                _check(name in self.joint_names, f"{where}: the joint", name, ", ".join(self.joint_names))
+                _check(shared.count(name) == 1, f"{where}: the joint", name, "each in one controller, once")
+        left_out = [name for name in self.joint_names if name not in shared]
+        if left_out:
+            raise RobotError(f"controllers: {', '.join(left_out)} is in none; allowed: each joint in one controller")
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -121,9 +138,26 @@ class RobotSpec:
         return np.array([joint.acceleration for joint in self.joints])
 
     @property
+    def limits(self) -> Limits:
+        """All limits, from the end stops to the jerk, each (D,)."""
+        jerk = [_JERK_FACTOR * joint.acceleration if joint.jerk is None else joint.jerk for joint in self.joints]
+        return Limits(self.lower, self.upper, self.velocity, self.acceleration, np.array(jerk))
+
+    @property
+    def grippers(self) -> NDArray[np.bool_]:
+        """Which joints hold things (D,): those are neither blended nor ensembled."""
+        return np.array([joint.gripper for joint in self.joints])
+
+    @property
+    def continuous(self) -> NDArray[np.bool_]:
+        """Which joints turn without end (D,)."""
+        return np.array([joint.type == "continuous" for joint in self.joints])
+
+    @property
     def stopping_s(self) -> float:
-        """How long the slowest joint needs to stop from its full speed."""
-        return max(joint.velocity / joint.acceleration for joint in self.joints)
+        """How long the slowest joint needs to stop from its full speed, its jerk limited."""
+        limits = self.limits
+        return float((limits.velocity / limits.acceleration + limits.acceleration / limits.jerk).max())
 
     @property
     def only_camera(self) -> Camera:
@@ -172,25 +206,51 @@ class RobotSpec:
         cameras = tuple(
             Camera(**_entries(Camera, item, f"cameras[{i}]")) for i, item in enumerate(_listed(values, "cameras"))
         )
-        return cls(**values | {"joints": joints, "cameras": cameras})
+        controllers = tuple(
+            Controller(**_entries(Controller, item, f"controllers[{i}]"))
+            for i, item in enumerate(_listed(values, "controllers"))
+        )
+        return cls(**values | {"joints": joints, "cameras": cameras, "controllers": controllers})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's types; `from_dict` gives the same spec back."""
-        return {
-            **{f.name: getattr(self, f.name) for f in fields(self)},
-            "joints": [_given(joint) for joint in self.joints],
-            "cameras": [_given(camera) for camera in self.cameras],
-        }
+        return _given(self)
 
 
-def _given(entry: Joint | Camera) -> dict[str, Any]:
-    values = {f.name: getattr(entry, f.name) for f in fields(entry)}
-    return {key: value for key, value in values.items() if value not in (-math.inf, math.inf)}
+def _given(entry: Any) -> dict[str, Any]:
+    """Its entries, without those that say no more than their default; a joint's type is worth saying anyway."""
+    values: dict[str, Any] = {}
+    for field in fields(entry):
+        value = getattr(entry, field.name)
+        if value == field.default and field.name != "type":
+            continue
+        if isinstance(value, tuple):
+            value = [item if isinstance(item, str) else _given(item) for item in value]
+        values[field.name] = value
+    return values
 
 
 def _check(condition: bool, where: str, value: Any, allowed: str) -> None:
     if not condition:
         raise RobotError(f"{where} is {shortened(repr(value))}; allowed: {allowed}")
+
+
+def _check_joint(joint: Joint) -> None:
+    where = f"joint {joint.name}"
+    if joint.type == "continuous":
+        unlimited = joint.lower == -math.inf and joint.upper == math.inf
+        _check(unlimited, f"{where}: lower and upper", (joint.lower, joint.upper), "none on a continuous joint")
+    else:
+        ordered = -LARGEST <= joint.lower < joint.upper <= LARGEST
+        _check(ordered, f"{where}: lower and upper", (joint.lower, joint.upper), "two numbers, lower < upper")
+    for limit in ("velocity", "acceleration"):
+        value = getattr(joint, limit)
+        allowed = f"a number >= {SMALLEST:g} and <= {LARGEST:g}"
+        _check(SMALLEST <= value <= LARGEST, f"{where}: {limit}", value, allowed)
+    if joint.jerk is not None:
+        largest = _JERK_FACTOR * LARGEST
+        allowed = f"a number >= {SMALLEST:g} and <= {largest:g}"
+        _check(SMALLEST <= joint.jerk <= largest, f"{where}: jerk", joint.jerk, allowed)
 
 
 def _check_unique(where: str, names: Sequence[str]) -> None:
@@ -200,8 +260,9 @@ def _check_unique(where: str, names: Sequence[str]) -> None:
 
 
 def _listed(values: Mapping[str, Any], key: str) -> list[Any]:
-    _check(isinstance(values[key], list), key, values[key], "a list")
-    return list(values[key])
+    listed = values.get(key, [])
+    _check(isinstance(listed, list), key, listed, "a list")
+    return list(listed)
 
 
 def _entries(kind: type, values: Any, where: str) -> dict[str, Any]:
@@ -223,10 +284,15 @@ def _entries(kind: type, values: Any, where: str) -> dict[str, Any]:
             _check(isinstance(value, str) and value != "", label, value, "a text")
         elif entry.type == "int":
             _check(isinstance(value, int) and not isinstance(value, bool), label, value, "an integer")
-        elif entry.type == "float":
+        elif entry.type == "bool":
+            _check(isinstance(value, bool), label, value, "true or false")
+        elif entry.type in ("float", "float | None"):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             _check(number and abs(value) < 1e300, label, value, "a finite number")
             value = float(value)
+        elif entry.type == "tuple[str, ...]":
+            _check(isinstance(value, list) and all(isinstance(i, str) for i in value), label, value, "a list of names")
+            value = tuple(value)
         elif entry.type == "JointType":
             _check(value in get_args(JointType), label, value, "one of " + ", ".join(get_args(JointType)))
         checked[name] = value

@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.chunk import Chunk
+from maskact_ros.control.tracking import nearest_turn
+from maskact_ros.robot import RobotSpec
 
 
 class TemporalEnsembler:
-    """Remembers the chunks that still reach into the future and averages them over the newest one's horizon."""
+    """Remembers the chunks that still reach into the future and averages them over the newest one's horizon.
 
-    def __init__(self, coeff: float):
+    Of a `robot`'s joints, grippers are as the newest chunk says, and continuous ones are averaged on the same turn.
+    """
+
+    def __init__(self, coeff: float, robot: RobotSpec | None = None):
         self.coeff = coeff
+        self._robot = robot
         self._chunks: list[Chunk] = []  # oldest first
 
     def reset(self) -> None:
@@ -32,10 +38,17 @@ class TemporalEnsembler:
             self.reset()
         due_ns = chunk.due_ns
         self._chunks = [old for old in self._chunks if old.end_ns >= due_ns[0]] + [chunk]
-        predictions = np.stack([old.sample(due_ns) for old in self._chunks])  # (M, K, D)
+        predictions = np.stack([self._turned(old.sample(due_ns), chunk) for old in self._chunks])  # (M, K, D)
         reaches = np.stack([due_ns <= old.end_ns for old in self._chunks])  # (M, K); all begin before due_ns[0]
         weights = self._weights(reaches)  # (M, K)
-        return Chunk(chunk.stamp_ns, chunk.period_ns, np.einsum("mk,mkd->kd", weights, predictions))
+        actions = np.einsum("mk,mkd->kd", weights, predictions)
+        if self._robot is not None:
+            actions = np.where(self._robot.grippers, chunk.actions, actions)
+        return Chunk(chunk.stamp_ns, chunk.period_ns, actions)
+
+    def _turned(self, predicted: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
+        """Predictions (K, D) with continuous joints on the turns of the newest chunk."""
+        return predicted if self._robot is None else nearest_turn(predicted, chunk.actions, self._robot.continuous)
 
     def _weights(self, reaches: NDArray[np.bool_]) -> NDArray[np.float64]:
         age_rank = np.cumsum(reaches, axis=0) - 1  # 0 for the oldest chunk that reaches a moment

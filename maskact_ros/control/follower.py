@@ -1,90 +1,192 @@
 """`PlanFollower`: what to command now. The action publisher's decisions, without ROS and without threads.
 
 In: chunks, joint states, and the wish to be enabled or not. Out: each control period a set point, or silence, and the
-rung it stands on: idle (silent) -> engaging -> following -> holding; disabling brakes and holds the last set point.
+rung of the stop ladder that it stands on (`ladder.Rung`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.chunk import Chunk
+from maskact_ros.control.curves import ChunkCurve, Moment, MotionState, Rest, ToRest
+from maskact_ros.control.ladder import MOVING, FollowerSettings, FollowerState, Rung
+from maskact_ros.control.plan import Plan
 from maskact_ros.control.safety import SafetyFilter
+from maskact_ros.control.tracking import ClampingCheck, FollowingCheck, nearest_turn
+from maskact_ros.limits import Limits
 from maskact_ros.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 
 # How far outside of its limits a joint may be measured when the arm engages: what it covers in so long at full speed.
-_ENGAGING_TOLERANCE_S = 0.02
+_BEYOND_LIMITS_S = 0.02
 
 # Without a command for so long, or three periods, an arm has stopped at the last one, and starts again from rest.
-_STALL_S = 0.1
+_STALL_NS = 100_000_000
 
+# A clock that goes ahead or back by so much more than the steady one has been set, not corrected.
+_JUMP_NS = 200_000_000
 
-class Rung(StrEnum):
-    """Where the follower stands, from silent to moving and back to rest."""
+# How far in the future a joint state may be stamped: clocks of one machine, read in different processes, agree better.
+_AHEAD_NS = 50_000_000
 
-    IDLE = "idle"  # not enabled since the start: nothing is published
-    ENGAGING = "engaging"  # enabled; waiting for a chunk captured after that
-    FOLLOWING = "following"
-    HOLDING = "holding"  # nothing to follow: brakes, then repeats the last set point
-    DISABLED = "disabled"  # as holding, by the user's wish
-
-
-@dataclass(frozen=True)
-class FollowerState:
-    """What the `state` topic says."""
-
-    rung: Rung = Rung.IDLE
-    epoch: int = 0
-    reason: str = "not enabled yet"
-
-    @property
-    def enabled(self) -> bool:
-        """Whether the user wants motion."""
-        return self.rung not in (Rung.IDLE, Rung.DISABLED)
+# Moments this close are the same one.
+_SAME_NS = 2_000
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The last joint state: positions (D,) and when it came, on the steady clock."""
+    """The last joint state: positions (D,), its stamp, and when it came, on the steady clock."""
 
     positions: Vector
-    received_s: float
+    stamp_ns: int
+    received_ns: int
 
 
 class PlanFollower:
-    """One command loop's memory; every method is called from that loop's thread.
+    """One command loop's memory; every method is called from that loop's thread, times come with each call."""
 
-    Times: `now_ns` is the node's clock, in which chunks are stamped; `steady_s` the steady clock, for watchdogs.
-    """
-
-    def __init__(
-        self, robot: RobotSpec, *, rate_hz: float, joint_states_timeout_s: float, release_on_disable: bool = False
-    ):
-        self._robot = robot
-        self._period_ns = round(1e9 / rate_hz)
-        self._joint_states_timeout_s = joint_states_timeout_s
-        self._release_on_disable = release_on_disable
-        self._stall_s = max(_STALL_S, 3.0 / rate_hz)
-        self._filter = SafetyFilter(robot, 1.0 / rate_hz)
-        self._chunk: Chunk | None = None
+    def __init__(self, robot: RobotSpec, *, rate_hz: float, settings: FollowerSettings | None = None):
+        self._robot, self._grippers, self._continuous = robot, robot.grippers, robot.continuous
+        self._limits = robot.limits
+        self._settings = settings or FollowerSettings()
+        self._rate_hz = rate_hz  # as wished; the filter's is in force
+        self._filter = SafetyFilter(self._limits, 1.0 / rate_hz)
+        self._lead_ns = round(self._settings.lead_s * 1e9)  # in force; a change of it is slewed
+        self._plan: Plan | None = None  # None while nothing is sent, and while the filter alone brakes
+        self._stopping: ToRest | None = None  # the plan's base, while it leads to rest
+        self._chunk: Chunk | None = None  # the newest, until the plan is dropped
+        self._chunk_is_new = False  # the plan has not been handed over to it yet
+        self._on_plan = False  # whether the plan leads along a chunk, and not to rest
+        self._sampled: tuple[Plan | None, Moment, Vector] = (None, Moment(0, 0), np.zeros(0))  # the last target
         self._measured: Measured | None = None
+        self._anchor: Vector | None = None  # where a joint that does not follow was measured
+        self._position_before = self._filter.position  # of the set point
+        self._check = FollowingCheck(robot, self._settings.following_tolerance_s)
+        self._clamping = ClampingCheck(robot)
         self._epoch_began_ns = 0
-        self._last_now_ns: int | None = None
-        self._last_steady_s: float | None = None
-        self._started = False  # whether set points are being sent; the first one starts from the measured pose
         self._awaited = ""  # what the epoch waits for until its first chunk
+        self._condemned: str | None = None  # why no more chunks are taken
+        self._last: Moment | None = None
+        self._since_ns: int | None = None  # the first tick on this rung, on the steady clock
+        self._run_began_ns: int | None = None
+        self._started = False  # whether set points are being sent; the first one starts from the measured pose
         self.state = FollowerState()
-        self._chunk_is_new = False  # no set point of it has been made yet
         self.image_to_command_ms: deque[float] = deque(maxlen=100)  # age of each chunk at its first set point
+        self.chunk_age_ms: deque[float] = deque(maxlen=4096)  # of the chunk in force, at each set point
         self.chunks_refused = 0
         self.stalls = 0  # how often the loop stood still for so long that the arm has, too
+        self.unasked_stops = 0  # how often it left a plan for want of something
+
+    # -- What is wished
+
+    def enable(self, now_ns: int) -> None:
+        """Follow chunks captured from now on; does nothing while enabled, or in a fault that was not reset."""
+        if not self.state.enabled and self.state.rung is not Rung.FAULT:
+            self._condemned = self._run_began_ns = None
+            self._new_epoch(now_ns, Rung.ENGAGING, "waiting for a chunk captured after enabling")
+
+    def disable(self, reason: str) -> None:
+        """Come to rest, then keep the last set point or go silent, as chosen; silent if there never was one."""
+        if self.state.enabled:
+            self._enter(Rung.DISABLED if self._started else Rung.IDLE, reason)
+
+    def reset(self, now_ns: int) -> None:
+        """Throw away the plan and everything in flight, and clear a fault.
+
+        Stays enabled if it was, and goes on from the set point; after a fault it is not enabled any more.
+        """
+        self._condemned = None
+        if self.state.rung is Rung.FAULT:
+            self._new_epoch(now_ns, self._resting_rung, "reset after a fault; enable it to go on")
+        elif self.state.enabled:
+            self._new_epoch(now_ns, Rung.ENGAGING, "reset; waiting for a chunk captured after it")
+        else:
+            self._new_epoch(now_ns, self.state.rung, self.state.reason)
+
+    def fail(self, reason: str) -> None:
+        """Come to rest and stay there, until reset and enabled again."""
+        if self._started and self.state.rung is not Rung.FAULT:
+            self._enter(Rung.FAULT, reason)
+
+    def condemn(self, reason: str) -> None:
+        """Take no more chunks, as who made them is gone: follow what remains of the plan, then it is a fault."""
+        if self.state.enabled and self._condemned is None:
+            self._condemned = reason
+
+    # -- What is set
+
+    @property
+    def settings(self) -> FollowerSettings:
+        """The settings in force."""
+        return self._settings
+
+    @property
+    def rate_hz(self) -> float:
+        """The rate at which `tick` is to be called from now on."""
+        return 1.0 / self._filter.period_s
+
+    @property
+    def period_ns(self) -> int:
+        """The time from one call of `tick` to the next."""
+        return self._filter.period_ns
+
+    @property
+    def stall_ns(self) -> int:
+        """Without a command for so long, an arm has stopped at the last one."""
+        return max(_STALL_NS, 3 * self._filter.period_ns)
+
+    def change(
+        self, *, settings: FollowerSettings | None = None, limits: Limits | None = None, rate_hz: float | None = None
+    ) -> None:
+        """Take other settings, limits or another rate, without a jump; tighter limits as soon as the motion allows."""
+        self._settings = settings or self._settings
+        self._limits = limits or self._limits
+        self._rate_hz = rate_hz or self._rate_hz
+        self._filter.change(self._limits, 1.0 / self._rate_hz)
+        if not self._started:
+            self._filter.adopt()
+        self._check.set_tolerance(self._settings.following_tolerance_s)
+
+    # -- What is heard
+
+    def observe(self, measured: Measured) -> None:
+        """Take a joint state; raises ValueError unless it is a finite number for each joint."""
+        if measured.positions.shape != (len(self._robot.joints),) or not np.isfinite(measured.positions).all():
+            raise ValueError(f"the measured pose is {measured.positions}; allowed: a finite number for each joint")
+        positions = measured.positions
+        if self._started:
+            positions = nearest_turn(positions, self._filter.position, self._continuous)
+        self._measured = replace(measured, positions=positions)
+        if self._started and self._settings.following_tolerance_s > 0:
+            wrong = self._check.measured(positions, measured.received_ns)
+            if wrong is not None:
+                self.fail(f"{wrong}; blocked, or its drive is off")
+                self._anchor = positions
+                self._check.reset()
+
+    def offer(self, chunk: Chunk, now_ns: int) -> None:
+        """Take a chunk, unless it is older than the plan in force or than the epoch, used up, or from the future.
+
+        Raises:
+            ValueError: the chunk is not of this robot's joints.
+        """
+        if chunk.actions.shape[1] != len(self._robot.joints):
+            raise ValueError(f"the chunk has {chunk.actions.shape[1]} joints, the robot {len(self._robot.joints)}")
+        newest_ns = self._epoch_began_ns if self._chunk is None else max(self._epoch_began_ns, self._chunk.stamp_ns)
+        in_time = newest_ns < chunk.stamp_ns <= now_ns < chunk.end_ns
+        if not self.state.enabled or self._condemned is not None or not in_time:
+            self.chunks_refused += 1
+            return
+        self._chunk = chunk
+        self._chunk_is_new = True
+
+    # -- What comes of it
 
     @property
     def clamped(self) -> int:
@@ -96,109 +198,275 @@ class PlanFollower:
         """Whether no motion is being commanded."""
         return self._filter.at_rest
 
-    def enable(self, now_ns: int) -> None:
-        """Follow chunks captured from now on; does nothing while enabled."""
-        if not self.state.enabled:
-            self._new_epoch(now_ns, Rung.ENGAGING, "waiting for a chunk captured after enabling")
-
-    def disable(self, reason: str) -> None:
-        """Brake, then keep the last set point or go silent, as chosen; silent as before if there never was one."""
-        if self.state.enabled:
-            self._chunk = None
-            rung = Rung.DISABLED if self._started else Rung.IDLE
-            self.state = replace(self.state, rung=rung, reason=reason)
-
-    def reset(self, now_ns: int) -> None:
-        """Throw away the plan and everything in flight; stays enabled if it was, and goes on from the set point."""
-        if self.state.enabled:
-            self._new_epoch(now_ns, Rung.ENGAGING, "reset; waiting for a chunk captured after it")
-        else:
-            self._new_epoch(now_ns, self.state.rung, self.state.reason)
-
-    def observe(self, measured: Measured) -> None:
-        """Take a joint state; raises ValueError unless it is a finite number for each joint."""
-        if measured.positions.shape != (len(self._robot.joints),) or not np.isfinite(measured.positions).all():
-            raise ValueError(f"the measured pose is {measured.positions}; allowed: a finite number for each joint")
-        self._measured = measured
-
-    def offer(self, chunk: Chunk, now_ns: int) -> None:
-        """Take a chunk, unless it is older than the plan in force or than the epoch, or from the future.
-
-        Raises:
-            ValueError: the chunk is not of this robot's joints.
-        """
-        if chunk.actions.shape[1] != len(self._robot.joints):
-            raise ValueError(f"the chunk has {chunk.actions.shape[1]} joints, the robot {len(self._robot.joints)}")
-        newest_ns = self._epoch_began_ns if self._chunk is None else max(self._epoch_began_ns, self._chunk.stamp_ns)
-        if not self.state.enabled or not newest_ns < chunk.stamp_ns <= now_ns:
-            self.chunks_refused += 1
-            return
-        self._chunk = chunk
-        self._chunk_is_new = True
+    @property
+    def fault_persists(self) -> str | None:
+        """Why a fault cannot be reset yet, or None."""
+        if self.state.rung is not Rung.FAULT:
+            return None
+        if not self._filter.at_rest:
+            return "the arm is still coming to rest"
+        return None if self._measured is None else self._displaced(self._measured.positions)
 
     def brake(self) -> Vector | None:
         """The set point (D,) of the quickest stop, or None if none was ever sent; needs nothing but the last one."""
+        self._plan, self._stopping, self._on_plan = None, None, False
         return self._filter.brake() if self._started else None
 
-    def tick(self, now_ns: int, steady_s: float) -> Vector | None:
-        """The set point (D,) of this period, or None to stay silent."""
-        if self._last_now_ns is not None and now_ns < self._last_now_ns and self.state.enabled:
-            self._new_epoch(now_ns, Rung.ENGAGING, "the clock jumped back; waiting for a new chunk")
-        if self._last_steady_s is not None and steady_s - self._last_steady_s > self._stall_s:
-            self.stalls += 1
-            self._filter.halt()
-        self._last_now_ns, self._last_steady_s = now_ns, steady_s
-        if not self.state.enabled:
-            return self._disabled()
-        problem = self._problem(now_ns, steady_s)
-        if problem is not None:
-            rung = Rung.ENGAGING if self.state.rung is Rung.ENGAGING else Rung.HOLDING
-            self.state = replace(self.state, rung=rung, reason=problem)
-            return self.brake()
-        return self._follow(now_ns)
-
-    def _problem(self, now_ns: int, steady_s: float) -> str | None:
-        """Why there is nothing to follow, or None."""
-        if self._measured is None or steady_s - self._measured.received_s > self._joint_states_timeout_s:
-            return f"no joint states for {self._joint_states_timeout_s:g} s"
-        if self._chunk is None:
-            return self._awaited
-        if now_ns > self._chunk.end_ns:
-            return "the chunk is used up and no new one has come"
-        return None if self._started else self._misplaced(self._measured.positions)
-
-    def _disabled(self) -> Vector | None:
-        set_point = self.brake()
-        if self._started and self._release_on_disable and self._filter.at_rest:
-            self._started = False
-            self.state = replace(self.state, rung=Rung.IDLE, reason=f"{self.state.reason}; released")
+    def tick(self, moment: Moment, standing: str | None = None) -> Vector | None:
+        """The set point (D,) of this period, or None to stay silent; `standing` says what is wrong with the clock."""
+        self._position_before = self._filter.position
+        period_ns = self._filter.period_ns
+        wished_ns = round(self._settings.lead_s * 1e9)
+        most_ns = period_ns // 10 if self._started else wished_ns + self._lead_ns
+        self._lead_ns += min(max(wished_ns - self._lead_ns, -most_ns), most_ns)
+        at = moment.later(self._lead_ns)
+        self._watch_time(moment)
+        self._watch_run(moment)
+        if self.state.enabled:
+            problem = self._problem(moment, at, standing)
+            if problem is None:
+                self._follow(moment, at, period_ns)
+            else:
+                self._descend(problem, moment)
+        set_point = self._move(at, period_ns)
+        if set_point is not None:
+            self._check.sent(set_point, moment.steady_ns)
         return set_point
 
-    def _misplaced(self, pose: Vector) -> str | None:
-        """Why the arm cannot engage at a measured pose, or None: set points inside the limits would be a jump."""
-        for joint, position in zip(self._robot.joints, pose, strict=True):
-            beyond = max(joint.lower - position, position - joint.upper)
-            if beyond > joint.velocity * _ENGAGING_TOLERANCE_S:
+    def retract(self) -> None:
+        """Take back the last set point, which came too late to be sent: the arm has stopped at the one before."""
+        self._filter.position = self._position_before
+        self._filter.halt()
+
+    def preview(self, moment: Moment, horizon_s: float) -> Vector:
+        """Set points (N, D) to come, a period apart: along the plan for so long, then to rest. For trajectories."""
+        ahead = self._filter.copy()
+        period_ns = ahead.period_ns
+        points = []
+        at = moment.later(self._lead_ns)
+        if self._plan is not None:
+            for _ in range(max(1, round(horizon_s / ahead.period_s))):
+                before, at = at, at.later(period_ns)
+                target = self._plan.sample(at)
+                points.append(ahead.follow(target, self._plan.sample(before), tighten=self._on_plan))
+        else:
+            points.append(ahead.brake())
+        while not ahead.at_rest:
+            points.append(ahead.brake())
+        return np.array(points)
+
+    # -- The ladder
+
+    def _watch_time(self, moment: Moment) -> None:
+        """Begin a new epoch after a stall of the loop, and after a jump of the clock."""
+        last, self._last = self._last, moment
+        if last is None:
+            return
+        elapsed_ns = moment.steady_ns - last.steady_ns
+        if elapsed_ns > self.stall_ns:
+            self.stalls += 1
+            self._filter.halt()
+            if self._started:
+                self._plan, self._stopping = Plan(Rest(self._filter.position), self._grippers), None
+                self._on_plan = False
+            if self.state.rung in MOVING:
+                self._descend("the command loop stood still; waiting for a new chunk", moment)
+        if not 0 <= moment.now_ns - last.now_ns <= elapsed_ns + _JUMP_NS and self.state.enabled:
+            direction = "back" if moment.now_ns < last.now_ns else "ahead"
+            self._new_epoch(moment.now_ns, Rung.ENGAGING, f"the clock jumped {direction}; waiting for a new chunk")
+
+    def _problem(self, moment: Moment, at: Moment, standing: str | None) -> str | None:
+        """Why there is nothing to follow, or None."""
+        timeout_s = self._settings.joint_states_timeout_s
+        measured = self._measured
+        if measured is None or moment.steady_ns - measured.received_ns > timeout_s * 1e9:
+            return f"no joint states for {timeout_s:g} s"
+        if moment.now_ns - measured.stamp_ns > timeout_s * 1e9:
+            return f"the joint states are older than {timeout_s:g} s by their stamp"
+        received_later_ns = max(0, measured.received_ns - moment.steady_ns)  # than this period began
+        if measured.stamp_ns > moment.now_ns + received_later_ns + _AHEAD_NS:
+            return "the joint states are stamped in the future; is their clock the robot's?"
+        if standing is not None:
+            return standing
+        if self._chunk is None:
+            return self._condemned or self._awaited
+        if at.now_ns > self._chunk.end_ns:
+            return self._condemned or "the chunk is used up and no new one has come"
+        if at.now_ns > self._stale_ns + self._settings.remaining_timeout_s * 1e9:
+            return self._condemned or "no new chunk has come for too long"
+        return None if self.state.rung in MOVING else self._misplaced(measured.positions, at)
+
+    @property
+    def _stale_ns(self) -> float:
+        """When the chunk should have been replaced, by the node's clock."""
+        assert self._chunk is not None
+        return self._chunk.stamp_ns + self._settings.fresh_s * 1e9
+
+    def _watch_run(self, moment: Moment) -> None:
+        """Disable when the maximum run time is over."""
+        most_s = self._settings.max_run_s
+        if most_s and self._run_began_ns is not None and moment.steady_ns - self._run_began_ns >= most_s * 1e9:
+            self.disable(f"the maximum run time of {most_s:g} s is over")
+
+    def _misplaced(self, pose: Vector, at: Moment) -> str | None:
+        """Why the arm cannot engage, or None: where it is, or where the plan begins, would be a jump."""
+        assert self._chunk is not None
+        if not self._started:
+            lower, upper = self._limits.lower, self._limits.upper
+            beyond = np.maximum(lower - pose, pose - upper) - self._robot.velocity * _BEYOND_LIMITS_S
+            if beyond.max() > 0:
+                i = int(np.argmax(beyond))
                 # Without the position: its noise would make a new reason of every period.
-                return f"{joint.name} is beyond its limits, {joint.lower:g} to {joint.upper:g}; move it back by hand"
+                limits = f"{lower[i]:g} to {upper[i]:g}"
+                return f"{self._robot.joints[i].name} is beyond its limits, {limits}; move it back by hand"
+        elif (displaced := self._displaced(pose)) is not None:
+            return displaced
+        begin = self._filter.position if self._started else pose
+        target = self._curve(begin, at).sample(at)
+        far = np.abs(target - begin) / self._robot.velocity
+        far[self._grippers] = 0.0
+        if far.max() > self._settings.engage_tolerance_s:
+            name = self._robot.joints[int(np.argmax(far))].name
+            return f"the plan begins too far from where {name} is; a larger engage_tolerance_s would allow it"
         return None
 
-    def _follow(self, now_ns: int) -> Vector:
+    def _displaced(self, pose: Vector) -> str | None:
+        """Which joint is not where its set point rests, or None."""
+        tolerance_s = self._settings.following_tolerance_s
+        far = np.abs(pose - self._filter.position) - self._robot.velocity * tolerance_s
+        far[self._grippers] = -np.inf
+        if tolerance_s == 0 or not self._started or far.max() <= 0:
+            return None
+        return f"{self._robot.joints[int(np.argmax(far))].name} is not where its set point is"
+
+    def _follow(self, moment: Moment, at: Moment, period_ns: int) -> None:
+        """Lead the plan along the newest chunk."""
         assert self._chunk is not None
         assert self._measured is not None
         if not self._started:
             self._filter.start(self._measured.positions)
-        previous, target = self._chunk.sample(np.array([now_ns - self._period_ns, now_ns]))
-        if self._chunk_is_new:
-            self._chunk_is_new = False
-            self.image_to_command_ms.append((now_ns - self._chunk.stamp_ns) / 1e6)
-        if self.state.rung is not Rung.FOLLOWING:
-            self.state = replace(self.state, rung=Rung.FOLLOWING, reason="following the plan")
-        self._started = True
-        return self._filter.follow(target, previous)
+            self._check.reset()
+            self._started = True
+        if self._plan is None:
+            self._plan = Plan(Rest(self._filter.position), self._grippers)
+        if (self._chunk_is_new and self._plan.has_room) or not self._on_plan:
+            self._chunk_is_new, self._on_plan, self._stopping = False, True, None
+            before = at.later(-period_ns)
+            curve = self._curve(self._filter.position, before)
+            self._plan.hand_over(curve, before, self._settings.blend_s, self._limits)
+            self.image_to_command_ms.append((moment.now_ns - self._chunk.stamp_ns) / 1e6)
+        self.chunk_age_ms.append((moment.now_ns - self._chunk.stamp_ns) / 1e6)
+        if self._run_began_ns is None:
+            self._run_began_ns = moment.steady_ns
+        if at.now_ns > self._stale_ns:
+            self._enter(Rung.REMAINING, self._condemned or "no new chunk; following what remains of the last one")
+        else:
+            self._enter(Rung.FOLLOWING, "following the plan")
+
+    def _descend(self, problem: str, moment: Moment) -> None:
+        """Go down the ladder from where it stands."""
+        if self.state.rung in MOVING:
+            self.unasked_stops += 1
+            self._new_epoch(moment.now_ns, Rung.DECELERATING, problem)
+            return
+        if self._since_ns is None:
+            self._since_ns = moment.steady_ns
+        waited_s = (moment.steady_ns - self._since_ns) / 1e9
+        timeout_s = self._settings.hold_timeout_s
+        if self._condemned is not None and self._filter.at_rest:
+            self._enter(Rung.FAULT if self._started else Rung.IDLE, self._condemned)
+        elif self.state.rung is Rung.DECELERATING and self._filter.at_rest:
+            self._enter(Rung.HOLDING, problem)
+        elif self.state.rung is Rung.HOLDING and waited_s > timeout_s:
+            self._enter(Rung.FAULT, f"held for {timeout_s:g} s: {problem}")
+        elif self.state.rung is Rung.ENGAGING and waited_s > timeout_s:
+            self._enter(self._resting_rung, f"did not engage within {timeout_s:g} s: {problem}")
+        elif problem != self.state.reason:
+            self.state = replace(self.state, reason=problem)
+
+    @property
+    def _resting_rung(self) -> Rung:
+        """Where it stands when it is not enabled."""
+        return Rung.DISABLED if self._started else Rung.IDLE
+
+    def _enter(self, rung: Rung, reason: str) -> None:
+        if self.state.rung is not rung:
+            self._since_ns = None
+        if rung in (Rung.IDLE, Rung.DISABLED, Rung.FAULT):
+            self._chunk = None
+        if (self.state.rung, self.state.reason) != (rung, reason):
+            self.state = replace(self.state, rung=rung, reason=reason)
 
     def _new_epoch(self, now_ns: int, rung: Rung, reason: str) -> None:
         self._chunk = None
         self._epoch_began_ns = now_ns
         self._awaited = reason
+        self._since_ns = None
         self.state = FollowerState(rung=rung, epoch=self.state.epoch + 1, reason=reason)
+
+    # -- The motion
+
+    def _move(self, at: Moment, period_ns: int) -> Vector | None:
+        """The next set point of the plan, or of the way to rest."""
+        if not self._started:
+            return None
+        before = at.later(-period_ns)
+        if self.state.rung not in MOVING:
+            if self._anchor is not None:
+                # A gripper keeps its grip.
+                anchor = np.where(self._grippers, self._filter.position, self._anchor)
+                self._stop(before, np.clip(anchor, self._filter.limits.lower, self._filter.limits.upper))
+                self._anchor = None
+            elif self._on_plan:
+                self._stop(before)
+        if self._plan is None or (self._stopping is not None and self._stopping.ended(before)):
+            set_point = self._filter.brake()
+        else:
+            self._plan.settle(before)
+            target = self._plan.sample(at)
+            set_point = self._filter.follow(target, self._sampled_before(before), tighten=self._on_plan)
+            self._sampled = self._plan, at, target
+            self._watch_clamping(target, set_point, at)
+        if self.state.rung is Rung.DISABLED and self._settings.release_on_disable and self._filter.at_rest:
+            self._started, self._plan, self._stopping = False, None, None
+            self._enter(Rung.IDLE, f"{self.state.reason}; released")
+        return set_point
+
+    def _sampled_before(self, before: Moment) -> Vector:
+        """The plan a period ago: what it gave then, unless a period has been missed, or the clock corrected."""
+        assert self._plan is not None
+        plan, at, target = self._sampled
+        if plan is self._plan and max(abs(before.now_ns - at.now_ns), abs(before.steady_ns - at.steady_ns)) < _SAME_NS:
+            return target
+        return self._plan.sample(before)
+
+    def _stop(self, began: Moment, target: Vector | None = None) -> None:
+        """Make the way to rest the plan: where the motion leads, or to a pose."""
+        self._on_plan = False
+        state = MotionState(self._filter.position.copy(), self._filter.velocity, self._filter.acceleration)
+        try:
+            self._stopping = ToRest(state, began, self._limits, target)
+            self._plan = Plan(self._stopping, self._grippers)
+        except ValueError:  # no such motion within the limits: the filter brakes as hard as they allow
+            self._plan = self._stopping = None
+
+    def _watch_clamping(self, target: Vector, set_point: Vector, at: Moment) -> None:
+        """A plan that asks for more than the limits give, and that the arm does not catch up with, is a fault."""
+        if self.state.rung not in MOVING:
+            self._clamping.reset()
+            return
+        timeout_s = self._settings.clamp_timeout_s
+        name = self._clamping.beyond_for(timeout_s, target, set_point, at.steady_ns)
+        if name is not None:
+            self.fail(f"for {timeout_s:g} s the plan has asked more of {name} than its limits allow")
+
+    def _curve(self, reference: Vector, at: Moment) -> ChunkCurve:
+        """The newest chunk, with continuous joints on the turn of a reference (D,) at that moment."""
+        assert self._chunk is not None
+        chunk = self._chunk
+        if self._continuous.any():
+            actions = chunk.actions.copy()
+            actions[:, self._continuous] = np.unwrap(actions[:, self._continuous], axis=0)
+            begin = Chunk(chunk.stamp_ns, chunk.period_ns, actions).sample(np.array([at.now_ns]))[0]
+            chunk = replace(chunk, actions=actions + (nearest_turn(begin, reference, self._continuous) - begin))
+        return ChunkCurve(chunk, self._grippers)

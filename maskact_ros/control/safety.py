@@ -6,10 +6,12 @@ follow, and that can always stop before the end of its travel.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.limits import Limits
 
 Vector = NDArray[np.float64]
 
@@ -21,13 +23,13 @@ class SafetyFilter:
     faster than it can brake before its position limit; both hold for any sequence of targets.
     """
 
-    def __init__(self, robot: RobotSpec, period_s: float):
-        self._lower, self._upper = robot.lower, robot.upper
-        self._speed = robot.velocity
-        self._kick = robot.acceleration * period_s  # the largest change of velocity in one period
-        self._period_s = period_s
-        self.position: Vector = np.zeros(len(robot.joints))
-        self.velocity: Vector = np.zeros(len(robot.joints))
+    def __init__(self, limits: Limits, period_s: float):
+        self._adopt(limits, period_s)
+        self._pending: tuple[Limits, float] | None = None
+        joints = len(limits.velocity)
+        self.position: Vector = np.zeros(joints)
+        self.velocity: Vector = np.zeros(joints)
+        self.acceleration: Vector = np.zeros(joints)
         self.clamped = 0  # targets that lay beyond a position limit
 
     @property
@@ -35,50 +37,134 @@ class SafetyFilter:
         """Whether the set point has stopped moving."""
         return bool((self.velocity == 0.0).all())
 
+    @property
+    def period_s(self) -> float:
+        """The control period in force."""
+        return self._period_s
+
+    @property
+    def period_ns(self) -> int:
+        """The same, in whole nanoseconds."""
+        return self._period_ns
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self._limits
+
+    def copy(self) -> SafetyFilter:
+        """Another one in the same state."""
+        return copy.copy(self)  # no array is ever changed in place
+
+    def change(self, limits: Limits, period_s: float) -> None:
+        """Take other limits, and another period, as soon as the motion is one that they allow.
+
+        Until then the old ones hold, while the motion is brought within the new ones: a tighter limit must not be
+        kept by a jump over another one.
+        """
+        self._pending = limits, period_s
+
+    def adopt(self) -> None:
+        """Take what is pending at once: no motion is under way."""
+        if self._pending is not None:
+            self._adopt(*self._pending)
+            self._pending = None
+
     def start(self, position: Vector) -> None:
         """Begin at rest at the measured `position` (D,)."""
-        self.position = np.clip(position, self._lower, self._upper)
-        self.velocity = np.zeros_like(self.position)
+        self.adopt()
+        self.position = np.clip(position, self._limits.lower, self._limits.upper)
+        self.halt()
 
     def halt(self) -> None:
         """Take note that the arm has stopped at the last set point."""
         self.velocity = np.zeros_like(self.position)
+        self.acceleration = np.zeros_like(self.position)
 
-    def follow(self, target: Vector, previous_target: Vector) -> Vector:
+    def follow(self, target: Vector, previous_target: Vector, *, tighten: bool = True) -> Vector:
         """The next set point (D,), on the way to a target that was at `previous_target` (D,) one period ago.
+
+        With `tighten` pending limits draw the motion within them; without, as for a way to rest, it is left alone.
 
         Raises:
             ValueError: a target is not finite; the set point stays as it was.
         """
-        if not (np.isfinite(target).all() and np.isfinite(previous_target).all()):
+        wanted_from_to = np.array((previous_target, target))  # (2, D)
+        if not _all(np.isfinite(wanted_from_to)):
             raise ValueError("the plan's target is not finite")
-        inside = np.clip(target, self._lower, self._upper)
-        self.clamped += bool((inside != target).any())
-        previous = np.clip(previous_target, self._lower, self._upper)
+        limits = self._limits
+        lower, upper = limits.lower, limits.upper
+        if tighten and self._pending is not None:
+            lower, upper = np.maximum(lower, self._pending[0].lower), np.minimum(upper, self._pending[0].upper)
+        previous, inside = _between(wanted_from_to, lower, upper)
+        self.clamped += not _all(inside == target)
         # Move as the target does, and close the gap that was there before as fast as one can still brake.
         gap = previous - self.position
-        wanted = (inside - previous) / self._period_s + np.sign(gap) * self._stopping_speed(np.abs(gap))
-        return self._advance(wanted)
+        closing, up, down = self._stopping_speed(np.array((np.abs(gap), *self._to_ends())))
+        wanted = (inside - previous) / self._period_s + np.copysign(closing, gap)
+        if tighten and self._pending is not None:
+            wanted = _between(wanted, -self._pending[0].velocity, self._pending[0].velocity)
+        return self._advance(wanted, up, down)
 
     def brake(self) -> Vector:
         """The next set point (D,) of the quickest stop within limits; once at rest, always the same."""
-        return self._advance(np.zeros_like(self.velocity))
+        return self._advance(np.zeros_like(self.velocity), *self._stopping_speed(np.array(self._to_ends())))
 
-    def _advance(self, wanted_velocity: Vector) -> Vector:
-        to_upper, to_lower = self._upper - self.position, self.position - self._lower
-        highest = np.minimum(self.velocity + self._kick, np.minimum(self._speed, self._stopping_speed(to_upper)))
-        lowest = np.maximum(self.velocity - self._kick, -np.minimum(self._speed, self._stopping_speed(to_lower)))
-        self.velocity = np.clip(wanted_velocity, lowest, highest)
-        self.position = np.clip(self.position + self.velocity * self._period_s, self._lower, self._upper)
+    def _to_ends(self) -> tuple[Vector, Vector]:
+        """How far (D,) it is to the upper and to the lower limits."""
+        return self._limits.upper - self.position, self.position - self._limits.lower
+
+    def _advance(self, wanted_velocity: Vector, up: Vector, down: Vector) -> Vector:
+        """One period further; `up` and `down` (D,) are the speeds that can still stop before the ends."""
+        limits, before = self._limits, self.velocity
+        highest = np.minimum(before + self._kick, np.minimum(limits.velocity, up))
+        lowest = np.maximum(before - self._kick, -np.minimum(limits.velocity, down))
+        self.velocity = velocity = _between(wanted_velocity, lowest, highest)
+        self.acceleration = (velocity - before) / self._period_s
+        self.position = _between(self.position + velocity * self._period_s, limits.lower, limits.upper)
+        if self._pending is not None:
+            self._settle(*self._pending)  # from the next period on: this one was as long as the last period said
         return self.position.copy()
 
-    def _stopping_speed(self, distance: Vector) -> Vector:
-        """The largest speed (D,) that, lowered by one kick a period from the next period on, stops within `distance`.
+    def _settle(self, limits: Limits, period_s: float) -> None:
+        """Adopt what is pending, if the motion is one that it allows."""
+        before = self._limits, self._period_s
+        self._adopt(limits, period_s)
+        allowed = (
+            (self.position >= limits.lower)
+            & (self.position <= limits.upper)
+            & (np.abs(self.velocity) <= limits.velocity)
+            & (self.velocity <= self._stopping_speed(limits.upper - self.position))
+            & (-self.velocity <= self._stopping_speed(self.position - limits.lower))
+        )
+        if allowed.all():
+            self._pending = None
+        else:
+            self._adopt(*before)
 
-        With unit u = kick * period, a speed of m + f kicks covers (m(m+1)/2 + (m+1)f) u.
+    def _adopt(self, limits: Limits, period_s: float) -> None:
+        self._limits, self._period_s, self._period_ns = limits, period_s, round(period_s * 1e9)
+        self._kick = limits.acceleration * period_s  # the largest change of velocity in one period
+        self._per_unit = 1.0 / (self._kick * period_s)
+
+    def _stopping_speed(self, distance: Vector) -> Vector:
+        """The largest speed (…, D) that, lowered by one kick a period from the next on, stops within `distance`.
+
+        In units of a kick for a period, a speed of m + f kicks, m whole, covers m(m+1)/2 + (m+1)f.
         """
-        units = np.minimum(distance / (self._kick * self._period_s), 1e12)  # finite also without end stops
-        whole = np.floor((np.sqrt(1.0 + 8.0 * units) - 1.0) / 2.0)
-        fraction = (units - whole * (whole + 1.0) / 2.0) / (whole + 1.0)
-        speed: Vector = (whole + fraction) * self._kick
+        # Finite also without end stops; a position that rounding, or a pending limit, has put outside may not go on.
+        units = _between(distance * self._per_unit, 0.0, 1e12)
+        whole = np.floor(np.sqrt(2.0 * units + 0.25) - 0.5)
+        speed: Vector = (0.5 * whole + units / (whole + 1.0)) * self._kick  # m + f, f from the line above
         return speed
+
+
+def _between(values: Vector, lowest: Vector | float, highest: Vector | float) -> Vector:
+    """As numpy's clip, in a third of its time on arrays of this size."""
+    clipped: Vector = np.minimum(np.maximum(values, lowest), highest)
+    return clipped
+
+
+def _all(flags: NDArray[np.bool_]) -> bool:
+    """As numpy's all, in a third of its time on arrays of this size."""
+    return bool(np.count_nonzero(flags) == flags.size)

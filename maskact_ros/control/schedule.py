@@ -13,12 +13,17 @@ class PlanSchedule:
     """
 
     def __init__(self, *, n_action_steps: int, period_ns: int, every_image: bool):
-        self._span_ns = n_action_steps * period_ns
-        self._every_image = every_image
+        self._period_ns = period_ns
+        self.change(n_action_steps=n_action_steps, every_image=every_image)
         self._latencies_ns: deque[int] = deque(maxlen=50)
         self._planned_stamp_ns: int | None = None
         self._image_stamp_ns: int | None = None
         self._image_period_ns = 0
+
+    def change(self, *, n_action_steps: int, every_image: bool) -> None:
+        """Go on with other settings: the chunk that serves now is used up when `n_action_steps` of it are."""
+        self._span_ns = n_action_steps * self._period_ns
+        self._every_image = every_image
 
     def reset(self) -> None:
         """Plan from the next image: a new epoch begins."""

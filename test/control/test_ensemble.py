@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from arms import robot
 
 from maskact_ros.chunk import Chunk
 from maskact_ros.control.ensemble import TemporalEnsembler
+from maskact_ros.robot import Joint
 
 PERIOD_NS = 33_333_333
 HORIZON, JOINTS = 12, 3
@@ -93,3 +95,15 @@ def test_a_chunk_after_a_long_pause_is_not_mixed_with_used_up_ones():
     ensembler.add(Chunk(0, PERIOD_NS, np.ones((HORIZON, JOINTS))))
     later = Chunk(HORIZON * PERIOD_NS, PERIOD_NS, np.zeros((HORIZON, JOINTS)))
     np.testing.assert_array_equal(ensembler.add(later).actions, later.actions)
+
+
+def test_grippers_are_as_the_newest_chunk_says_and_continuous_joints_are_averaged_on_one_turn():
+    arm = robot(
+        Joint(name="lift", lower=-1.0, upper=2.0, velocity=1.0, acceleration=5.0),
+        Joint(name="turn", type="continuous", velocity=1.0, acceleration=5.0),
+        Joint(name="grip", type="prismatic", lower=0.0, upper=1.0, velocity=1.0, acceleration=5.0, gripper=True),
+    )
+    ensembler = TemporalEnsembler(0.0, arm)
+    ensembler.add(Chunk(0, 100, np.tile([0.0, 3.1, 0.0], (10, 1))))
+    averaged = ensembler.add(Chunk(1, 100, np.tile([1.0, -3.1, 1.0], (10, 1))))
+    np.testing.assert_allclose(averaged.actions[:9], np.tile([0.5, -np.pi, 1.0], (9, 1)))

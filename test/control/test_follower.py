@@ -1,13 +1,20 @@
 """The follower: what it commands, when it is silent, and every way from one rung to the next."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from arms import ARM, random_robot, robot
 from motion import MotionWatch
 
 from maskact_ros.chunk import Chunk
-from maskact_ros.control.follower import FollowerState, Measured, PlanFollower, Rung
+from maskact_ros.control.curves import Moment
+from maskact_ros.control.follower import Measured, PlanFollower
+from maskact_ros.control.ladder import FollowerSettings, FollowerState, Rung
+from maskact_ros.control.safety import SafetyFilter
 from maskact_ros.robot import Joint
+
+GRIPPER = Joint(name="grip", type="prismatic", lower=0.0, upper=0.04, velocity=0.2, acceleration=2.0, gripper=True)
 
 MS = 1_000_000
 PERIOD_NS = 10 * MS
@@ -15,16 +22,18 @@ POINT_NS = 50 * MS
 HOME = np.array([0.5, 0.0])
 
 
+SETTINGS = {"engage_tolerance_s": 100.0}  # plans may begin anywhere, where that is not the question
+
+
 class Rig:
     """A follower at 100 Hz in a time of its own, and an arm that is where it was last told to be."""
 
-    def __init__(self, arm=ARM, pose=HOME, *, release_on_disable=False):
+    def __init__(self, arm=ARM, pose=HOME, **settings):
         self.arm, self.pose = arm, np.array(pose)
-        self.follower = PlanFollower(
-            arm, rate_hz=100.0, joint_states_timeout_s=0.2, release_on_disable=release_on_disable
-        )
-        self._may_fall_silent = release_on_disable
-        self.now_ns, self.steady_s = 1_800_000_000 * 10**9, 100.0
+        self.follower = PlanFollower(arm, rate_hz=100.0, settings=FollowerSettings(**SETTINGS | settings))
+        self._may_fall_silent = settings.get("release_on_disable", False)
+        self.blocked = None  # the pose at which the arm is stuck, or None
+        self.now_ns, self.steady_ns = 1_800_000_000 * 10**9, 100 * 10**9
         self.joints_alive = True
         self._watch: MotionWatch | None = None
 
@@ -36,14 +45,22 @@ class Rig:
     def reason(self):
         return self.follower.state.reason
 
+    @property
+    def moment(self):
+        return Moment(self.now_ns, self.steady_ns)
+
+    def measured(self):
+        pose = self.pose if self.blocked is None else self.blocked
+        return Measured(pose, self.now_ns, self.steady_ns)
+
     def tick(self, periods: int = 1) -> np.ndarray | None:
         """The last of so many set points; each is checked against the one before."""
         for _ in range(periods):
             self.now_ns += PERIOD_NS
-            self.steady_s += 0.01
+            self.steady_ns += PERIOD_NS
             if self.joints_alive:
-                self.follower.observe(Measured(self.pose, self.steady_s))
-            set_point = self.follower.tick(self.now_ns, self.steady_s)
+                self.follower.observe(self.measured())
+            set_point = self.follower.tick(self.moment)
             if set_point is None:
                 assert self._watch is None or self._may_fall_silent, "the follower fell silent"
                 self._watch = None
@@ -218,13 +235,23 @@ def test_a_chunk_from_the_future_is_refused():
     assert rig.follower.chunks_refused == refused + 1
 
 
-def test_a_plan_that_leaves_the_limits_is_followed_to_the_limit_and_counted():
+def test_a_plan_that_leaves_the_limits_a_little_is_followed_to_the_limit_and_counted():
     rig = Rig().enabled_and_following()
-    rig.offer(to=[5.0, 0.0], points=100)
+    rig.offer(to=[2.04, 0.0], points=100)
     for _ in range(400):
         position = rig.tick()
     np.testing.assert_allclose(position[0], 2.0, rtol=0, atol=1e-9)
     assert rig.follower.clamped > 0
+    assert rig.rung is Rung.FOLLOWING
+
+
+def test_a_plan_that_keeps_asking_for_more_than_the_limits_is_a_fault():
+    rig = Rig(clamp_timeout_s=0.5).enabled_and_following()
+    rig.offer(to=[5.0, 0.0], points=100)
+    rig.tick(500)
+    assert rig.rung is Rung.FAULT
+    assert rig.reason == "for 0.5 s the plan has asked more of lift than its limits allow"
+    assert rig.follower.at_rest
 
 
 def test_the_time_from_image_to_command_is_that_of_each_chunks_first_set_point():
@@ -243,7 +270,7 @@ def test_a_chunk_or_a_pose_of_other_joints_raises_and_changes_nothing(joints):
         rig.follower.offer(Chunk(rig.now_ns, POINT_NS, np.zeros((5, joints))), rig.now_ns)
     for wrong in (np.zeros(joints), np.zeros((2, 1)), np.array([0.0, np.nan]), np.array([np.inf, 0.0])):
         with pytest.raises(ValueError, match="a finite number for each joint"):
-            rig.follower.observe(Measured(wrong, rig.steady_s))
+            rig.follower.observe(Measured(wrong, rig.now_ns, rig.steady_ns))
     rig.tick(3)
     assert rig.follower.state == state
 
@@ -259,7 +286,7 @@ def test_a_used_up_chunk_is_braked_from_and_held_for_ever_never_replayed():
     held = rig.tick()
     for _ in range(1000):
         np.testing.assert_array_equal(rig.tick(), held)
-    assert rig.rung is Rung.HOLDING
+    assert (rig.rung, rig.reason) == (Rung.FAULT, "held for 5 s: the chunk is used up and no new one has come")
 
 
 def test_a_plan_that_ends_at_speed_is_braked_from_within_limits():
@@ -283,18 +310,425 @@ def test_from_holding_a_new_chunk_is_followed():
     np.testing.assert_allclose(rig.tick(), [1.0, 1.0], rtol=0, atol=1e-6)
 
 
-def test_stale_joint_states_hold_the_arm_and_fresh_ones_resume_the_plan():
+def test_held_for_too_long_it_moves_again_only_when_reset_and_enabled():
+    rig = Rig(hold_timeout_s=0.5).enabled_and_following()
+    rig.tick(200)
+    assert rig.rung is Rung.FAULT
+    held = rig.tick()
+    rig.offer(to=[1.0, 1.0])
+    np.testing.assert_array_equal(rig.tick(10), held)
+    rig.follower.enable(rig.now_ns)
+    rig.tick()
+    assert rig.rung is Rung.FAULT
+    rig.follower.reset(rig.now_ns)
+    rig.offer(to=[1.0, 1.0], age_ns=-1)
+    np.testing.assert_array_equal(rig.tick(10), held)
+    assert rig.rung is Rung.DISABLED
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer(to=[1.0, 1.0])
+    rig.tick()
+    assert rig.rung is Rung.FOLLOWING
+
+
+def test_an_arm_that_was_enabled_and_got_no_plan_is_not_enabled_for_ever():
+    rig = Rig(hold_timeout_s=0.5)
+    rig.follower.enable(rig.now_ns)
+    assert rig.tick(60) is None
+    assert rig.rung is Rung.IDLE
+    assert rig.reason == "did not engage within 0.5 s: waiting for a chunk captured after enabling"
+    rig.offer(to=[1.0, 1.0])
+    assert rig.tick(5) is None
+
+
+def test_a_stale_plan_is_followed_for_so_long_and_then_the_arm_decelerates():
+    rig = Rig(fresh_s=0.5, remaining_timeout_s=0.3).enabled_and_following()
+    rig.offer(to=rig.pose + 0.5, points=60, age_ns=0)
+    rig.tick(50)
+    assert rig.rung is Rung.FOLLOWING
+    rig.tick(1)
+    assert (rig.rung, rig.reason) == (Rung.REMAINING, "no new chunk; following what remains of the last one")
+    rig.tick(29)
+    assert rig.rung is Rung.REMAINING
+    rig.tick(1)
+    assert (rig.rung, rig.reason) == (Rung.DECELERATING, "no new chunk has come for too long")
+    assert not rig.follower.at_rest
+    rig.tick(round(ARM.stopping_s * 100) + 1)
+    assert rig.rung is Rung.HOLDING
+
+
+def test_while_a_stale_plan_is_followed_a_new_one_is_taken():
+    rig = Rig(fresh_s=0.5).enabled_and_following()
+    rig.offer(points=60, age_ns=0)
+    rig.tick(60)
+    assert rig.rung is Rung.REMAINING
+    rig.offer(points=60)
+    rig.tick()
+    assert rig.rung is Rung.FOLLOWING
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_stale_joint_states_stop_the_arm_and_only_a_plan_from_after_that_moves_it(silent):
     rig = Rig().enabled_and_following()
-    rig.offer(points=200)
-    rig.joints_alive = False
+    rig.offer(to=rig.pose + 0.5, points=200)
+    epoch = rig.follower.state.epoch
+    if silent:
+        rig.joints_alive, reason = False, "no joint states for 0.2 s"
+    else:
+        stuck_ns, reason = rig.now_ns, "the joint states are older than 0.2 s by their stamp"
+        rig.measured = lambda: Measured(rig.pose, stuck_ns, rig.steady_ns)
     rig.tick(19)
     assert rig.rung is Rung.FOLLOWING
-    rig.tick(30)
-    assert (rig.rung, rig.reason) == (Rung.HOLDING, "no joint states for 0.2 s")
+    rig.tick(2)
+    assert (rig.rung, rig.reason) == (Rung.DECELERATING, reason)
+    rig.tick(40)
+    assert (rig.rung, rig.reason) == (Rung.HOLDING, reason)
     assert rig.follower.at_rest
+    held = rig.tick()
     rig.joints_alive = True
+    rig.__dict__.pop("measured", None)
+    rig.offer(age_ns=800 * MS)
+    np.testing.assert_array_equal(rig.tick(10), held)
+    assert rig.follower.state.epoch == epoch + 1
+    rig.offer()
     rig.tick()
     assert (rig.rung, rig.reason) == (Rung.FOLLOWING, "following the plan")
+
+
+def test_joint_states_from_the_future_are_another_clocks():
+    rig = Rig().enabled_and_following()
+    rig.measured = lambda: Measured(rig.pose, rig.now_ns + 100 * MS, rig.steady_ns)
+    rig.tick()
+    assert rig.rung is Rung.DECELERATING
+    assert rig.reason == "the joint states are stamped in the future; is their clock the robot's?"
+
+
+def test_when_who_plans_is_gone_the_rest_of_the_plan_is_followed_and_then_it_is_a_fault():
+    rig = Rig().enabled_and_following()
+    rig.offer(to=rig.pose + 0.3, points=20)
+    rig.tick()
+    rig.follower.condemn("inference is gone")
+    rig.tick(50)
+    assert rig.rung is Rung.FOLLOWING
+    refused = rig.follower.chunks_refused
+    rig.offer(to=[1.0, 1.0])  # it is back
+    assert rig.follower.chunks_refused == refused + 1
+    rig.tick(100)
+    assert (rig.rung, rig.reason) == (Rung.FAULT, "inference is gone")
+    rig.follower.reset(rig.now_ns)
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer()
+    rig.tick()
+    assert rig.rung is Rung.FOLLOWING
+
+
+def test_when_who_plans_is_gone_before_the_arm_moved_it_is_idle_again():
+    rig = Rig()
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.follower.condemn("inference is gone")
+    assert rig.tick() is None
+    assert (rig.rung, rig.reason) == (Rung.IDLE, "inference is gone")
+
+
+# -- An arm that does not follow
+
+
+def test_a_blocked_arm_is_not_pushed_and_does_not_lurch_when_released():
+    rig = Rig(following_tolerance_s=0.2).enabled_and_following()
+    rig.offer(to=rig.pose + np.array([0.9, 0.9]), points=100)
+    rig.tick(50)
+    rig.blocked = rig.pose.copy()
+    rig.tick(100)
+    assert rig.rung is Rung.FAULT
+    assert "does not follow: it is 0." in rig.reason
+    assert rig.reason.endswith("from its set point; blocked, or its drive is off")
+    rig.tick(100)
+    np.testing.assert_allclose(rig.tick(), rig.blocked, rtol=0, atol=1e-9)
+    held, rig.blocked = rig.tick(), None
+    np.testing.assert_array_equal(rig.tick(100), held)
+    assert rig.follower.fault_persists is None
+
+
+def test_one_odd_measurement_is_no_fault():
+    rig = Rig(following_tolerance_s=0.2).enabled_and_following()
+    rig.offer(points=100)
+    for _ in range(10):
+        rig.blocked = rig.pose + 3.0
+        rig.tick(2)
+        rig.blocked = None
+        rig.tick(2)
+    assert rig.rung is Rung.FOLLOWING
+
+
+def test_an_arm_that_sags_while_it_is_held_is_held_where_it_is():
+    rig = Rig(following_tolerance_s=0.2).enabled_and_following()
+    rig.follower.disable("a pause")
+    rig.tick(50)
+    for step in np.linspace(0.0, 0.4, 200):
+        rig.blocked = HOME + np.array([0.0, -step])
+        rig.tick()
+    rig.tick(50)
+    assert rig.rung is Rung.FAULT
+    assert abs(rig.tick()[1] - rig.blocked[1]) < 0.2 * 0.25 * 2.0 * 1.1
+
+
+# -- Other ends
+
+
+def test_the_maximum_run_time_ends_the_motion():
+    rig = Rig(max_run_s=0.5).enabled_and_following()
+    rig.offer(to=rig.pose + 0.5, points=60)
+    rig.tick(50)
+    assert (rig.rung, rig.reason) == (Rung.DISABLED, "the maximum run time of 0.5 s is over")
+    rig.tick(50)
+    assert rig.follower.at_rest
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer()
+    rig.tick(10)
+    assert rig.rung is Rung.FOLLOWING
+
+
+def test_a_plan_that_begins_too_far_from_the_arm_does_not_engage_it():
+    rig = Rig(engage_tolerance_s=0.25)
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, np.tile(rig.pose + np.array([0.3, 0.0]), (40, 1))), rig.now_ns)
+    assert rig.tick() is None
+    assert rig.reason == "the plan begins too far from where lift is; a larger engage_tolerance_s would allow it"
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, np.tile(rig.pose + np.array([0.2, 0.0]), (40, 1))), rig.now_ns)
+    assert rig.tick() is not None
+    rig.tick(200)
+    np.testing.assert_allclose(rig.pose, HOME + np.array([0.2, 0.0]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("turns", [-3, -1, 0, 1, 2])
+def test_a_continuous_joint_goes_the_short_way_whatever_turn_the_plan_is_on(turns):
+    rig = Rig(pose=[0.5, 3.0])
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    angles = np.linspace(3.0, 3.5, 40)
+    wrapped = (angles + np.pi) % (2 * np.pi) - np.pi + 2 * np.pi * turns  # as a policy trained on wrapped angles says
+    actions = np.stack([np.full(40, 0.5), wrapped], axis=1)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, actions), rig.now_ns)
+    rig.tick(199)
+    np.testing.assert_allclose(rig.pose, [0.5, 3.5], rtol=0, atol=1e-2)
+
+
+def test_a_continuous_joint_that_is_measured_on_another_turn_follows():
+    rig = Rig(pose=[0.5, 3.0], following_tolerance_s=0.2)
+    rig.measured = lambda: Measured((rig.pose + np.pi) % (2 * np.pi) - np.pi, rig.now_ns, rig.steady_ns)
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer(to=[0.5, 4.0], points=40)
+    rig.tick(190)
+    assert rig.rung is Rung.FOLLOWING
+
+
+# -- Hand-over
+
+
+def test_a_hand_over_between_plans_that_disagree_keeps_jerk_bounded():
+    rig = Rig(blend_s=0.2).enabled_and_following()
+    rig.offer(points=100)
+    rig.tick(200)
+    path = []
+    for sign in (1, -1, 1, -1, 1, -1):
+        rig.follower.offer(Chunk(rig.now_ns, POINT_NS, np.tile(rig.pose + 0.02 * sign, (100, 1))), rig.now_ns)
+        path += [rig.tick() for _ in range(10)]
+    jerk = np.diff(np.array(path), n=3, axis=0) / 0.01**3
+    assert np.abs(jerk).max() < 2 * 60 * 0.04 / 0.2**3  # of the blend's weight, at most 60, times the disagreement
+
+
+def test_a_gripper_is_not_blended():
+    hand = robot(ARM.joints[0], GRIPPER)
+    rig = Rig(hand, [0.5, 0.0], blend_s=0.5)
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, np.tile([0.5, 0.0], (100, 1))), rig.now_ns)
+    rig.tick(5)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, np.tile([0.5, 0.04], (100, 1))), rig.now_ns)
+    quickest_s = 2.0 * np.sqrt(0.04 / GRIPPER.acceleration)
+    rig.tick(round(quickest_s * 100) + 4)
+    assert rig.pose[1] == pytest.approx(0.04, abs=1e-6)
+
+
+# -- Changes while it moves
+
+
+def test_settings_limits_and_rate_change_without_a_jump():
+    rig = Rig().enabled_and_following()
+    rig.offer(to=rig.pose + 0.9, points=60)
+    rig.tick(30)
+    tight = replace(ARM.limits, velocity=ARM.limits.velocity * 0.1, upper=np.array([1.0, np.inf]))
+    rig.follower.change(limits=tight)  # the watch goes on with the robot's own limits
+    rig.tick(30)
+    before = rig.pose
+    after = rig.tick()
+    assert (np.abs(after - before) <= 0.01 * tight.velocity + 1e-12).all()
+    rig.follower.change(limits=ARM.limits, settings=FollowerSettings(**SETTINGS, blend_s=0.05))
+    rig.tick(100)
+
+
+def test_a_limit_that_is_tightened_past_the_set_point_brings_it_back_within():
+    rig = Rig().enabled_and_following()
+    rig.offer(to=[0.8, 0.0], points=200)
+    rig.tick(600)
+    rig.follower.change(limits=replace(ARM.limits, upper=np.array([0.6, np.inf])))
+    assert rig.pose[0] > 0.6
+    rig.tick(100)
+    assert rig.pose[0] == pytest.approx(0.6)
+
+
+def test_the_rate_changes_only_when_the_motion_can_still_stop_in_time():
+    watched = MotionWatch(ARM, 0.01, np.array([1.9, 0.0]))
+    safety = SafetyFilter(ARM.limits, 0.01)
+    safety.start(np.array([1.0, 0.0]))
+    target = np.array([3.0, 0.0])
+    while safety.velocity[0] < 0.9 or safety.position[0] < 1.88:
+        safety.follow(target, target)
+    watched = MotionWatch(ARM, 0.01, safety.position)
+    watched._velocity = safety.velocity
+    safety.change(ARM.limits, 0.1)
+    while safety.period_s < 0.1:
+        watched.take(safety.follow(target, target))
+    assert safety.position[0] > 1.9
+    for _ in range(10):
+        assert safety.follow(target, target)[0] <= 2.0
+
+
+def lagging(rig, lag_s):
+    """Let the arm follow its set points with a first-order lag."""
+    pose = rig.pose.copy()
+
+    def measured():
+        nonlocal pose
+        pose = pose + (rig.pose - pose) * (1.0 - np.exp(-0.01 / lag_s))
+        return Measured(pose, rig.now_ns, rig.steady_ns)
+
+    rig.measured = measured
+
+
+@pytest.mark.parametrize("lag_s", [0.05, 0.1, 0.15])
+def test_an_arm_that_lags_at_full_speed_follows_also_when_settings_change(lag_s):
+    rig = Rig(pose=[0.5, 0.0])
+    lagging(rig, lag_s)
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    way = np.stack([np.full(200, 0.5), 1.9 * 0.05 * np.arange(1, 201)], axis=1)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, way), rig.now_ns)
+    rig.tick(300)
+    rig.follower.change(settings=replace(rig.follower.settings, blend_s=0.3), limits=ARM.limits)
+    rig.tick(100)
+    assert rig.rung is Rung.FOLLOWING, rig.reason
+    assert abs(rig.measured().positions[1] - rig.pose[1]) > 0.5 * 1.9 * lag_s
+
+
+def test_a_plan_that_starts_at_speed_is_caught_up_with_and_no_fault():
+    rig = Rig()
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    way = np.stack([np.full(400, 0.5), 1.9 * 0.05 * np.arange(1, 401)], axis=1)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, way), rig.now_ns)
+    rig.tick(1000)
+    assert rig.rung is Rung.FOLLOWING, rig.reason
+
+
+def test_limits_that_are_tightened_past_the_arm_keep_it_from_engaging():
+    rig = Rig()
+    rig.follower.change(limits=replace(ARM.limits, upper=np.array([-0.5, np.inf])))
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer()
+    assert rig.tick() is None
+    assert rig.reason == "lift is beyond its limits, -1 to -0.5; move it back by hand"
+
+
+def test_limits_that_are_tightened_past_a_resting_arm_do_not_move_it():
+    rig = Rig().enabled_and_following()
+    rig.follower.disable("a pause")
+    rig.tick(100)
+    held = rig.tick()
+    rig.follower.change(limits=replace(ARM.limits, upper=np.array([0.1, np.inf])))
+    for _ in range(50):
+        np.testing.assert_array_equal(rig.tick(), held)
+        np.testing.assert_array_equal(rig.follower.preview(rig.moment, 0.25)[0], held)
+    rig.blocked = held + np.array([0.06, 0.0])
+    rig.tick(100)
+    assert rig.rung is Rung.FAULT
+    np.testing.assert_allclose(rig.tick(), rig.blocked, rtol=0, atol=1e-9)
+
+
+def test_a_gripper_keeps_its_grip_when_another_joint_is_blocked():
+    rig = Rig(robot(ARM.joints[0], GRIPPER), [0.5, 0.02])
+    rig.measured = lambda: Measured(np.array([0.5, 0.02]), rig.now_ns, rig.steady_ns)  # closed on something
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    way = np.stack([0.5 + 0.02 * np.arange(1, 41), np.zeros(40)], axis=1)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, way), rig.now_ns)
+    rig.tick(200)
+    assert rig.rung is Rung.FAULT
+    np.testing.assert_allclose(rig.tick(), [0.5, 0.0], rtol=0, atol=1e-6)
+
+
+def test_a_rate_that_was_set_before_other_settings_is_not_forgotten():
+    follower = Rig().follower
+    follower.change(rate_hz=200.0)
+    follower.change(limits=ARM.limits)
+    assert follower.rate_hz == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("rates_hz", [(1000.0, 10.0), (10.0, 1000.0), (500.0, 50.0)])
+def test_a_change_of_rate_in_motion_moves_by_as_much_as_the_time_that_passed(rates_hz):
+    before_hz, after_hz = rates_hz
+    follower = PlanFollower(ARM, rate_hz=before_hz, settings=FollowerSettings(**SETTINGS, following_tolerance_s=0.0))
+    moment = Moment(10**18, 10**12)
+    follower.enable(moment.now_ns)
+    way = np.stack([np.full(400, 0.5), 0.05 * np.arange(1, 401)], axis=1)
+    last, rate_hz = None, before_hz
+    for i in range(round(4 * before_hz + 2 * after_hz)):
+        moment = moment.later(round(1e9 / rate_hz))
+        follower.observe(Measured(HOME if last is None else last, moment.now_ns, moment.steady_ns))
+        if i == 1:
+            follower.offer(Chunk(moment.now_ns, POINT_NS, way), moment.now_ns)
+        if i == round(4 * before_hz):
+            follower.change(rate_hz=after_hz)
+        set_point = follower.tick(moment)
+        if last is not None and i > 3 * before_hz:
+            assert (set_point[1] - last[1]) * rate_hz == pytest.approx(1.0, rel=1e-3)
+        last, rate_hz = set_point, follower.rate_hz
+    assert rate_hz == pytest.approx(after_hz)
+
+
+def test_a_changed_lead_is_taken_up_without_a_leap():
+    rig = Rig(pose=[0.5, 0.0])
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    way = np.stack([np.full(400, 0.5), 0.05 * np.arange(1, 401)], axis=1)
+    rig.follower.offer(Chunk(rig.now_ns, POINT_NS, way), rig.now_ns)
+    rig.tick(300)
+    for lead_s in (0.3, 0.0):
+        rig.follower.change(settings=replace(rig.follower.settings, lead_s=lead_s))
+        path = np.array([rig.tick() for _ in range(400)])
+        speeds = np.diff(path[:, 1]) * 100.0
+        assert speeds.min() > 0.85
+        assert speeds.max() < 1.15
+
+
+# -- What is to come
+
+
+def test_the_preview_is_what_happens_and_ends_at_rest():
+    rig = Rig(blend_s=0.1).enabled_and_following()
+    rig.offer(to=rig.pose + 0.5, points=60)
+    rig.tick(20)
+    ahead = rig.follower.preview(rig.moment, 0.3)
+    assert len(ahead) > 30
+    happened = np.array([rig.tick() for _ in range(30)])
+    np.testing.assert_allclose(ahead[:30], happened, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(ahead[-1], ahead[-2])
 
 
 # -- Disabling, and enabling again
@@ -305,7 +739,7 @@ def test_disabling_brakes_and_latches_the_last_set_point():
     rig.follower.disable("disabled by the user")
     rig.tick()
     assert not rig.follower.at_rest
-    rig.tick(25)
+    rig.tick(round(ARM.stopping_s * 100))
     assert rig.follower.at_rest
     held = rig.tick()
     rig.offer(to=[-1.0, -1.0])
@@ -364,11 +798,25 @@ def test_after_a_stall_it_starts_again_from_rest():
     assert not rig.follower.at_rest
     before = rig.pose
     rig.now_ns += 300 * MS
-    rig.steady_s += 0.3
-    rig.follower.observe(Measured(rig.pose, rig.steady_s))
-    after = rig.follower.tick(rig.now_ns, rig.steady_s)
+    rig.steady_ns += 300 * MS
+    rig.follower.observe(rig.measured())
+    after = rig.follower.tick(rig.moment)
     assert (np.abs(after - before) <= ARM.acceleration * 0.01**2 + 1e-12).all()
     assert rig.follower.stalls == 1
+
+
+def test_a_set_point_that_came_too_late_to_be_sent_is_taken_back():
+    rig = Rig().enabled_and_following()
+    before = rig.pose
+    rig.now_ns += PERIOD_NS
+    rig.steady_ns += PERIOD_NS
+    rig.follower.tick(rig.moment)
+    rig.follower.retract()
+    rig.now_ns += 500 * MS
+    rig.steady_ns += 500 * MS
+    rig.follower.observe(rig.measured())
+    np.testing.assert_array_equal(rig.follower.tick(rig.moment), before)
+    assert (rig.rung, rig.reason) == (Rung.HOLDING, "the command loop stood still; waiting for a new chunk")
 
 
 def test_enabling_again_while_braking_goes_on_without_a_jump():
@@ -445,8 +893,19 @@ def test_a_clock_that_jumps_ahead_holds():
     rig = Rig().enabled_and_following()
     rig.now_ns += 3600 * 10**9
     rig.tick(50)
-    assert rig.rung is Rung.HOLDING
+    assert (rig.rung, rig.reason) == (Rung.ENGAGING, "the clock jumped ahead; waiting for a new chunk")
     assert rig.follower.at_rest
+    rig.offer()
+    rig.tick()
+    assert rig.rung is Rung.FOLLOWING
+
+
+def test_a_clock_that_stands_still_holds_the_arm():
+    rig = Rig().enabled_and_following()
+    rig.steady_ns += PERIOD_NS
+    rig.follower.observe(rig.measured())
+    rig.pose = rig._watch.take(rig.follower.tick(rig.moment, "the clock stands still"))
+    assert (rig.rung, rig.reason) == (Rung.DECELERATING, "the clock stands still")
 
 
 # -- Any sequence of calls
@@ -483,8 +942,7 @@ def test_no_sequence_of_calls_leads_to_silence_a_jump_or_out_of_the_limits(seed)
 
 
 def test_a_gripper_keeps_its_grip_through_a_reset():
-    gripper = robot(Joint(name="grip", type="prismatic", lower=0.0, upper=0.04, velocity=0.2, acceleration=2.0))
-    rig = Rig(gripper, [0.03])
+    rig = Rig(robot(GRIPPER), [0.03])
     rig.follower.enable(rig.now_ns)
     rig.tick(5)
     rig.offer(to=[0.0], points=10)

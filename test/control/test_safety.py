@@ -16,7 +16,7 @@ class Watched:
     """A filter whose every set point is checked as it comes out."""
 
     def __init__(self, arm: RobotSpec, period_s: float, start: np.ndarray):
-        self.filter = SafetyFilter(arm, period_s)
+        self.filter = SafetyFilter(arm.limits, period_s)
         self.filter.start(start)
         self._watch = MotionWatch(arm, period_s, self.filter.position)
 
@@ -136,7 +136,7 @@ def test_braking_comes_to_rest_in_as_few_periods_as_the_acceleration_allows(seed
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_target_that_is_not_finite_raises_and_changes_nothing(wrong, place):
-    safety = SafetyFilter(ARM, 0.01)
+    safety = SafetyFilter(ARM.limits, 0.01)
     safety.start(np.array([0.1, 0.2]))
     safety.follow(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
     position, velocity = safety.position.copy(), safety.velocity.copy()
@@ -152,7 +152,7 @@ def test_a_target_that_is_not_finite_raises_and_changes_nothing(wrong, place):
 
 
 def test_what_was_handed_out_does_not_change_later():
-    safety = SafetyFilter(ARM, 0.01)
+    safety = SafetyFilter(ARM.limits, 0.01)
     start = np.array([0.0, 0.0])
     safety.start(start)
     first = safety.follow(np.array([1.0, 1.0]), np.array([1.0, 1.0]))
@@ -163,7 +163,7 @@ def test_what_was_handed_out_does_not_change_later():
 
 
 def test_what_is_done_to_a_set_point_that_was_handed_out_does_not_matter():
-    safety = SafetyFilter(ARM, 0.01)
+    safety = SafetyFilter(ARM.limits, 0.01)
     safety.start(np.array([0.0, 0.0]))
     for _ in range(3):
         safety.follow(np.array([1.0, 1.0]), np.array([1.0, 1.0]))[:] = np.nan

@@ -65,3 +65,17 @@ def test_a_clock_that_goes_back_begins_anew():
     schedule.planned(10_000 * MS, 10_010 * MS)
     assert not schedule.wants(10_033 * MS)
     assert schedule.wants(50 * MS)
+
+
+def test_other_settings_count_from_the_chunk_that_serves_now():
+    schedule = PlanSchedule(n_action_steps=20, period_ns=50 * MS, every_image=False)
+    assert schedule.wants(0)
+    schedule.planned(0, 10 * MS)
+    assert not schedule.wants(5 * IMAGE_NS)
+    schedule.change(n_action_steps=2, every_image=False)
+    assert schedule.wants(6 * IMAGE_NS)
+    schedule.planned(6 * IMAGE_NS, 6 * IMAGE_NS + 10 * MS)
+    schedule.change(n_action_steps=20, every_image=True)
+    assert schedule.wants(7 * IMAGE_NS)
+    schedule.change(n_action_steps=20, every_image=False)
+    assert not schedule.wants(8 * IMAGE_NS)

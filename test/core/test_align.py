@@ -99,3 +99,15 @@ def test_random_streams_equal_the_naive_search():
             else:
                 with pytest.raises(AlignmentError):
                     buffer.at(asked_ns)
+
+
+def test_how_far_joints_were_since_a_moment_is_told_also_when_they_came_back():
+    buffer = StateBuffer(tolerance_s=0.1, keep_s=1.0)
+    with pytest.raises(AlignmentError, match="no joint state"):
+        buffer.moved_since(0)
+    for i, position in enumerate((0.0, 0.3, 0.1, 0.1)):
+        buffer.add(i * 100_000_000, np.array([position, 1.0]))
+    np.testing.assert_allclose(buffer.moved_since(50_000_000), [0.3, 0.0])
+    np.testing.assert_allclose(buffer.moved_since(-1), [0.3, 0.0])
+    np.testing.assert_allclose(buffer.moved_since(200_000_000), [0.2, 0.0])
+    np.testing.assert_allclose(buffer.moved_since(10**12), [0.0, 0.0])
