@@ -1,8 +1,9 @@
 """The checkpoint folder: everything that a policy needs, self-contained; read here without loading torch.
 
 `config.json` (MaskACTConfig and the sections geometry, mask_classes, robot), `backbone.json` (the DINOv3
-configuration), `stats.json`, `model.safetensors`, and `manifest.json` with the size and SHA-256 of each.
-A folder is complete or absent: it is written under a temporary name and renamed.
+configuration), `stats.json`, `model.safetensors`, and `manifest.json` with the size and SHA-256 of each; and, by
+choice, `onnx`, what `maskact export` made of them. A folder is complete or absent: it is written under a temporary
+name and renamed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from maskact_ros.statistics import Statistics
 
 CONFIG, BACKBONE, STATISTICS, WEIGHTS = "config.json", "backbone.json", "stats.json", "model.safetensors"
 MANIFEST = "manifest.json"
+EXPORTS, EXPORT = "onnx", "export.json"  # a folder for each precision, with that file in it
 FORMAT = 1
 
 
@@ -181,10 +183,18 @@ def _check_replaceable(folder: Path) -> None:
         raise CheckpointError(f"{folder}: exists and is not a checkpoint, so it is not overwritten ({error})") from None
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be read ({error.strerror})") from None
-    if others := [name for name in found if name not in (MANIFEST, *listed)]:
+    derived = [EXPORTS] if _holds_exports_only(folder / EXPORTS) else []  # of weights that are to be replaced
+    if others := [name for name in found if name not in (MANIFEST, *listed, *derived)]:
         raise CheckpointError(
             f"{folder}: holds {shortened(', '.join(others))} beside its checkpoint, so it is not overwritten"
         )
+
+
+def _holds_exports_only(folder: Path) -> bool:
+    """Also where one of them is not whole, since `maskact export` was killed: its name is hidden."""
+    return folder.is_dir() and all(
+        export.name.startswith(".") or (export / EXPORT).is_file() for export in folder.iterdir()
+    )
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskact_ros.config import LATENT_LABEL, MaskACTConfig
-from maskact_ros.policy.attention import label_attention_mask, rule_table
+from maskact_ros.policy.attention import label_attention_mask
 from maskact_ros.policy.positions import sine_grid, sine_sequence
+from maskact_ros.policy.rules import configured_rules
 from maskact_ros.policy.transformer import Decoder, Encoder, LayerSettings, reset_parameters
 
-_IMAGE, _STATE, _LATENT = range(3)  # rows of the modality embedding
-_PREFIX = 2  # tokens before the patches: latent, state
+IMAGE, STATE, LATENT = range(3)  # rows of the modality embedding
+PREFIX = 2  # tokens before the patches: latent, state
 _EMBEDDING_STD = 0.02
 
 
@@ -62,7 +63,7 @@ class ActionVAE(nn.Module):
         )  # (B, 2 + K, D)
         prefix = is_pad.new_zeros(len(state), 2)
         allowed = ~torch.cat([prefix, is_pad], dim=1)[:, None]  # (B, 1, 2 + K)
-        encoded = self.encoder(tokens, self.positions, allowed)
+        encoded = self.encoder(tokens, self.positions, allowed, wanted=1)
         mean, log_variance = self.latent_projection(encoded[:, 0]).chunk(2, dim=-1)
         return Latent(mean, log_variance)
 
@@ -92,9 +93,8 @@ class ACT(nn.Module):
         self.decoder = Decoder(settings, config.n_decoder_layers)
         self.action_queries = nn.Parameter(torch.randn(config.chunk_size, width))
         self.action_head = nn.Linear(width, action_dim)
-        ruled = config.use_mask and config.label_attention_rules
-        table = rule_table(config.label_attention_rules or {}, config.num_mask) if ruled else None
-        self.register_buffer("rules", table, persistent=False)
+        rules = configured_rules(config)
+        self.register_buffer("rules", None if rules is None else torch.from_numpy(rules), persistent=False)
         dropped = torch.tensor(config.dropped_labels) if config.dropped_labels else None
         self.register_buffer("dropped", dropped, persistent=False)
         self.register_buffer("positions", sine_grid(config.patches_per_side, width), persistent=False)
@@ -115,7 +115,7 @@ class ACT(nn.Module):
         if latent is None:
             latent = features.new_zeros(batch, self.latent_dim)
         modality = self.modality_embedding.weight
-        patch_position = (self.positions + modality[_IMAGE]).expand(batch, -1, -1)  # (B, N, D)
+        patch_position = (self.positions + modality[IMAGE]).expand(batch, -1, -1)  # (B, N, D)
         if self.label_embedding is not None:
             patch_position = patch_position + self.label_embedding(patch_labels)
 
@@ -128,12 +128,12 @@ class ACT(nn.Module):
             wide = order[:, :, None].expand(-1, -1, width)
             features, patch_position = features.gather(1, wide), patch_position.gather(1, wide)  # (B, M, D)
             patch_labels = patch_labels.gather(1, order)
-            seen = F.pad(kept.gather(1, order), (_PREFIX, 0), value=True)[:, None]  # (B, 1, 2 + M)
+            seen = F.pad(kept.gather(1, order), (PREFIX, 0), value=True)[:, None]  # (B, 1, 2 + M)
 
         tokens = torch.cat(
             [self.latent_projection(latent)[:, None], self.state_projection(state)[:, None], features], dim=1
         )  # (B, 2 + M, D), M = N where nothing is dropped
-        prefix_position = modality[[_LATENT, _STATE]].expand(batch, _PREFIX, width)
+        prefix_position = modality[[LATENT, STATE]].expand(batch, PREFIX, width)
         position = torch.cat([prefix_position, patch_position], dim=1)  # (B, 2 + M, D)
         if self.position_in_tokens:  # DINOv3 knows relative positions only, and values carry none
             tokens = tokens + position
@@ -141,7 +141,7 @@ class ACT(nn.Module):
         allowed = seen
         if self.rules is not None:
             assert patch_labels is not None
-            prefix_labels = patch_labels.new_full((batch, _PREFIX), LATENT_LABEL)
+            prefix_labels = patch_labels.new_full((batch, PREFIX), LATENT_LABEL)
             allowed = label_attention_mask(torch.cat([prefix_labels, patch_labels], dim=1), self.rules, seen)
 
         memory = self.encoder(tokens, position, allowed)

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from maskact_ros.config import LATENT_LABEL
-
-
-def rule_table(rules: Mapping[int, tuple[int, ...]], num_mask: int) -> Tensor:
-    """(L, L) booleans: may a query of this label attend to a key of that; L counts the latent's label, then classes.
-
-    A label without a rule attends to all.
-    """
-    table = torch.ones(num_mask + 1, num_mask + 1, dtype=torch.bool)
-    for query, keys in rules.items():
-        table[query - LATENT_LABEL] = False
-        table[query - LATENT_LABEL, [key - LATENT_LABEL for key in keys]] = True
-    return table
 
 
 def label_attention_mask(labels: Tensor, table: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from maskact_ros.errors import MaskACTError
+from maskact_ros.policy.engine import EXPORTABLE
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,6 +39,30 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     shrunk.set_defaults(run=_shrink)
     shrunk.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of the checkpoint")
     shrunk.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+
+    export = commands.add_parser(
+        "export",
+        help="a checkpoint for onnxruntime and TensorRT",
+        description="Write a checkpoint's encoder, mask head and planner as ONNX graphs, with LoRA merged, to "
+        "CHECKPOINT/onnx/PRECISION, where the backend onnxruntime finds them. How far their outputs are from torch's "
+        "is printed; past the tolerance nothing is written.",
+    )
+    export.set_defaults(run=_export)
+    export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of the checkpoint")
+    export.add_argument(
+        "--precision",
+        choices=EXPORTABLE,
+        default="fp32",
+        help="fp16 is for GPUs; int8 is for CPUs, and changes what the policy does a little; default: fp32",
+    )
+    export.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="let the planner compute with any number of patches, for drop_isolated_patches; without it with all of "
+        "them, unless the policy was trained without some",
+    )
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="write to this folder instead")
+    export.add_argument("--overwrite", action="store_true", help="replace an export that is there")
 
     for command in (init, imported):
         command.add_argument("--robot", type=Path, metavar="FILE", help="robot.yaml of the robot it is for")
@@ -77,6 +102,12 @@ def _shrink(a: argparse.Namespace) -> None:
     from maskact_ros.policy.commands import shrink
 
     shrink(a.checkpoint, a.out, overwrite=a.overwrite)
+
+
+def _export(a: argparse.Namespace) -> None:
+    from maskact_ros.policy.export import export
+
+    export(a.checkpoint, precision=a.precision, dynamic=a.dynamic, out=a.out, overwrite=a.overwrite)
 
 
 def _predict(a: argparse.Namespace) -> None:

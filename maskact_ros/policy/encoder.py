@@ -35,9 +35,13 @@ class VisionEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to features (B, N, D), patches row by row."""
-        tokens = self.backbone(pixel_values=images).last_hidden_state  # (B, prefix + N, hidden)
-        features: Tensor = self.projection(tokens[:, self.prefix_tokens :])
+        features: Tensor = self.projection(self.tokens(images))
         return features
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to the backbone's patch tokens (B, N, hidden), which the projection makes features of."""
+        tokens: Tensor = self.backbone(pixel_values=images).last_hidden_state  # (B, prefix + N, hidden)
+        return tokens[:, self.prefix_tokens :]
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, with a frozen backbone left in evaluation mode, but for its adapters' dropout."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_DILATIONS = (1, 6, 12, 18)
+DILATIONS = (1, 6, 12, 18)
 _DROPOUT = 0.1
 
 
@@ -21,9 +21,9 @@ class MaskHead(nn.Module):
         self.image_pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_convolution(dim_model, channels, kernel=1))
         self.branches = nn.ModuleList(
             nn.Sequential(*_convolution(dim_model, channels, kernel=1 if dilation == 1 else 3, dilation=dilation))
-            for dilation in _DILATIONS
+            for dilation in DILATIONS
         )
-        self.bottleneck = nn.Sequential(*_convolution(channels * (1 + len(_DILATIONS)), channels, kernel=3))
+        self.bottleneck = nn.Sequential(*_convolution(channels * (1 + len(DILATIONS)), channels, kernel=3))
         self.classifier = nn.Sequential(nn.Dropout2d(_DROPOUT), nn.Conv2d(channels, num_mask, 1))
 
     def forward(self, grid: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from maskact_ros.policy.losses import (
 from maskact_ros.policy.mask_head import AuxiliaryHead, MaskHead, as_grid, to_pixels
 from maskact_ros.policy.normalize import Normalizer
 from maskact_ros.policy.preprocess import ImagePreprocessor
+from maskact_ros.policy.rules import class_importance
 from maskact_ros.policy.voting import vote
 
 
@@ -52,11 +53,19 @@ class EncodedBatch:
 class TrainingBatch:
     """Observations and what followed; joint positions in the robot's units."""
 
-    images: Tensor  # (B, S, S, 3) uint8, RGB at the model's size
+    images: Tensor | None = None  # (B, S, S, 3) uint8, RGB at the model's size; these, or their tokens
+    tokens: Tensor | None = None  # (B, N, hidden) of a backbone that is frozen, where they are known
     masks: Tensor | None = None  # (B, S, S) class ids; needed in stage 1
     state: Tensor | None = None  # (B, D); this and the next two are needed in stage 2
     actions: Tensor | None = None  # (B, K, D)
     action_is_pad: Tensor | None = None  # (B, K) bool
+
+    @property
+    def size(self) -> int:
+        """How many pictures there are."""
+        seen = self.images if self.tokens is None else self.tokens
+        assert seen is not None
+        return len(seen)
 
 
 class Perception(nn.Module):
@@ -81,8 +90,7 @@ class Perception(nn.Module):
         sizes = {"dim_model": config.dim_model, "channels": config.mask_head_channels, "num_mask": config.num_mask}
         self.mask_head = MaskHead(**sizes) if config.use_mask else None
         self.auxiliary_head = AuxiliaryHead(**sizes) if with_aux else None
-        importance = config.mask_importance_weights or (1.0,) * config.num_mask
-        self.register_buffer("importance", torch.tensor(importance), persistent=False)
+        self.register_buffer("importance", torch.from_numpy(class_importance(config)), persistent=False)
 
     def forward(self, images: Tensor) -> EncodedBatch:
         """(B, S, S, 3) uint8 RGB pictures to what is seen in them."""
@@ -93,6 +101,11 @@ class Perception(nn.Module):
         """(B, S, S, 3) uint8 to (B, N, D)."""
         features: Tensor = self.encoder(self.preprocessor(images))
         return features
+
+    def of_tokens(self, tokens: Tensor) -> EncodedBatch:
+        """As `forward`, of what the backbone has made of the pictures before: (B, N, hidden), of any precision."""
+        features = self.encoder.projection(tokens.float())
+        return EncodedBatch(features, self.segment(features))
 
     def segment(self, features: Tensor) -> Segmentation | None:
         """(B, N, D) features to masks; None where the policy has none."""
@@ -176,6 +189,13 @@ class MaskACT(nn.Module):
         encoded: EncodedBatch = self.perception(images)
         return encoded
 
+    def encode_batch(self, batch: TrainingBatch) -> EncodedBatch:
+        """What is seen in a batch's pictures, of their tokens where it has those."""
+        if batch.tokens is not None:
+            return self.perception.of_tokens(batch.tokens)
+        assert batch.images is not None
+        return self.encode(batch.images)
+
     def act(self, features: Tensor, patch_labels: Tensor | None, state: Tensor) -> Tensor:
         """(B, N, D), (B, N) and joint positions (B, J) to joint positions (B, K, J)."""
         actions: Tensor = self.planner(features, patch_labels, state)
@@ -192,9 +212,9 @@ class MaskACT(nn.Module):
             raise PolicyError(
                 "training_stage is stage1, which trains the masks only: it needs use_mask true and pictures with masks"
             )
-        if len(batch.images) == 1 and any(head.training for head in self._mask_heads()):
+        if batch.size == 1 and any(head.training for head in self._mask_heads()):
             raise PolicyError("a training batch has 1 picture; allowed: at least 2, for the mask head's batch norm")
-        return self.losses(self.encode(batch.images), batch)
+        return self.losses(self.encode_batch(batch), batch)
 
     def losses(self, encoded: EncodedBatch, batch: TrainingBatch) -> Losses:
         """The losses of `forward`, of what was made of the batch's pictures already; raises PolicyError."""

@@ -38,5 +38,8 @@ def build_optimizer(model: MaskACT) -> torch.optim.AdamW:
     """AdamW with the configuration's betas and weight decay."""
     config = model.spec.config
     return torch.optim.AdamW(
-        parameter_groups(model), betas=config.optimizer_betas, weight_decay=config.optimizer_weight_decay
+        parameter_groups(model),
+        betas=config.optimizer_betas,
+        weight_decay=config.optimizer_weight_decay,
+        fused=True,  # one pass over the memory instead of a dozen
     )

@@ -1,7 +1,7 @@
 """What the nodes run: numpy in and out, each process with the weights that it needs and no others.
 
 `EncoderRuntime`: a picture to features, patch labels and, on request, label images. `PlannerRuntime`: features,
-labels and joint positions to a chunk of joint positions. LoRA is merged, gradients are off.
+labels and joint positions to a chunk of joint positions. A backend computes; here its inputs and outputs are checked.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import MaskACTConfig
+from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend, load_perception, load_planner
+from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.maskact import Perception, Planner, Segmentation
-from maskact_ros.policy.weights import load_part
+from maskact_ros.policy.rules import class_importance, configured_rules, isolated_labels
 
 _WARM_UP_RUNS = 3
 
@@ -47,32 +46,38 @@ class Encoding:
 class EncoderRuntime:
     """Encoder and mask head of a checkpoint, ready to run."""
 
-    def __init__(self, info: CheckpointInfo, perception: Perception, device: torch.device) -> None:
+    def __init__(self, info: CheckpointInfo, backend: PerceptionBackend) -> None:
         self.info = info
-        self.device = device
-        self._perception = perception
+        self._backend = backend
+        self._importance = class_importance(info.config)
 
     @classmethod
-    def load(
-        cls, info: CheckpointInfo, config: MaskACTConfig | None = None, device: str = "auto", threads: int = 0
-    ) -> Self:
-        """Load from a checkpoint; `config` may differ from the checkpoint's in parameters of scope runtime.
+    def load(cls, info: CheckpointInfo, config: MaskACTConfig | None = None, engine: Engine | None = None) -> Self:
+        """Load from a checkpoint.
 
         Args:
             info: the checkpoint.
-            config: the effective configuration; the checkpoint's own when left out.
-            device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
-            threads: of torch, in the whole process; 0 leaves torch's choice.
+            config: the effective configuration, which may differ from the checkpoint's in parameters of scope runtime;
+                the checkpoint's own when left out.
+            engine: what shall run it; `Engine()` when left out.
 
         Raises:
-            MaskACTError: the weights are damaged or do not fit, or there is no such device.
+            MaskACTError: the weights are damaged or do not fit, or this machine cannot run that engine.
         """
-        chosen = _prepare(device, threads)
         info = _effective(info, config)
-        perception = Perception(_without_training_parts(info))
-        load_part(info, perception, "perception.", without=("auxiliary_head.",))
-        perception.encoder.merge_lora()
-        return cls(info, perception.eval().requires_grad_(False).to(chosen), chosen)
+        return cls(info, load_perception(info, engine or Engine()))
+
+    @property
+    def engine_text(self) -> str:
+        """What runs it, such as "torch, fp32, cpu, 1 thread"."""
+        return self._backend.text
+
+    def with_config(self, config: MaskACTConfig) -> Self:
+        """The same weights in the same memory, under a configuration that differs in parameters of scope runtime.
+
+        This one is not touched: another thread may be encoding with it.
+        """
+        return type(self)(replace(self.info, config=config), self._backend)
 
     def warm_up(self) -> None:
         """Run a few times on a dark picture, so that the first real one is not slower than the others.
@@ -88,7 +93,6 @@ class EncoderRuntime:
             if array is not None and not np.isfinite(array).all():
                 raise PolicyError(f"the policy's {name} of a dark picture are not all finite")
 
-    @torch.inference_mode()
     def encode(
         self, image: NDArray[np.uint8], *, label_image: bool = False, confidence_image: bool = False
     ) -> Encoding:
@@ -102,48 +106,76 @@ class EncoderRuntime:
                 f"the picture is {image.dtype} of the shape {image.shape}; allowed: uint8 of ({size}, {size}, 3)"
             )
         begin = time.perf_counter()
-        batch = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)[None]
-        features = self._perception.features(batch)
-        self._finish()
+        features = self._backend.features(image)
         encoded = time.perf_counter()
-        segmentation = self._perception.segment(features)
-        labels = confidence = None
-        if segmentation is not None:
-            labels, confidence = _pixel_images(segmentation, label_image, confidence_image)
-            self._finish()
+        segments = None
+        if self.info.config.use_mask:
+            segments = self._backend.segment(
+                features, self._importance, label_image=label_image, confidence_image=confidence_image
+            )
         end = time.perf_counter()
         return Encoding(
-            features=_array(features[0].half()),
-            patch_labels=None if segmentation is None else _array(segmentation.patch_labels[0].to(torch.int8)),
-            patch_confidence=None if segmentation is None else _array(segmentation.patch_confidence[0].half()),
-            label_image=labels,
-            confidence_image=confidence,
-            timings=EncodeTimings(encoded - begin, 0.0 if segmentation is None else end - encoded),
+            features=self._backend.to_numpy(features),
+            patch_labels=None if segments is None else segments.patch_labels,
+            patch_confidence=None if segments is None else segments.patch_confidence,
+            label_image=None if segments is None else segments.label_image,
+            confidence_image=None if segments is None else segments.confidence_image,
+            timings=EncodeTimings(encoded - begin, 0.0 if segments is None else end - encoded),
         )
-
-    def _finish(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # or the clock would stop before the work does
 
 
 class PlannerRuntime:
     """ACT of a checkpoint, ready to run."""
 
-    def __init__(self, info: CheckpointInfo, planner: Planner, device: torch.device) -> None:
+    def __init__(self, info: CheckpointInfo, backend: PlannerBackend, *, drop_isolated: bool = False) -> None:
         self.info = info
-        self.device = device
-        self._planner = planner
+        self.drop_isolated = drop_isolated
+        self._backend = backend
+        self._rules = configured_rules(info.config)
+        self._trained_without = info.config.dropped_labels or ()
+        isolated = isolated_labels(info.config) if drop_isolated else ()
+        self._dropped = tuple(sorted({*self._trained_without, *isolated}))
+        self._all_patches = np.arange(info.config.patches_per_side**2, dtype=np.int64)
 
     @classmethod
     def load(
-        cls, info: CheckpointInfo, config: MaskACTConfig | None = None, device: str = "auto", threads: int = 0
+        cls,
+        info: CheckpointInfo,
+        config: MaskACTConfig | None = None,
+        engine: Engine | None = None,
+        *,
+        drop_isolated: bool = False,
     ) -> Self:
-        """Load from a checkpoint; arguments and errors as `EncoderRuntime.load`."""
-        chosen = _prepare(device, threads)
+        """Load from a checkpoint; arguments and errors as `EncoderRuntime.load`, and one more.
+
+        `drop_isolated` leaves patches of labels that no other label's rule allows out of the transformer. That saves
+        time, and is exact only for labels that the policy was trained without; see `drops_text`.
+        """
         info = _effective(info, config)
-        planner = Planner(_without_training_parts(info))
-        load_part(info, planner, "planner.", without=("act.vae.",))
-        return cls(info, planner.eval().requires_grad_(False).to(chosen), chosen)
+        return cls(info, load_planner(info, engine or Engine()), drop_isolated=drop_isolated)
+
+    @property
+    def engine_text(self) -> str:
+        """What runs it, such as "torch, fp32, cpu, 1 thread"."""
+        return self._backend.text
+
+    @property
+    def drops_text(self) -> str:
+        """Which labels' patches the transformer does not see, and whether that changes the actions."""
+        if not self._dropped:
+            return "no patches are dropped"
+        names = ", ".join(f"{label} ({self.info.mask_classes[label]})" for label in self._dropped)
+        if new := [label for label in self._dropped if label not in self._trained_without]:
+            shown = ", ".join(map(str, new))
+            return (
+                f"patches of {names} are dropped; not exact: the policy was trained with {shown} in its decoder's view"
+            )
+        return f"patches of {names} are dropped; exact: the policy was trained without them"
+
+    def with_config(self, config: MaskACTConfig, *, drop_isolated: bool | None = None) -> Self:
+        """As `EncoderRuntime.with_config`; `drop_isolated` stays as it is when left out."""
+        chosen = self.drop_isolated if drop_isolated is None else drop_isolated
+        return type(self)(replace(self.info, config=config), self._backend, drop_isolated=chosen)
 
     def warm_up(self) -> None:
         """Run a few times on features of zeros, so that the first real ones are not slower than the others."""
@@ -153,7 +185,6 @@ class PlannerRuntime:
         for _ in range(_WARM_UP_RUNS):
             self.predict(features, labels, np.zeros(self._joints))
 
-    @torch.inference_mode()
     def predict(
         self,
         features: NDArray[np.float16],
@@ -166,8 +197,8 @@ class PlannerRuntime:
             PolicyError: an input does not fit the policy, or input or output is not finite.
         """
         config = self.info.config
-        patches = config.patches_per_side**2
-        _check_shape("features", features, (patches, config.dim_model))
+        patches: NDArray[np.int64] = self._all_patches
+        _check_shape("features", features, (len(patches), config.dim_model))
         _check_shape("state", state, (self._joints,))
         if not np.isfinite(state).all():
             raise PolicyError(f"the state is {state.tolist()}; allowed: finite joint positions")
@@ -175,15 +206,17 @@ class PlannerRuntime:
         if config.use_mask:
             if patch_labels is None:
                 raise PolicyError("the features came without patch labels, which a policy with use_mask true needs")
-            _check_shape("patch labels", patch_labels, (patches,))
+            _check_shape("patch labels", patch_labels, (len(patches),))
             if patch_labels.min() < 0 or patch_labels.max() >= config.num_mask:
                 raise PolicyError(
                     f"the patch labels reach from {patch_labels.min()} to {patch_labels.max()}; allowed: 0 to "
                     f"{config.num_mask - 1}"
                 )
-            labels = self._tensor(patch_labels, torch.int64)
-        actions = self._planner(self._tensor(features, torch.float32), labels, self._tensor(state, torch.float32))
-        chunk = _array(actions[0].double())
+            labels = patch_labels.astype(np.int64)
+            if self._dropped:
+                patches = patches[~np.isin(labels, self._dropped)]
+                features, labels = features[patches], labels[patches]
+        chunk = self._backend.actions(features, patches, labels, self._rules, state)
         if not np.isfinite(chunk).all():
             raise PolicyError("the policy's actions are not all finite")
         return chunk
@@ -192,23 +225,6 @@ class PlannerRuntime:
     def _joints(self) -> int:
         return len(self.info.robot.joints)
 
-    def _tensor(self, array: NDArray[Any], dtype: torch.dtype) -> Tensor:
-        """On the device, as a batch of one; copied, since a message's array may be read-only."""
-        return torch.tensor(array, dtype=dtype, device=self.device)[None]
-
-
-def _prepare(device: str, threads: int) -> torch.device:
-    if threads:
-        torch.set_num_threads(threads)
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError):
-        raise PolicyError(f"device is {device!r}, which torch cannot use here; allowed: auto, cpu, cuda") from None
-    return chosen
-
 
 def _effective(info: CheckpointInfo, config: MaskACTConfig | None) -> CheckpointInfo:
     """The checkpoint, its weights verified, with the configuration in effect."""
@@ -216,25 +232,6 @@ def _effective(info: CheckpointInfo, config: MaskACTConfig | None) -> Checkpoint
     return info if config is None else replace(info, config=config)
 
 
-def _without_training_parts(info: CheckpointInfo) -> CheckpointInfo:
-    return replace(info, config=replace(info.config, use_aux_head=False, use_vae=False))
-
-
-def _pixel_images(
-    segmentation: Segmentation, label_image: bool, confidence_image: bool
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
-    logits = segmentation.pixel_logits[0]  # (C, S, S)
-    # max, not argmax, which takes ten times as long over a leading dimension.
-    labels = _array(logits.max(dim=0).indices.to(torch.uint8)) if label_image else None
-    confidence = _array(logits.softmax(dim=0).amax(dim=0)) if confidence_image else None
-    return labels, confidence
-
-
 def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise PolicyError(f"the {name} have the shape {array.shape}; the policy needs {shape}")
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.cpu().numpy()
-    return array

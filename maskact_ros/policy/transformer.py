@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskact_ros.config import MaskACTConfig
+from maskact_ros.policy.dropout import Dropout
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class FeedForward(nn.Module):
         self.activation = _ACTIVATIONS[settings.activation]
         widening = 2 if settings.activation == "glu" else 1
         self.linear1 = nn.Linear(settings.dim_model, widening * settings.dim_feedforward)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.linear2 = nn.Linear(settings.dim_feedforward, settings.dim_model)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -99,12 +100,16 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(settings)
         self.norm1 = nn.LayerNorm(settings.dim_model)
         self.norm2 = nn.LayerNorm(settings.dim_model)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
-    def forward(self, tokens: Tensor, position: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """(B, T, D) and its position to (B, T, D)."""
+    def forward(
+        self, tokens: Tensor, position: Tensor, allowed: Tensor | None = None, wanted: int | None = None
+    ) -> Tensor:
+        """(B, T, D) and its position to (B, T, D); only the first `wanted` tokens, for which `allowed` is then."""
         value = self.norm1(tokens) if self.pre_norm else tokens
-        tokens = tokens + self.dropout(self.self_attention(value + position, value + position, value, allowed))
+        key = value + position
+        attended = self.self_attention(key[:, :wanted], key, value, allowed)
+        tokens = tokens[:, :wanted] + self.dropout(attended)
         if self.pre_norm:
             tokens = tokens + self.dropout(self.feed_forward(self.norm2(tokens)))
         else:
@@ -125,23 +130,30 @@ class DecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(settings.dim_model)
         self.norm2 = nn.LayerNorm(settings.dim_model)
         self.norm3 = nn.LayerNorm(settings.dim_model)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(
         self, tokens: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, seen: Tensor | None = None
     ) -> Tensor:
         """(B, Q, D), its position, and a memory (B, T, D) with its position, to (B, Q, D); `seen` as in `Decoder`."""
         keys = memory + memory_position
+        tokens = self.attend_to_itself(tokens, position)
         if self.pre_norm:
-            value = self.norm1(tokens)
-            tokens = tokens + self.dropout(self.self_attention(value + position, value + position, value))
             tokens = tokens + self.dropout(self.cross_attention(self.norm2(tokens) + position, keys, memory, seen))
             tokens = tokens + self.dropout(self.feed_forward(self.norm3(tokens)))
         else:
-            query = tokens + position
-            tokens = self.norm1(tokens + self.dropout(self.self_attention(query, query, tokens)))
             tokens = self.norm2(tokens + self.dropout(self.cross_attention(tokens + position, keys, memory, seen)))
             tokens = self.norm3(tokens + self.dropout(self.feed_forward(tokens)))
+        return tokens
+
+    def attend_to_itself(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """The first part of `forward`."""
+        if self.pre_norm:
+            value = self.norm1(tokens)
+            tokens = tokens + self.dropout(self.self_attention(value + position, value + position, value))
+        else:
+            query = tokens + position
+            tokens = self.norm1(tokens + self.dropout(self.self_attention(query, query, tokens)))
         return tokens
 
 
@@ -153,10 +165,16 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(n_layers))
         self.norm = nn.LayerNorm(settings.dim_model) if settings.pre_norm else nn.Identity()
 
-    def forward(self, tokens: Tensor, position: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """(B, T, D) and its position to (B, T, D)."""
-        for layer in self.layers:
+    def forward(
+        self, tokens: Tensor, position: Tensor, allowed: Tensor | None = None, wanted: int | None = None
+    ) -> Tensor:
+        """(B, T, D) and its position to (B, T, D).
+
+        Where only the first `wanted` are needed, the last layer computes no others; `allowed` is (B, 1, T) then.
+        """
+        for layer in self.layers[:-1]:
             tokens = layer(tokens, position, allowed)
+        tokens = self.layers[-1](tokens, position, allowed, wanted)
         normed: Tensor = self.norm(tokens)
         return normed
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from maskact_ros.policy.act import ACT
-from maskact_ros.policy.attention import label_attention_mask, rule_table
+from maskact_ros.policy.attention import label_attention_mask
+from maskact_ros.policy.rules import rule_table
 from maskact_ros.policy.voting import vote
 
 RULES = {
@@ -30,12 +31,12 @@ def naive_mask(labels, rules):
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES.keys())
 def test_the_table_gives_the_same_mask_as_a_loop_over_all_tokens(rules):
     labels = torch.randint(-1, 3, (4, 30), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(label_attention_mask(labels, rule_table(rules, 3)), naive_mask(labels, rules))
+    assert torch.equal(label_attention_mask(labels, torch.from_numpy(rule_table(rules, 3))), naive_mask(labels, rules))
 
 
 def test_a_query_whose_rule_allows_no_present_label_attends_to_all():
     labels = torch.tensor([[-1, 0, 0, 1]])
-    mask = label_attention_mask(labels, rule_table({0: (2,)}, 3))
+    mask = label_attention_mask(labels, torch.from_numpy(rule_table({0: (2,)}, 3)))
     assert mask[0, 1].all()
     assert torch.equal(mask, naive_mask(labels, {0: (2,)}))
 

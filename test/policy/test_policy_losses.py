@@ -121,7 +121,8 @@ def test_a_stage_without_what_it_needs_is_one_sentence(make_spec, batch):
 def test_a_batch_of_one_picture_is_one_sentence(make_spec, batch):
     with pytest.raises(PolicyError, match="1 picture; allowed: at least 2"):
         losses(make_spec(), replace(batch, images=batch.images[:1]))
-    one = replace(batch, **{name: getattr(batch, name)[:1] for name in batch.__dataclass_fields__})
+    given = {name: tensor for name in batch.__dataclass_fields__ if (tensor := getattr(batch, name)) is not None}
+    one = replace(batch, **{name: tensor[:1] for name, tensor in given.items()})
     assert torch.isfinite(losses(make_spec(stage2_freeze_mask_head=True), one)[1].total)
 
 

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
@@ -33,12 +35,12 @@ def info(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(info):
-    return EncoderRuntime.load(info, device="cpu")
+    return EncoderRuntime.load(info, engine=Engine(device="cpu"))
 
 
 @pytest.fixture(scope="module")
 def planner(info):
-    return PlannerRuntime.load(info, device="cpu")
+    return PlannerRuntime.load(info, engine=Engine(device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,47 @@ def test_arrays_have_the_types_and_shapes_that_the_messages_carry(encoder, plann
     assert (chunk.dtype, chunk.shape) == (np.float64, (6, 3))
 
 
+def test_another_configuration_of_the_same_weights_is_as_if_loaded_with_it_and_leaves_the_first_alone(
+    info, encoder, planner, image
+):
+    rules, weights = {"-1": ["1"], "0": ["2"], "1": ["0"], "2": ["-1"]}, [9.0, 0.1, 0.1]
+    config = replace(info.config, label_attention_rules=rules, mask_importance_weights=weights)
+    before = encoder.encode(image)
+    chunk = planner.predict(before.features, before.patch_labels, STATE)
+
+    changed = encoder.with_config(config).encode(image)
+    np.testing.assert_array_equal(
+        changed.patch_labels, EncoderRuntime.load(info, config, Engine(device="cpu")).encode(image).patch_labels
+    )
+    assert (changed.patch_labels != before.patch_labels).any()
+    other = planner.with_config(config).predict(before.features, before.patch_labels, STATE)
+    loaded = PlannerRuntime.load(info, config, Engine(device="cpu"))
+    expected = loaded.predict(before.features, before.patch_labels, STATE)
+    np.testing.assert_array_equal(other, expected)
+    assert (other != chunk).any()
+
+    np.testing.assert_array_equal(encoder.encode(image).patch_labels, before.patch_labels)
+    np.testing.assert_array_equal(planner.predict(before.features, before.patch_labels, STATE), chunk)
+
+
+def test_two_threads_may_compute_with_the_same_weights_at_once(info, encoder, planner):
+    config = replace(info.config, label_attention_rules={0: (0,)}, mask_importance_weights=(9.0, 0.1, 0.1))
+    encoders, planners = (encoder, encoder.with_config(config)), (planner, planner.with_config(config))
+    images = np.random.default_rng(8).integers(0, 256, (40, 48, 48, 3), np.uint8)
+
+    def see_and_plan(turn: int) -> list[np.ndarray]:
+        chunks = []
+        for image in images:
+            encoding = encoders[turn].encode(image)
+            chunks.append(planners[turn].predict(encoding.features, encoding.patch_labels, STATE))
+        return chunks
+
+    expected = [see_and_plan(0), see_and_plan(1)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(see_and_plan, range(2)))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_label_and_confidence_images_are_made_on_request_only(encoder, image):
     encoding = encoder.encode(image)
     assert encoding.label_image is None
@@ -88,10 +131,10 @@ def test_timings_tell_encoder_and_mask_head_apart(encoder, image):
 
 
 def test_each_process_holds_the_weights_that_it_needs_and_no_others(encoder, planner):
-    held = {name for name, _ in encoder._perception.named_parameters()}
+    held = {name for name, _ in encoder._backend.encoder.named_parameters()}
     assert not any("lora" in name or "auxiliary" in name for name in held)
-    assert not any("vae" in name for name, _ in planner._planner.named_parameters())
-    assert not any(p.requires_grad for p in encoder._perception.parameters())
+    assert not any("vae" in name for name, _ in planner._backend.planner.named_parameters())
+    assert not any(p.requires_grad for p in encoder._backend.encoder.parameters())
 
 
 def test_the_planners_process_never_loads_the_libraries_of_the_encoder(info):
@@ -114,12 +157,11 @@ def test_warming_up_changes_nothing(encoder, planner, image):
     np.testing.assert_array_equal(planner.predict(before.features, before.patch_labels, STATE), chunk)
 
 
-@pytest.mark.parametrize(
-    ("part", "words"), [("encoder.projection", "features of a dark"), ("mask_head.classifier.1", "confidence")]
-)
+@pytest.mark.parametrize(("part", "words"), [("encoder", "features of a dark"), ("mask_head", "confidence")])
 def test_a_policy_that_sees_nothing_finite_does_not_warm_up(info, part, words):
     runtime = EncoderRuntime.load(info)
-    runtime._perception.get_submodule(part).bias.fill_(float("nan"))
+    for parameter in getattr(runtime._backend, part).parameters():
+        parameter.fill_(float("nan"))
     with pytest.raises(PolicyError, match=words):
         runtime.warm_up()
 
@@ -178,16 +220,15 @@ def test_a_picture_that_does_not_fit_is_one_sentence(encoder, image):
         encoder.encode(image)
 
 
-@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
-def test_a_device_that_is_not_there_is_one_sentence(info, device):
+def test_a_device_that_is_not_there_is_one_sentence(info):
     with pytest.raises(PolicyError, match="which torch cannot use here"):
-        PlannerRuntime.load(info, device=device)
+        PlannerRuntime.load(info, engine=Engine(device="cuda:99"))
 
 
 def test_the_number_of_threads_is_the_callers_choice(info):
     before = torch.get_num_threads()
     try:
-        PlannerRuntime.load(info, threads=1)
+        PlannerRuntime.load(info, engine=Engine(threads=1))
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
