@@ -25,11 +25,11 @@ from maskact_ros.data.assemble import assemble
 from maskact_ros.data.bag import Bag, bags_in
 from maskact_ros.data.contract import Contract
 from maskact_ros.data.dataset import read_report
-from maskact_ros.data.folders import FolderError, alone, complete_or_absent
 from maskact_ros.data.lerobot import DatasetWriter, Layout
 from maskact_ros.data.lerobot_layout import OURS, Pictures
 from maskact_ros.data.messages import BagError, Message
 from maskact_ros.data.parallel import Tick, in_parallel
+from maskact_ros.folders import FolderError, alone, complete_or_absent
 from maskact_ros.paths import given
 
 _FORMAT = 2  # of the parts: a new number makes those of older releases worthless

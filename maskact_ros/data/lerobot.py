@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from maskact_ros.data.feature_statistics import FeatureTable, PictureStatistics, of_vectors
-from maskact_ros.data.folders import complete_or_absent
 from maskact_ros.data.lerobot_layout import (
     ACTION,
     DATA_FILE_MB,
@@ -38,13 +37,14 @@ from maskact_ros.data.lerobot_layout import (
 )
 from maskact_ros.data.lerobot_meta import write_meta, write_report
 from maskact_ros.data.video import VideoWriter
+from maskact_ros.folders import complete_or_absent
 
 __all__ = ["DatasetError", "DatasetWriter", "Layout", "Row", "open_data_file"]
 
 _ROW_GROUP_BYTES = 32 * 2**20
 _LOOK_EVERY = 10  # pictures; statistics need no more
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-_PNG_MASK = [  # areas of one id: runs along the rows are all there is to find
+PICTURE_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+MASK_PNG = [  # areas of one id: runs along the rows are all there is to find
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
@@ -124,9 +124,9 @@ class DatasetWriter:
         if self._video is not None:
             self._video.add(row.rgb)
         else:
-            values[layout.image_key] = self._png(row.rgb[:, :, ::-1], _PNG, frame_index)
+            values[layout.image_key] = self._png(row.rgb[:, :, ::-1], PICTURE_PNG, frame_index)
         if row.mask is not None:
-            values[layout.mask_key] = self._png(row.mask, _PNG_MASK, frame_index)
+            values[layout.mask_key] = self._png(row.mask, MASK_PNG, frame_index)
         for name, value in values.items():
             self._columns[name].append(value)
         episode.states.append(values[STATE])

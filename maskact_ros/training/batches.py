@@ -32,13 +32,19 @@ class Rows:
     """The rows of all datasets of a run, one after the other."""
 
     frames: tuple[FrameCache, ...]
+    tokens: tuple[NDArray[np.float16], ...] | None  # (N, P, H) of each one's frames, where the backbone's are known
     states: NDArray[np.float32]  # (N, D)
     actions: NDArray[np.float32]  # (N, D)
     episodes: NDArray[np.int64]  # (E, 2): first row, and the row after the last
     sources: tuple[str, ...]  # (E,): the bag or file of each episode; empty where nobody wrote it down
 
     @classmethod
-    def of(cls, datasets: Sequence[Dataset], frames: Sequence[FrameCache]) -> Rows:
+    def of(
+        cls,
+        datasets: Sequence[Dataset],
+        frames: Sequence[FrameCache],
+        tokens: tuple[NDArray[np.float16], ...] | None = None,
+    ) -> Rows:
         """Put them together."""
         ranges, first = [], 0
         for dataset in datasets:
@@ -46,6 +52,7 @@ class Rows:
             first += len(dataset.states)
         return cls(
             frames=tuple(frames),
+            tokens=tokens,
             states=np.concatenate([dataset.states for dataset in datasets]),
             actions=np.concatenate([dataset.actions for dataset in datasets]),
             episodes=np.array(ranges, np.int64).reshape(-1, 2),
@@ -69,9 +76,25 @@ class Rows:
 
     def picture(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """RGB (S, S, 3) and class ids (S, S) of a row, as they were decoded."""
+        part, local = self._place(row)
+        return np.asarray(self.frames[part].rgb[local]), self.mask(row)
+
+    def mask(self, row: int) -> NDArray[np.uint8] | None:
+        """Class ids (S, S) of a row, where there are any."""
+        part, local = self._place(row)
+        masks = self.frames[part].masks
+        return None if masks is None else np.asarray(masks[local])
+
+    def tokens_of(self, row: int) -> NDArray[np.float16]:
+        """(P, H) of a row; only where they are known."""
+        assert self.tokens is not None
+        part, local = self._place(row)
+        return np.asarray(self.tokens[part][local])
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """The dataset of a row, and the row there."""
         part = int(np.searchsorted(self._firsts, row, side="right")) - 1
-        frames, local = self.frames[part], row - self._firsts[part]
-        return np.asarray(frames.rgb[local]), None if frames.masks is None else np.asarray(frames.masks[local])
+        return part, row - int(self._firsts[part])
 
     def chunks(self, rows: NDArray[np.int64], length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(B, K, D) and (B, K): K actions from each row on, the episode's last one repeated where it has ended."""
@@ -125,6 +148,7 @@ class Batches:
     process: int = 0
     processes: int = 1
     use_masks: bool = True  # in the loss
+    pinned: bool = False  # in memory that a CUDA device copies from by itself
 
     def step_rows(self, step: int) -> NDArray[np.int64]:
         """Rows of a whole step, of all processes: every row once, in a new order, then every row again …"""
@@ -136,12 +160,18 @@ class Batches:
         """The batch of a step, pictures changed as the augmentation says."""
         share = slice(self.process, None, self.processes)
         rows, slots = self.step_rows(step)[share], range(self.batch_size)[share]
+        if self.rows.tokens is not None:
+            return self.plain(rows)
         pictures = (pool.map if pool else map)(lambda slot, row: self._picture(step, slot, row), slots, rows)
         return self._assembled(rows, list(pictures))
 
     def plain(self, rows: NDArray[np.int64]) -> TrainingBatch:
-        """A batch of these rows, pictures as they are."""
-        return self._assembled(rows, [self.rows.picture(row) for row in rows])
+        """A batch of these rows, pictures as they are, or their tokens where those are known."""
+        if self.rows.tokens is None:
+            return self._assembled(rows, [self.rows.picture(row) for row in rows])
+        tokens = np.stack([self.rows.tokens_of(row) for row in rows])
+        masks = [self.rows.mask(row) for row in rows]
+        return self._batch(rows, masks, tokens=torch.from_numpy(tokens))
 
     def _picture(self, step: int, slot: int, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         rng = np.random.default_rng([self.seed, _PICTURE, step, slot])
@@ -151,16 +181,24 @@ class Batches:
     def _assembled(
         self, rows: NDArray[np.int64], pictures: list[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]
     ) -> TrainingBatch:
+        images = torch.from_numpy(np.stack([rgb for rgb, _ in pictures]))
+        return self._batch(rows, [mask for _, mask in pictures], images=images)
+
+    def _batch(
+        self, rows: NDArray[np.int64], masks: Sequence[NDArray[np.uint8] | None], **seen: torch.Tensor
+    ) -> TrainingBatch:
         actions, is_pad = self.rows.chunks(rows, self.chunk_size)
-        masks = [mask for _, mask in pictures if mask is not None]
-        with_masks = self.use_masks and len(masks) == len(pictures)
-        return TrainingBatch(
-            images=torch.from_numpy(np.stack([rgb for rgb, _ in pictures])),
-            masks=torch.from_numpy(np.stack(masks)) if with_masks else None,
-            state=torch.from_numpy(self.rows.states[rows]),
-            actions=torch.from_numpy(actions),
-            action_is_pad=torch.from_numpy(is_pad),
-        )
+        labels = [mask for mask in masks if mask is not None]
+        tensors = seen | {
+            "state": torch.from_numpy(self.rows.states[rows]),
+            "actions": torch.from_numpy(actions),
+            "action_is_pad": torch.from_numpy(is_pad),
+        }
+        if self.use_masks and len(labels) == len(masks):
+            tensors["masks"] = torch.from_numpy(np.stack(labels))
+        if self.pinned:
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        return TrainingBatch(**tensors)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return _shuffled(self.seed, epoch, self.training_rows.tobytes())

@@ -85,7 +85,21 @@ goes on as if nothing had happened. On several GPUs: accelerate launch --multi_g
     train.add_argument("--warmup", type=int, metavar="N", help="steps until the full learning rates; default: 200")
     train.add_argument("--clip-norm", type=float, metavar="X", help="largest norm of the gradient; default: 10")
     train.add_argument("--device", help="auto, cpu or cuda; default: auto")
-    train.add_argument("--cache", type=Path, metavar="DIR", help="of the decoded frames; default: .cache in D")
+    train.add_argument(
+        "--precision", help="fp32, bf16 (mixed), or auto: bf16 on CUDA where it can, else fp32; default: auto"
+    )
+    train.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile for the transformers; takes minutes first",
+    )
+    train.add_argument("--cache", type=Path, metavar="DIR", help="of decoded frames and features; default: .cache in D")
+    train.add_argument(
+        "--cache-features",
+        metavar="WHEN",
+        help="auto, always or never: what a frozen backbone makes of pictures that nothing changes is computed once, "
+        "and kept on the disk; default: auto, where it is possible, worth it, and fits",
+    )
 
     _add_report(commands)
 
@@ -154,13 +168,24 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     report.add_argument(
         "--document", type=Path, metavar="FILE", help="Markdown to put the tables into, such as docs/results.md"
     )
+    report.add_argument(
+        "--backend",
+        nargs="+",
+        default=["torch"],
+        metavar="B",
+        help="torch, onnxruntime or both, to run the policies with. The first, in the first precision, is measured in "
+        "every scene, the others in the scene of training; default: torch",
+    )
+    report.add_argument(
+        "--precision", nargs="+", default=["fp32"], metavar="P", help="fp32, bf16, fp16, int8; default: fp32"
+    )
     report.add_argument("--jobs", type=int, default=1, help="processes to share the episodes; default: 1")
 
 
 def _report(a: argparse.Namespace) -> int:
     from maskact_ros.paths import given
     from maskact_ros.training.evaluate import check_counts
-    from maskact_ros.training.report import named, report
+    from maskact_ros.training.report import engines, named, report
 
     check_counts(episodes=a.episodes, seed=a.seed, jobs=a.jobs)
     text, complete = report(
@@ -170,6 +195,7 @@ def _report(a: argparse.Namespace) -> int:
         seed=a.seed,
         jobs=a.jobs,
         document=given(a.document) if a.document else None,
+        run_by=engines(a.backend, a.precision),
     )
     print(text, end="")
     return 0 if complete else 130

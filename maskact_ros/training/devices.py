@@ -10,7 +10,7 @@ import cv2
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from maskact_ros.policy.maskact import TrainingBatch
+from maskact_ros.policy.maskact import MaskACT, TrainingBatch
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.settings import TrainSettings
 
@@ -18,16 +18,15 @@ _MOST_WORKERS = 8
 
 
 def start_accelerator(settings: TrainSettings) -> Accelerator:
-    """One process of the run, or the only one; mixed precision on CUDA. Raises TrainingError."""
+    """One process of the run, or the only one. Raises TrainingError."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("--device is cuda, and torch finds no CUDA device; allowed here: auto, cpu")
     if settings.threads:
         torch.set_num_threads(settings.threads)
     cv2.setNumThreads(1)  # pictures are small, and torch wants the cores
-    on_cuda = settings.device != "cpu" and torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=settings.device == "cpu",
-        mixed_precision="bf16" if on_cuda and torch.cuda.is_bf16_supported() else "no",
+        mixed_precision="no",  # see `computing`
         # DINOv3's mask token is never used, nor is the mask head on pictures without masks.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -36,6 +35,27 @@ def start_accelerator(settings: TrainSettings) -> Accelerator:
             f"--batch-size is {settings.batch_size}; allowed: a multiple of the {accelerator.num_processes} processes"
         )
     return accelerator
+
+
+def chosen_precision(settings: TrainSettings) -> str:
+    """`fp32` or `bf16`: what is asked for, or what is fast here and loses nothing that was ever seen."""
+    if settings.precision != "auto":
+        return settings.precision
+    on_cuda = settings.device != "cpu" and torch.cuda.is_available()
+    return "bf16" if on_cuda and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def computing(precision: str, device: torch.device) -> torch.autocast:
+    """A context in which a step computes in `fp32` or `bf16`; accelerate has but one for all runs of a process."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def compile_transformers(model: MaskACT) -> None:
+    """Let torch compile backbone and transformers, in place: names of weights stay. The rest is small, or branches."""
+    act = model.planner.act
+    parts = [model.perception.encoder.backbone, act.encoder, act.decoder, *([act.vae.encoder] if act.vae else [])]
+    for part in parts:
+        part.compile()
 
 
 def loader_threads(accelerator: Accelerator) -> int:
@@ -47,9 +67,9 @@ def loader_threads(accelerator: Accelerator) -> int:
 
 
 def moved(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """The batch on a device."""
+    """The batch on a device; a pinned one goes there while the processor goes on."""
     there: dict[str, Any] = {}
     for f in fields(batch):
         tensor = getattr(batch, f.name)
-        there[f.name] = None if tensor is None else tensor.to(device)
+        there[f.name] = None if tensor is None else tensor.to(device, non_blocking=True)
     return TrainingBatch(**there)

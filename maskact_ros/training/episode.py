@@ -10,7 +10,9 @@ from collections import deque
 from typing import Protocol
 
 from maskact_ros.chunk import Chunk
+from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import Measured, PlanFollower
+from maskact_ros.control.ladder import FollowerSettings
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.scene import TIMESTEP_S
@@ -35,8 +37,8 @@ def run_episode(
     world: World, planner: Planner, robot: RobotSpec, *, latency_s: float = 0.1, time_limit_s: float = 20.0
 ) -> Episode:
     """Drive `world` until success or the time limit; a chunk comes into force `latency_s` after its capture."""
-    # Nothing is late in simulated time, so the watchdog has nothing to see.
-    follower = PlanFollower(robot, rate_hz=CONTROL_RATE_HZ, joint_states_timeout_s=1.0)
+    # A command acts at once here, so the plan is sampled where it is due.
+    follower = PlanFollower(robot, rate_hz=CONTROL_RATE_HZ, settings=FollowerSettings(lead_s=0.0))
     follower.enable(-1)
     planner.begin()
     latency_ns = round(latency_s * 1e9)
@@ -49,8 +51,8 @@ def run_episode(
             coming.append(chunk)
         while coming and now_ns >= coming[0].stamp_ns + latency_ns:
             follower.offer(coming.popleft(), now_ns)
-        follower.observe(Measured(measured.positions, now_ns / 1e9))
-        set_point = follower.tick(now_ns, now_ns / 1e9)
+        follower.observe(Measured(measured.positions, now_ns, now_ns))
+        set_point = follower.tick(Moment(now_ns, now_ns))
         command = command if set_point is None else set_point
         world.step(command, CONTROL_STEPS)
         if world.episode.success:

@@ -23,6 +23,7 @@ from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import MaskACTConfig
 from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import shared
+from maskact_ros.policy.engine import Engine
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.scene import CLASS_NAMES
@@ -31,7 +32,7 @@ from maskact_ros.training.episode import ExpertPlanner, run_episode
 from maskact_ros.training.policy_planner import PolicyPlanner, Watcher, mask_iou
 from maskact_ros.training.proportions import wilson
 
-BACKENDS = ("torch",)
+BACKENDS = ("torch", "onnxruntime")  # not auto: a result must say what it was measured with
 _MOST = 100_000  # episodes
 
 
@@ -51,6 +52,7 @@ class Setup:
     latency_s: float = 0.1  # from capture to the chunk's coming into force
     time_limit_s: float = 20.0
     backend: str = "torch"
+    precision: str = "fp32"
 
     @classmethod
     def of_policy(cls, info: CheckpointInfo, runtime: Mapping[str, Any], **rest: Any) -> Self:
@@ -87,10 +89,17 @@ class Setup:
         parse_shifts(self.shift)
         if self.backend not in BACKENDS:
             raise EvaluationError(f"the backend is {self.backend!r}; allowed: {', '.join(BACKENDS)}")
+        _ = self.engine
         if not 0.0 <= self.latency_s <= 10.0:
             raise EvaluationError(f"the latency is {self.latency_s:g} s; allowed: a number >= 0 and <= 10")
         if not 0.0 < self.time_limit_s <= 3600.0:
             raise EvaluationError(f"the time limit is {self.time_limit_s:g} s; allowed: a number > 0 and <= 3600")
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the policy in this process; raises PolicyError on what does not exist."""
+        # With one thread, always the same sums.
+        return Engine(backend=self.backend, precision=self.precision, device="cpu", threads=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,6 +119,7 @@ class Evaluation:
     checkpoint: str
     weights_hash: str
     backend: str
+    precision: str
     through_ros: bool
     shift: str
     temporal_ensemble_coeff: float | None
@@ -136,6 +146,7 @@ class Evaluation:
             checkpoint=setup.checkpoint or "expert",
             weights_hash=setup.weights_hash,
             backend=setup.backend,
+            precision=setup.precision,
             through_ros=through_ros,
             shift=setup.shift,
             temporal_ensemble_coeff=setup.temporal_ensemble_coeff,
@@ -221,7 +232,7 @@ class _Bench:
                 temporal_ensemble_coeff=setup.temporal_ensemble_coeff,
                 n_action_steps=setup.n_action_steps,
             )
-            self._policy = PolicyPlanner(self._world, info, config, latency_s=setup.latency_s)
+            self._policy = PolicyPlanner(self._world, info, config, engine=setup.engine, latency_s=setup.latency_s)
             robot = info.robot
         self._robot = robot
         self._planner = self._policy or ExpertPlanner(self._world, robot, every=setup.n_action_steps)

@@ -34,6 +34,7 @@ class FrameCache:
     rgb: NDArray[np.uint8]  # (N, S, S, 3)
     masks: NDArray[np.uint8] | None  # (N, S, S) class ids; None where the dataset has none
     largest_class: int  # that occurs in the masks; 0 without masks
+    key: str  # of the dataset's pictures, geometry and size, for names of files
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -54,7 +55,8 @@ def open_frames(dataset: Dataset, parent: Path, geometry: ImageGeometry, size: i
     Raises:
         MaskACTError: the cache cannot be written, or the dataset's frames are not what its rows say.
     """
-    name = f"frames-{fingerprint(dataset)}-{geometry.mode}-{geometry.interpolation}-{size}"
+    key = f"{fingerprint(dataset)}-{geometry.mode}-{geometry.interpolation}-{size}"
+    name = f"frames-{key}"
     folder = given(parent) / name
     if not (folder / _ABOUT).exists():
         partial = folder.with_name(f".{name}.{uuid.uuid4().hex}")
@@ -75,6 +77,7 @@ def open_frames(dataset: Dataset, parent: Path, geometry: ImageGeometry, size: i
         rgb=np.load(folder / _RGB, mmap_mode="r"),
         masks=np.load(folder / _MASKS, mmap_mode="r") if about["masks"] else None,
         largest_class=about["largest_class"],
+        key=key,
     )
 
 

@@ -39,7 +39,7 @@ def evaluate(model: MaskACT, batches: Batches, rows: NDArray[np.int64], device: 
     for first in range(0, len(rows), batches.batch_size):
         part = rows[first : first + batches.batch_size]
         batch = moved(batches.plain(part), device)
-        encoded = model.encode(batch.images)
+        encoded = model.encode_batch(batch)
         for name, value in model.losses(encoded, batch).named().items():
             totals[name] = totals.get(name, 0.0) + value * len(part) / len(rows)
         if encoded.segmentation is not None and batch.masks is not None:

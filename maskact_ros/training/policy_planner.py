@@ -16,6 +16,7 @@ from maskact_ros.chunk import Chunk
 from maskact_ros.config import MaskACTConfig
 from maskact_ros.control.ensemble import TemporalEnsembler
 from maskact_ros.control.schedule import PlanSchedule
+from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.runtime import EncoderRuntime, Encoding, PlannerRuntime
 from maskact_ros.sim.renderer import Renderer
 from maskact_ros.sim.scene import CLASS_NAMES
@@ -41,10 +42,12 @@ class PolicyPlanner:
         MaskACTError: the checkpoint does not fit, or this machine cannot draw.
     """
 
-    def __init__(self, world: World, info: CheckpointInfo, config: MaskACTConfig, *, latency_s: float) -> None:
+    def __init__(
+        self, world: World, info: CheckpointInfo, config: MaskACTConfig, *, engine: Engine, latency_s: float
+    ) -> None:
         self._world, self._info, self._config = world, info, config
-        self._encoder = EncoderRuntime.load(info, config, "cpu", threads=1)  # with one thread, always the same sums
-        self._planner = PlannerRuntime.load(info, config, "cpu", threads=1)
+        self._encoder = EncoderRuntime.load(info, config, engine)
+        self._planner = PlannerRuntime.load(info, config, engine)
         self._renderer = Renderer(info.robot)
         self._latency_ns = round(latency_s * 1e9)
         self._has_masks = config.use_mask and info.mask_classes == CLASS_NAMES
@@ -54,7 +57,7 @@ class PolicyPlanner:
     def begin(self) -> None:
         """Forget the last episode."""
         coeff = self._config.temporal_ensemble_coeff
-        self._ensembler = None if coeff is None else TemporalEnsembler(coeff)
+        self._ensembler = None if coeff is None else TemporalEnsembler(coeff, self._info.robot)
         self._schedule = PlanSchedule(
             n_action_steps=self._config.n_action_steps,
             period_ns=self._info.robot.policy_period_ns,

@@ -23,10 +23,10 @@ from typing import Any, Literal, get_args
 import cv2
 
 from maskact_ros.data.bag_writer import BagWriter
-from maskact_ros.data.folders import FolderError, alone, reach_the_disk
 from maskact_ros.data.progress import Progress
 from maskact_ros.documents import DocumentError, read_yaml
 from maskact_ros.errors import MaskACTError
+from maskact_ros.folders import FolderError, alone, reach_the_disk
 from maskact_ros.paths import shared
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.demonstrate import Moment, demonstrate

@@ -17,17 +17,20 @@ from typing import Any
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.documents import read_json
 from maskact_ros.paths import given, read_bytes
+from maskact_ros.policy.engine import Engine
+from maskact_ros.policy.errors import PolicyError
 from maskact_ros.sim.look import NO_SHIFT, SHIFTS
-from maskact_ros.training.evaluate import Evaluation, EvaluationError, Setup
+from maskact_ros.training.evaluate import BACKENDS, Evaluation, EvaluationError, Setup
 from maskact_ros.training.measure import measure
 from maskact_ros.training.report_tables import draw, markdown
 
 SCENES = (NO_SHIFT, *SHIFTS)
 COEFFICIENTS = (0.01, 0.1)  # of temporal ensembling, beside off
+USUAL = ("torch", "fp32")  # backend and precision
 BEGIN, END = "<!-- report -->", "<!-- /report -->"
 PICTURE = "success.png"
 _ASKED = (  # what a stored evaluation must have in common with the one that is asked for, beside the seeds
-    *("weights_hash", "backend", "through_ros", "shift"),
+    *("weights_hash", "backend", "precision", "through_ros", "shift"),
     *("temporal_ensemble_coeff", "n_action_steps", "latency_s", "time_limit_s"),
 )
 
@@ -43,9 +46,10 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Such as `maskact-light` or `maskact-none-ensemble-0.01`."""
-        coeff = self.setup.temporal_ensemble_coeff
-        return f"{self.policy}-{self.setup.shift}" + ("" if coeff is None else f"-ensemble-{coeff:g}")
+        """Such as `maskact-light`, `maskact-none-ensemble-0.01` or `maskact-none-onnxruntime-int8`."""
+        coeff, engine = self.setup.temporal_ensemble_coeff, (self.setup.backend, self.setup.precision)
+        ensemble = "" if coeff is None else f"-ensemble-{coeff:g}"
+        return f"{self.policy}-{self.setup.shift}{ensemble}" + ("" if engine == USUAL else "-{}-{}".format(*engine))
 
 
 def named(words: Sequence[str]) -> dict[str, Path]:
@@ -59,8 +63,28 @@ def named(words: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
+def engines(backends: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Each backend in each of the precisions that it has; raises MaskACTError where one is unknown or none is left."""
+    combinations = []
+    for backend in backends:
+        if backend not in BACKENDS:
+            raise EvaluationError(f"the backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
+        found = [(backend, precision) for precision in precisions if _exists(backend, precision)]
+        if not found:
+            Engine(backend=backend, precision=precisions[0], device="cpu")  # which says why
+        combinations += found
+    return combinations
+
+
 def report(
-    checkpoints: Mapping[str, Path], out: Path, *, episodes: int, seed: int, jobs: int, document: Path | None
+    checkpoints: Mapping[str, Path],
+    out: Path,
+    *,
+    episodes: int,
+    seed: int,
+    jobs: int,
+    document: Path | None,
+    run_by: Sequence[tuple[str, str]] = (USUAL,),
 ) -> tuple[str, bool]:
     """The Markdown, and whether nothing is missing, as after Ctrl-C; picture and document are written when nothing is.
 
@@ -69,7 +93,7 @@ def report(
     """
     if document is not None:
         _around(document)  # before hours of work
-    cells = cells_of(checkpoints)
+    cells = cells_of(checkpoints, run_by)
     seeds = range(seed, seed + episodes)
     found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, jobs=jobs))
     if not found:
@@ -86,15 +110,21 @@ def report(
     return text, True
 
 
-def cells_of(checkpoints: Mapping[str, Path]) -> list[Cell]:
-    """Every policy in every scene, without ensembling; then the first one with it, in the training scene."""
+def cells_of(checkpoints: Mapping[str, Path], run_by: Sequence[tuple[str, str]] = (USUAL,)) -> list[Cell]:
+    """Every policy in every scene, without ensembling; then, in the training scene, the first one with it.
+
+    All of that with the first backend and precision of `run_by`; with the others every policy, in the training scene.
+    """
     infos = {name: CheckpointInfo.read(folder) for name, folder in checkpoints.items()}
 
-    def cell(name: str, shift: str, coeff: float | None) -> Cell:
-        return Cell(name, Setup.of_policy(infos[name], {"temporal_ensemble_coeff": coeff}, shift=shift))
+    def cell(name: str, shift: str, coeff: float | None, engine: tuple[str, str] = run_by[0]) -> Cell:
+        backend, precision = engine
+        runtime = {"temporal_ensemble_coeff": coeff}
+        return Cell(name, Setup.of_policy(infos[name], runtime, shift=shift, backend=backend, precision=precision))
 
     usual = [cell(name, shift, None) for shift in SCENES for name in infos]
-    return usual + [cell(name, NO_SHIFT, coeff) for coeff in COEFFICIENTS for name in list(infos)[:1]]
+    ensembled = [cell(name, NO_SHIFT, coeff) for coeff in COEFFICIENTS for name in list(infos)[:1]]
+    return usual + ensembled + [cell(name, NO_SHIFT, None, engine) for engine in run_by[1:] for name in infos]
 
 
 def collect(cells: Sequence[Cell], seeds: Sequence[int], out: Path, measured: Measure) -> list[Evaluation]:
@@ -124,12 +154,20 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         MaskACTError: the file is no evaluation.
     """
-    values: dict[str, Any] = read_json(path)
+    values: dict[str, Any] = {"precision": "fp32"} | read_json(path)  # which older ones, all of fp32, do not say
     names = {field.name for field in fields(Evaluation)}
     if names != set(values) or not all(isinstance(values[name], list) for name in ("ci95", "seeds", "solved")):
         raise EvaluationError(f"{path}: not an evaluation as this version prints it; remove it to run it again")
     lists = {name: tuple(values[name]) for name in ("ci95", "seeds", "solved")}
     return Evaluation(**values | lists)
+
+
+def _exists(backend: str, precision: str) -> bool:
+    try:
+        Engine(backend=backend, precision=precision, device="cpu")
+    except PolicyError:
+        return False
+    return True
 
 
 def _answers(evaluation: Evaluation, cell: Cell, seeds: Sequence[int]) -> bool:

@@ -16,14 +16,18 @@ NONE = "\N{EN DASH}"  # where there is no figure
 
 
 def markdown(evaluations: Sequence[Evaluation]) -> str:
-    """Three tables: success in each scene, masks in each scene, temporal ensembling; and what they were measured on."""
-    plain = [evaluation for evaluation in evaluations if evaluation.temporal_ensemble_coeff is None]
+    """Tables of success and of masks in each scene, of temporal ensembling and of backends; and what all is of."""
+    usual = _of_first_engine(evaluations)
+    plain = [evaluation for evaluation in usual if evaluation.temporal_ensemble_coeff is None]
     parts = [_measured(evaluations), _success(plain)]
     if any(evaluation.mask_iou for evaluation in plain):
         parts.append(_masks(plain))
-    ensembled = {e.checkpoint for e in evaluations if e.temporal_ensemble_coeff is not None}
+    ensembled = {e.checkpoint for e in usual if e.temporal_ensemble_coeff is not None}
     if ensembled:
-        parts.append(_ensembling([e for e in evaluations if e.checkpoint in ensembled and e.shift == NO_SHIFT]))
+        parts.append(_ensembling([e for e in usual if e.checkpoint in ensembled and e.shift == NO_SHIFT]))
+    if len(usual) < len(evaluations):
+        same = [e for e in evaluations if e.shift == NO_SHIFT and e.temporal_ensemble_coeff is None]
+        parts.append(_backends(same))
     return "\n\n".join(parts) + "\n"
 
 
@@ -31,7 +35,7 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     """Bars of success with their intervals, scene by scene and policy by policy."""
     from matplotlib.figure import Figure  # takes a second to import
 
-    plain = [evaluation for evaluation in evaluations if evaluation.temporal_ensemble_coeff is None]
+    plain = [e for e in _of_first_engine(evaluations) if e.temporal_ensemble_coeff is None]
     scenes, policies = _unique(e.shift for e in plain), _unique(e.checkpoint for e in plain)
     figure = Figure(figsize=(1.6 + 1.4 * len(scenes), 3.6), dpi=120, layout="constrained")
     axis = figure.subplots()
@@ -57,7 +61,7 @@ def _measured(evaluations: Sequence[Evaluation]) -> str:
     lines = [
         f"{first.episodes} episodes a cell, seeds {first.seeds[0]} to {first.seeds[-1]}, the same for all; an episode "
         f"fails after {first.time_limit_s:g} s; {first.latency_s:g} s from image to chunk, modelled; backend "
-        f"{first.backend}. Intervals are Wilson's, 95 %.",
+        f"{first.backend}, {first.precision}. Intervals are Wilson's, 95 %.",
         "",
     ]
     for policy in _unique(e.checkpoint for e in evaluations):
@@ -109,6 +113,24 @@ def _ensembling(evaluations: Sequence[Evaluation]) -> str:
         rows.append([e.checkpoint, "off" if coeff is None else f"{coeff:g}", *_figures(e)[:3]])
     heads = ["policy", "`temporal_ensemble_coeff`", "solved", "95 % interval", "median s"]
     return "Temporal ensembling, in the training scene:\n\n" + _table(heads, rows)
+
+
+def _backends(evaluations: Sequence[Evaluation]) -> str:
+    rows = []
+    for e in evaluations:
+        first = next(other for other in evaluations if other.checkpoint == e.checkpoint)
+        compared = [NONE] * 2 if e is first else _compared(first, e)
+        rows.append([e.checkpoint, e.backend, e.precision, *_figures(e), *compared])
+    heads = ["policy", "backend", "precision", "solved", "95 % interval", "median s", "mask IoU"]
+    heads += ["only first / only this", "p"]
+    caption = "Backends and precisions, in the training scene, each compared with the first:"
+    return f"{caption}\n\n" + _table(heads, rows)
+
+
+def _of_first_engine(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Those that were measured with the backend and the precision of the first."""
+    first = evaluations[0]
+    return [e for e in evaluations if (e.backend, e.precision) == (first.backend, first.precision)]
 
 
 def _figures(evaluation: Evaluation | None) -> list[str]:

@@ -158,8 +158,7 @@ class RunFolder:
             kept = {key.rpartition("/")[2]: t for key, t in moments.items() if key.rpartition("/")[0] == name}
             if kept:  # a parameter that no loss reaches has none
                 learner.optimizer.state[parameter] = {
-                    # The count of steps stays on the CPU, where AdamW keeps it.
-                    key: tensor if key == "step" else tensor.to(parameter.device)
+                    key: tensor.to(parameter.device)  # the count of steps, too, as the fused AdamW wants it
                     for key, tensor in kept.items()
                 }
         return Progressed(**json.loads(metadata["progress"]))

@@ -11,6 +11,8 @@ from maskact_ros.paths import given
 from maskact_ros.training.augment import PRESETS, Augmentation, augmentation_from_dict
 from maskact_ros.training.errors import TrainingError
 
+PRECISIONS = ("auto", "fp32", "bf16")  # fp16 would want its losses scaled, and CUDA cards that train have bf16
+CACHE_FEATURES = ("auto", "always", "never")
 _MOST = 1_000_000_000
 
 
@@ -38,7 +40,10 @@ class TrainSettings:
     warmup: int = 200  # steps until the learning rates are at their full value
     clip_norm: float = 10.0  # largest norm of the gradient
     device: str = "auto"
-    cache: Path | None = None  # folder of the decoded frames; None is .cache in the dataset
+    precision: str = "auto"  # that a step computes in; weights stay in single precision
+    compile: bool = False  # the transformers, by torch.compile
+    cache: Path | None = None  # folder of decoded frames and features; None is .cache in the dataset
+    cache_features: str = "auto"  # of a frozen backbone
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -51,6 +56,9 @@ class TrainSettings:
         _check("ema", self.ema, 0 <= self.ema < 1, "0 for off, or a decay below 1 such as 0.999")
         _check("val_episodes", self.val_episodes, 0 <= self.val_episodes < 1, "a share from 0 to below 1")
         _check("clip_norm", self.clip_norm, 0 < self.clip_norm <= _MOST, "a number above 0")
+        _check("precision", self.precision, self.precision in PRECISIONS, ", ".join(PRECISIONS))
+        known = self.cache_features in CACHE_FEATURES
+        _check("cache_features", self.cache_features, known, ", ".join(CACHE_FEATURES))
         known = self.device in ("auto", "cpu", "cuda")
         _check("device", self.device, known, "auto, cpu or cuda (CUDA_VISIBLE_DEVICES picks one)")
 
@@ -65,7 +73,8 @@ class TrainSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
         """From what `to_dict` gave; a run's folder may have moved, so `out` is whatever it is now."""
-        values = values | {"augment": augmentation_from_dict(values["augment"])}
+        # A run that was begun before there was a cache of features goes on without.
+        values = {"cache_features": "never"} | values | {"augment": augmentation_from_dict(values["augment"])}
         for name in ("config", "out", "init", "cache"):
             values[name] = given(values[name]) if values[name] is not None else None
         return cls(**values | {"datasets": tuple(given(path) for path in values["datasets"])})

@@ -14,9 +14,9 @@ import pytest
 from maskact_ros.data.contract import Contract
 from maskact_ros.data.convert import convert
 from maskact_ros.data.dataset import Dataset
-from maskact_ros.data.folders import alone
 from maskact_ros.data.parallel import in_parallel
 from maskact_ros.errors import MaskACTError
+from maskact_ros.folders import alone
 
 
 def command(tmp_path, *options):

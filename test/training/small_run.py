@@ -133,14 +133,14 @@ def assert_same_state(run: Path, other: Path) -> None:
 
 def at_step(step: int, action) -> None:
     """Do something before that step of the run, counted from 0."""
-    usual = train._step
+    usual = train.take_step
 
     def disturbed(run, number, batch):
         if number == step:
             action()
         return usual(run, number, batch)
 
-    train._step = disturbed
+    train.take_step = disturbed
 
 
 def die() -> None:

@@ -12,6 +12,7 @@ from maskact_ros.checkpoint import CheckpointInfo, PolicySpec
 from maskact_ros.cli import main
 from maskact_ros.config import MaskACTConfig
 from maskact_ros.documents import read_json
+from maskact_ros.policy.export import export
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.weights import save_checkpoint
 from maskact_ros.sim.scene import CLASS_NAMES
@@ -81,6 +82,19 @@ def test_an_untrained_policy_solves_nothing_and_says_so_in_json(capsys, policy):
     assert values["weights_hash"] == policy.weights_hash
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_export_is_measured_as_torch_is(capsys, tmp_path, precision):
+    policy = save_tiny_policy(tmp_path / "policy")
+    export(policy.folder, precision=precision)
+    capsys.readouterr()
+    words = (policy.folder, "--episodes", 2, "--time-limit", 1.0)
+    measured = printed(capsys, *words, "--backend", "onnxruntime", "--precision", precision, "--jobs", 2)
+    assert (measured["backend"], measured["precision"], measured["episodes"]) == ("onnxruntime", precision, 2)
+    by_torch = printed(capsys, *words)
+    assert (by_torch["backend"], by_torch["precision"]) == ("torch", "fp32")
+    assert measured["mask_iou"]["mean"] == pytest.approx(by_torch["mask_iou"]["mean"], abs=0.05)
+
+
 def test_results_do_not_depend_on_the_number_of_processes(capsys, policy):
     words = (policy.folder, "--episodes", 3, "--time-limit", 1.0, "--ensemble", 0.1)
     assert printed(capsys, *words, "--jobs", 1) == printed(capsys, *words, "--jobs", 2)
@@ -101,7 +115,9 @@ def test_ctrl_c_prints_what_is_done_so_far(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--backend", "tensorrt"], "the backend is 'tensorrt'; allowed: torch"),
+        (["--backend", "tensorrt"], "the backend is 'tensorrt'; allowed: torch, onnxruntime"),
+        (["--precision", "int8"], "precision is 'int8' with the backend torch; allowed: fp32, bf16"),
+        (["--backend", "onnxruntime"], "there is no such export of the checkpoint; make it with: maskact export"),
         (["--shift", "fog"], "shift is 'fog'; allowed: none, background"),
         (["--ensemble", "off"], "--ensemble is 'off'; allowed: none, or a number"),
         (["--n-action-steps", "21"], "n_action_steps"),

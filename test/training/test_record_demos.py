@@ -17,8 +17,8 @@ from rosbags.highlevel import AnyReader
 
 from maskact_ros.align import JointOrder
 from maskact_ros.cli import main
-from maskact_ros.data.folders import alone
 from maskact_ros.errors import MaskACTError
+from maskact_ros.folders import alone
 from maskact_ros.images import mask_from_message, rgb_from_message
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.demonstrate import demonstrate

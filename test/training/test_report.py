@@ -8,8 +8,9 @@ import pytest
 from test_evaluate import save_tiny_policy
 
 from maskact_ros.cli import main
+from maskact_ros.errors import MaskACTError
 from maskact_ros.training.evaluate import EpisodeResult, Evaluation, EvaluationError
-from maskact_ros.training.report import BEGIN, END, SCENES, cells_of, collect, named, read_evaluation
+from maskact_ros.training.report import BEGIN, END, SCENES, cells_of, collect, engines, named, read_evaluation
 from maskact_ros.training.report_tables import NONE, draw, markdown
 
 SEEDS = range(4)
@@ -101,6 +102,50 @@ def test_tables_hold_success_intervals_masks_and_the_paired_difference(checkpoin
     assert "| as in training | maskact | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 |" in text
     assert "| maskact | 0.01 | 4 of 4 | 51 to 100 % | 6.5 |" in text
     assert "| action_only | 0.01" not in text
+
+
+def test_every_backend_and_precision_is_measured_in_the_training_scene_and_compared(checkpoints, tmp_path):
+    run_by = engines(["torch", "onnxruntime"], ["fp32", "int8"])
+    assert run_by == [("torch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")]
+    cells = cells_of(checkpoints, run_by)
+    assert len(cells) == 18
+    assert {cell.name for cell in cells[14:]} == {
+        f"{policy}-none-onnxruntime-{precision}" for policy in checkpoints for precision in ("fp32", "int8")
+    }
+    found = collect(cells, SEEDS, tmp_path, pretended)
+    text = markdown(found)
+    assert "| maskact | torch | fp32 | 4 of 4 | 51 to 100 % | 6.5 | 1.000 | NONE | NONE |".replace("NONE", NONE) in text
+    assert "| maskact | onnxruntime | int8 | 4 of 4 | 51 to 100 % | 6.5 | 1.000 | 0 / 0 | 1.000 |" in text
+    assert "backend torch, fp32." in text
+    assert text.replace(text[text.index("\n\nBackends and precisions") :], "\n") == markdown(found[:14])
+    draw(found, tmp_path / "picture.png")
+
+
+def test_a_backend_alone_is_measured_in_every_scene(checkpoints):
+    cells = cells_of(checkpoints, engines(["onnxruntime"], ["int8"]))
+    assert len(cells) == 14
+    assert {(cell.setup.backend, cell.setup.precision) for cell in cells} == {("onnxruntime", "int8")}
+    assert cells[0].name == "maskact-none-onnxruntime-int8"
+
+
+@pytest.mark.parametrize(
+    ("backends", "precisions", "words"),
+    [
+        (["jax"], ["fp32"], "the backend is 'jax'; allowed: torch, onnxruntime"),
+        (["torch", "onnxruntime"], ["int8"], "precision is 'int8' with the backend torch"),
+        (["torch"], ["fp8"], "precision is 'fp8'; allowed: fp32"),
+    ],
+)
+def test_a_backend_that_cannot_be_measured_is_refused(backends, precisions, words):
+    with pytest.raises(MaskACTError, match=words):
+        engines(backends, precisions)
+
+
+def test_a_result_of_before_precisions_is_one_of_fp32(checkpoints, tmp_path):
+    evaluation = pretended(cells_of(checkpoints)[0].setup, SEEDS)
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({name: value for name, value in asdict(evaluation).items() if name != "precision"}))
+    assert read_evaluation(path) == evaluation
 
 
 def test_one_policy_alone_is_compared_with_nobody(checkpoints, tmp_path):

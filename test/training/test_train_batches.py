@@ -42,7 +42,8 @@ def batches_of(rows, **changes):
 
 
 def same(one, two):
-    return all(torch.equal(getattr(one, name), getattr(two, name)) for name in one.__dataclass_fields__)
+    pairs = [(getattr(one, name), getattr(two, name)) for name in one.__dataclass_fields__]
+    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_cached_frame_is_what_the_geometry_makes_of_the_picture(rows):

@@ -23,11 +23,13 @@ from maskact_ros.cli import main
 from maskact_ros.policy.backbone import canonical_name
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
 from maskact_ros.policy.weights import load_checkpoint
+from maskact_ros.training import run as run_of
 from maskact_ros.training import run_folder, train
 from maskact_ros.training.augment import PRESETS
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run_log import RunLog
-from maskact_ros.training.train import average, rate_factor
+from maskact_ros.training.start import initial_model, open_datasets
+from maskact_ros.training.step import average, rate_factor
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +43,7 @@ def dataset(tmp_path_factory):
 def usual_step(monkeypatch):
     """`small_run.at_step` replaces it; drawing takes most of a tiny run's time."""
     monkeypatch.setattr(RunLog, "draw", lambda _: None)
-    monkeypatch.setattr(train, "_step", train._step)
+    monkeypatch.setattr(train, "take_step", train.take_step)
 
 
 def weights(folder):
@@ -94,12 +96,12 @@ def test_the_statistics_are_the_datasets(two_stages):
 def test_stage_1_leaves_the_planner_as_it_began_and_stage_2_begins_with_what_stage_1_has_seen(two_stages, dataset):
     one = weights(two_stages / "one" / "checkpoint")
     first = settings_of(two_stages, dataset, "x", stage="stage1")
-    begun = canonical(train.initial_model(first, train.open_datasets(first))[0])
+    begun = canonical(initial_model(first, open_datasets(first))[0])
     changed = {name for name in one if not torch.equal(one[name], begun[name])}
     assert not any(name.startswith("planner.") for name in changed)
     assert any(name.startswith("perception.mask_head.") for name in changed)
     settings = settings_of(two_stages, dataset, "x", init=two_stages / "one" / "checkpoint")
-    model, origin = train.initial_model(settings, train.open_datasets(settings))
+    model, origin = initial_model(settings, open_datasets(settings))
     taken = canonical(model.perception)
     assert all(torch.equal(taken[name], one[f"perception.{name}"]) for name in taken)
     assert "stage 1" in origin
@@ -237,8 +239,8 @@ def test_averaged_weights_are_what_is_saved_for_use(tmp_path, dataset):
 
 def test_averaging_is_the_published_formula(tmp_path, dataset):
     settings = settings_of(tmp_path, dataset, "run")
-    datasets = train.open_datasets(settings)
-    ema, model = (train.initial_model(settings, datasets)[0] for _ in range(2))
+    datasets = open_datasets(settings)
+    ema, model = (initial_model(settings, datasets)[0] for _ in range(2))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
@@ -246,6 +248,17 @@ def test_averaging_is_the_published_formula(tmp_path, dataset):
     average(ema, model, 0.9)
     for name, tensor in expected.items():
         torch.testing.assert_close(ema.state_dict()[name], tensor)
+
+
+def test_a_compiled_run_leaves_what_an_eager_one_leaves(tmp_path, dataset):
+    settings = {
+        name: settings_of(tmp_path, dataset, name, steps=2, compile=name == "compiled") for name in ("a", "compiled")
+    }
+    with torch.compiler.set_stance("force_eager"):  # all but the compiler, which takes minutes
+        for run in settings.values():
+            assert train.train(run) == 0
+    assert train.resumed(settings["compiled"].out).compile
+    assert_same_state(settings["a"].out, settings["compiled"].out)
 
 
 @pytest.mark.timeout(400)
@@ -323,7 +336,7 @@ def test_a_start_that_is_refused_leaves_no_run_behind(tmp_path, dataset, monkeyp
 
     settings = settings_of(tmp_path, dataset, "run", steps=1)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "open_frames", full)
+        patch.setattr(run_of, "open_frames", full)
         with pytest.raises(TrainingError, match="cannot be written"):
             train.train(settings)
     assert not settings.out.exists()
@@ -361,8 +374,8 @@ def test_one_process_removes_what_a_kill_left_and_the_others_do_not(tmp_path, da
     left[0].write_bytes(b"half")
     left[1].mkdir()
     for is_main in (False, True):
-        monkeypatch.setattr(train.Accelerator, "is_main_process", is_main)
-        train._prepared(train.resumed(settings.out), train.start_accelerator(settings), resume=True)
+        monkeypatch.setattr(run_of.Accelerator, "is_main_process", is_main)
+        train.prepare(train.resumed(settings.out), train.start_accelerator(settings), resume=True)
         assert [path.exists() for path in left] == [not is_main] * 2
 
 
@@ -389,7 +402,7 @@ def test_an_initial_checkpoint_that_does_not_fit_is_refused_with_every_differenc
 
 def initial_classes(folder, data, init=None, **policy) -> tuple[str, ...]:
     settings = settings_of(folder, data, "run", policy=policy, init=init)
-    return train.initial_model(settings, train.open_datasets(settings))[0].spec.mask_classes
+    return initial_model(settings, open_datasets(settings))[0].spec.mask_classes
 
 
 @pytest.fixture(scope="module")
@@ -423,18 +436,18 @@ def test_without_masks_to_learn_from_the_classes_are_the_initial_checkpoints(two
 @pytest.mark.parametrize("names", [SWAPPED, ("background", "arm", "cup")], ids=str)
 def test_a_mask_head_goes_on_under_other_names_but_not_in_another_order(two_stages, tmp_path, dataset, names):
     settings = settings_of(tmp_path, dataset, "run", init=two_stages / "one" / "checkpoint")
-    relabelled = [replace(data, mask_classes=names) for data in train.open_datasets(settings)]
+    relabelled = [replace(data, mask_classes=names) for data in open_datasets(settings)]
     if names == SWAPPED:
         with pytest.raises(TrainingError, match="allowed: the same names in the same order"):
-            train.initial_model(settings, relabelled)
+            initial_model(settings, relabelled)
     else:
-        assert train.initial_model(settings, relabelled)[0].spec.mask_classes == names
+        assert initial_model(settings, relabelled)[0].spec.mask_classes == names
 
 
 def test_an_action_only_policy_takes_the_encoder_of_stage_1(two_stages, tmp_path, dataset):
     one = two_stages / "one" / "checkpoint"
     settings = settings_of(tmp_path, dataset, "run", init=one, policy={"use_mask": False})
-    model, _ = train.initial_model(settings, train.open_datasets(settings))
+    model, _ = initial_model(settings, open_datasets(settings))
     assert model.perception.mask_head is None
     taken = weights(one)
     assert all(torch.equal(t, taken[f"perception.{name}"]) for name, t in canonical(model.perception).items())

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from maskact_ros.errors import MaskACTError
@@ -21,12 +21,15 @@ class FolderError(MaskACTError):
 def complete_or_absent(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder to write into, which becomes `folder` when the block ends well and vanishes when it does not.
 
+    With it vanish the folders around it that it was made with.
+
     Raises:
         FolderError: `folder` exists and `overwrite` is not set, or the disk refuses.
     """
     if folder.exists() and not overwrite:
         raise FolderError(f"{folder}: exists already; --overwrite replaces it")
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    made = [parent for parent in folder.parents if not parent.exists()]  # the nearest first
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -36,6 +39,9 @@ def complete_or_absent(folder: Path, *, overwrite: bool = False) -> Iterator[Pat
         raise FolderError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # not empty, as after success
+                parent.rmdir()
 
 
 @contextmanager
