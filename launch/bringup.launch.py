@@ -43,10 +43,13 @@ def generate_launch_description() -> LaunchDescription:
 
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     texts = {name: LaunchConfiguration(name).perform(context) for name in DESCRIPTIONS}
-    described = processes(BringupArguments.from_texts(texts))
+    given = BringupArguments.from_texts(texts)
+    described = processes(given)
     for process in described:  # a failure after the first start would leave the nodes before it running, unattended
         ExecutableInPackage(package=process.package, executable=process.executable).perform(context)
-    variables = [SetEnvironmentVariable(name, value) for name, value in environment().items()]
+    variables = [
+        SetEnvironmentVariable(name, value) for name, value in environment(shared_memory=given.shared_memory).items()
+    ]
     return [*variables, *(_node(process) for process in described)]
 
 

@@ -1,49 +1,56 @@
 """The action publisher: chunks in, one joint command each control period out, within the robot's limits.
 
 Subscribes action_chunk and joint_states; publishes command and state. Silent until `~/enable` is called with true;
-then it follows chunks captured after that, brakes and holds when there is nothing to follow, and says why in `state`.
+then it follows chunks captured after that, goes down the stop ladder when there is nothing to follow, and says why in
+`state`. `~/reset` clears a fault.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.align import AlignmentError, JointOrder
-from maskact_ros.control.follower import FollowerState, Measured, PlanFollower
-from maskact_ros.control.realtime import SERVING_PRIORITY, SWITCH_S, RateLoop, prefer_realtime
+from maskact_ros.control.curves import Moment
+from maskact_ros.control.follower import Measured, PlanFollower
+from maskact_ros.control.ladder import MOVING, FollowerState, Rung
+from maskact_ros.control.plan_clock import PlanClock
+from maskact_ros.control.realtime import SERVING_PRIORITY, RateLoop, prefer_realtime
+from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import LEAVING_S
-from maskact_ros.nodes.managed import POLICY_PATH, ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.messages import CommandMessage, MessageError, chunk_from_message, state_to_message
-from maskact_ros.nodes.params import NodeParameter
+from maskact_ros.nodes.command_output import PositionOutput, TrajectoryOutput
+from maskact_ros.nodes.managed import ManagedNode, main
+from maskact_ros.nodes.messages import MessageError, chunk_from_message, stamp_to_ns, state_to_message
+from maskact_ros.nodes.params import overwrite, refuse_unknown
+from maskact_ros.nodes.peers import Peers
+from maskact_ros.nodes.policy_swap import TOPIC, Phase, Standing
+from maskact_ros.nodes.publisher_parameters import PARAMETERS, PublisherParameters
+from maskact_ros.nodes.sole_driver import SoleDriver
+from maskact_ros.paths import given
+from maskact_ros.urdf_limits import limits_from_urdf
 
-PARAMETERS = (
-    POLICY_PATH,
-    ROBOT_FILE,
-    NodeParameter("control_rate_hz", 100.0, "Commands a second.", 10.0, 1000.0),
-    NodeParameter(
-        "release_on_disable",
-        False,
-        "Whether to go silent once at rest after disabling, for teleoperation, instead of holding the last set point.",
-    ),
-    NodeParameter(
-        "joint_states_timeout_s", 0.2, "Without joint states for so long, the arm brakes and holds.", 0.01, 10.0
-    ),
-)
+_READ_WITHIN_NS = 200_000  # two clocks, to have been read at once
+# Who gives a sign of life so soon after one was missed was only kept waiting: while the plan lasts, and after that.
+_HICCUP_NS, _PAUSE_NS = 400_000_000, 100_000_000
+_TRAJECTORY_EVERY_S, _HORIZON_S = 0.05, 0.25
+Request = Callable[[PlanFollower, int], None]  # what is asked of the follower, and the node's clock then
 
 
 class ActionPublisher(ManagedNode):
     """Thin: subscriptions fill an inbox, the command loop empties it, asks the follower, and publishes."""
+
+    CHANGEABLE_SPEC = ("n_action_steps", "temporal_ensemble_coeff")
 
     def __init__(self) -> None:
         super().__init__("action_publisher", PARAMETERS)
@@ -51,46 +58,63 @@ class ActionPublisher(ManagedNode):
 
     def configure(self) -> None:
         """Check the robot against the checkpoint; create topics and services."""
-        _, _, self._robot = self.policy_and_robot()
+        _, _, self._robot = self.policy_and_robot(also=("limits",))
+        self.check_choice("command_interface", ("position", "trajectory"))
+        self.check_choice("limits_from", ("robot_file", "robot_description"))
+        self._tuning = PublisherParameters(self, self._robot)
+        refuse_unknown(self)
+        self._tuning.check({})
         self._command_joints = JointOrder(self._robot.joint_names)
         self._state_joints = JointOrder(self._robot.joint_names)
         self._measured: Measured | None = None
-        self._inbox: deque[Callable[[PlanFollower, int], None]] = deque()  # from any thread to the command loop
-        self._command = CommandMessage(len(self._robot.joints))
+        self._inbox: deque[Request] = deque()  # from any thread to the command loop
+        simulated, clock = self.get("use_sim_time"), self.get_clock()
+        self._plan_clock = PlanClock() if simulated else None
+        # Where time is not simulated, the node's clock is the system's, which rclpy takes 50 times as long to read.
+        self._read_clock_ns = (lambda: clock.now().nanoseconds) if simulated else time.time_ns
 
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        self._commands = self.create_lifecycle_publisher(Float64MultiArray, "command", reliable)
+        self._output: PositionOutput | TrajectoryOutput | None = None
+        if not self.get("dry_run"):
+            kind = PositionOutput if self.get("command_interface") == "position" else TrajectoryOutput
+            self._output = kind(self, self._robot)
         self._states = self.create_lifecycle_publisher(String, "state", latched)
         self._subscriptions_made = [
             self.create_subscription(JointTrajectory, "action_chunk", self._receive_chunk, reliable),
             self.create_subscription(JointState, "joint_states", self._receive_joints, newest),
         ]
+        every_policy = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscriptions_made.append(self.create_subscription(String, TOPIC, self._receive_policy, every_policy))
+        if self.get("limits_from") == "robot_description":
+            self._subscriptions_made.append(
+                self.create_subscription(String, "robot_description", self._receive_description, latched)
+            )
         self._services_made = [
             self.create_service(SetBool, "~/enable", self._serve_enable),
             self.create_service(Trigger, "~/reset", self._serve_reset),
         ]
+        self._lost: tuple[str, int] | None = None  # who, and when, on the steady clock
+        self._peers = Peers(self, ("camera_encoder", "inference"), lost=self._lose, found=self._find)
+        self._sole_driver = SoleDriver(self, self.resolve_topic_name("command"), self._give_way)
 
     def activate(self) -> None:
         """Start the command loop, silent."""
         rate_hz = self.get("control_rate_hz")
         self._inbox.clear()
         self._measured = None
-        self._follower = PlanFollower(
-            self._robot,
-            rate_hz=rate_hz,
-            joint_states_timeout_s=self.get("joint_states_timeout_s"),
-            release_on_disable=self.get("release_on_disable"),
-        )
+        self._follower = PlanFollower(self._robot, rate_hz=rate_hz, settings=self._tuning.settings({}))
+        self._follower.change(limits=self._tuning.limits({}))
         self._bug: Exception | None = None
         self._said: FollowerState | None = None
-        self._activated_s = time.monotonic()
+        self._ticks = 0
         self._report = self.create_steady_timer(1.0, self._report_loop)
-        sys.setswitchinterval(SWITCH_S)
         prefer_realtime(SERVING_PRIORITY)
-        self._loop = RateLoop(rate_hz, self._tick, name="command", realtime=True)
+        cpu = self.get("cpu")
+        self._loop = RateLoop(rate_hz, self._tick, name="command", realtime=True, cpu=None if cpu < 0 else cpu)
         self._loop.start()
+        self.get_logger().info(f"the command loop runs; {self._loop.settings.text}")
 
     def deactivate(self) -> None:
         """Come to rest, then stop the command loop."""
@@ -102,12 +126,26 @@ class ActionPublisher(ManagedNode):
 
     def clean_up(self) -> None:
         """Let go of topics and services."""
-        self.destroy_entities("_subscriptions_made", "_services_made", "_commands", "_states")
+        self.destroy_entities("_subscriptions_made", "_services_made", "_states")
+        for held in ("_output", "_peers", "_sole_driver"):
+            entity = self.__dict__.pop(held, None)
+            if entity is not None:
+                entity.destroy()
+
+    def reconfigure(self, values: Mapping[str, Any]) -> None:
+        """Take new parameters between two ticks."""
+        self._tuning.check(values)
+        settings, limits = self._tuning.settings(values), self._tuning.limits(values)
+        rate_hz = values.get("control_rate_hz")
+        if self._loop is not None:
+            self._inbox.append(lambda follower, _: follower.change(settings=settings, limits=limits, rate_hz=rate_hz))
 
     def leave(self) -> None:
-        """Brake within the limits, and wait until the set point rests."""
+        """Decelerate within the limits, and wait until the set point rests."""
         if self._loop is None:
             return
+        # With the robot's own limits, however tight those of the motion were: who waits for the end counts on them.
+        self._inbox.append(lambda follower, _: follower.change(limits=self._robot.limits))
         self._inbox.append(lambda follower, _: follower.disable("the node is leaving"))
         until_s = time.monotonic() + self._robot.stopping_s + LEAVING_S
         while self._inbox or not self._follower.at_rest:
@@ -123,30 +161,74 @@ class ActionPublisher(ManagedNode):
             return None
         return self._loop.failure or (self._bug if self._bug is not None and self._follower.at_rest else None)
 
-    def _tick(self, _: int) -> None:
-        """One control period, in the command loop's thread."""
-        set_point = self._decide()
-        if set_point is not None:
-            self._commands.publish(self._command.of(set_point))
-            self.diagnostics.event("commands")
-        while self._follower.image_to_command_ms:
-            self.diagnostics.duration("image_to_command", self._follower.image_to_command_ms.popleft())
-        if self._follower.state != self._said:
+    # -- The command loop's thread
+
+    def _tick(self, deadline_ns: int) -> None:
+        """One control period."""
+        try:
+            self._command(deadline_ns)
+        except Exception as bug:  # noqa: BLE001 - a moving arm must not be left at speed
+            self._bug = self._bug or bug
+            set_point = self._follower.brake()
+            if set_point is not None and isinstance(self._output, PositionOutput):
+                self._output.publish(set_point)
+        self._ticks += 1
+        if self._follower.state is not self._said and self._follower.state != self._said:
             self._said = self._follower.state
             self._states.publish(state_to_message(self._said))
             self.get_logger().info(f"{self._said.rung}: {self._said.reason}")
 
-    def _decide(self) -> NDArray[np.float64] | None:
+    def _command(self, deadline_ns: int) -> None:
+        """Decide on a set point, and send it."""
+        moment, now_ns = self._moment(deadline_ns)
+        set_point = self._decide(moment, now_ns)
+        if set_point is not None and time.monotonic_ns() - deadline_ns > self._follower.stall_ns:
+            self._follower.retract()  # the process was stopped in the middle; the next period begins from rest
+        elif set_point is not None and self._output is not None:
+            self._send(self._output, set_point, moment)
+
+    def _moment(self, deadline_ns: int) -> tuple[Moment, int]:
+        """When the period began, which is evener than when the thread was woken; and the node's clock now."""
+        for _ in range(3):
+            before_ns = time.monotonic_ns()
+            now_ns = self._read_clock_ns()
+            steady_ns = time.monotonic_ns()
+            if steady_ns - before_ns < _READ_WITHIN_NS:
+                break  # else the thread was interrupted in between, and the two readings do not belong together
+        if self._plan_clock is not None:
+            now_ns = self._plan_clock.read(now_ns, steady_ns)
+        # More than a period late, it is another period: a stall is told by when commands are sent, not were due.
+        late_ns = min(steady_ns - deadline_ns, self._follower.period_ns)
+        return Moment(now_ns - late_ns, steady_ns - late_ns), now_ns
+
+    def _decide(self, moment: Moment, now_ns: int) -> NDArray[np.float64] | None:
         """The set point of this period; after a bug the arm brakes, whatever else is the matter."""
-        if self._bug is None:
-            try:
-                now_ns = self.get_clock().now().nanoseconds
-                while self._inbox:
-                    self._inbox.popleft()(self._follower, now_ns)
-                return self._follower.tick(now_ns, time.monotonic())
-            except Exception as bug:  # noqa: BLE001 - a moving arm must not be left at speed
-                self._bug = bug
-        return self._follower.brake()
+        if self._bug is not None:
+            self._inbox.clear()
+            return self._follower.brake()
+        while self._inbox:
+            self._inbox.popleft()(self._follower, now_ns)
+        if (lost := self._lost) is not None:
+            moving = self._follower.state.rung in MOVING
+            if moment.steady_ns > lost[1] + (_HICCUP_NS if moving else _PAUSE_NS):
+                self._lost = None
+                self._follower.condemn(f"{lost[0]} is gone; reset and enable to go on")
+        stands = self._plan_clock is not None and self._plan_clock.stands(moment.steady_ns)
+        set_point = self._follower.tick(moment, "the clock stands still" if stands else None)
+        if self._loop is not None and self._follower.rate_hz != self._loop.rate_hz:
+            self._loop.rate_hz = self._follower.rate_hz
+        return set_point
+
+    def _send(self, output: PositionOutput | TrajectoryOutput, set_point: NDArray[np.float64], moment: Moment) -> None:
+        if isinstance(output, PositionOutput):
+            output.publish(set_point)
+        elif self._ticks % max(1, round(_TRAJECTORY_EVERY_S * self._follower.rate_hz)) == 0:
+            output.publish(self._follower.preview(moment, _HORIZON_S), self._follower.period_ns)
+        else:
+            return
+        self.diagnostics.event("commands")
+
+    # -- The executor's thread
 
     def _receive_chunk(self, message: JointTrajectory) -> None:
         try:
@@ -169,52 +251,142 @@ class ActionPublisher(ManagedNode):
             self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
             return
         self.diagnostics.solved("joint_states")
-        self._measured = measured = Measured(positions, time.monotonic())
+        self._measured = measured = Measured(positions, stamp_to_ns(message.header.stamp), time.monotonic_ns())
         self._inbox.append(lambda follower, _: follower.observe(measured))
 
+    def _receive_description(self, message: String) -> None:
+        before = self._tuning.described
+        try:
+            self._tuning.described = limits_from_urdf(message.data, self._robot)
+            self._tuning.check({})
+        except MaskACTError as error:
+            self._tuning.described = before  # what was believed so far goes on holding
+            self.diagnostics.problem("robot_description", f"robot_description is refused: {error}")
+            return
+        self.diagnostics.solved("robot_description")
+        if self._loop is not None:
+            limits = self._tuning.limits({})
+            self._inbox.append(lambda follower, _: follower.change(limits=limits))
+
+    def _receive_policy(self, message: String) -> None:
+        """Inference has changed its policy: the new one says for how long its chunks are fresh."""
+        try:
+            standing = Standing.from_message(message)
+            running = standing.node == "inference" and standing.phase is Phase.RUNNING
+            if not running or str(given(standing.path)) == str(given(self.get("policy_path"))):
+                return
+            self.config_under(self.check_policy(standing.path, self._robot))
+        except MaskACTError as error:
+            self.diagnostics.problem("policy", f"the policy that inference runs now is not known here: {error}")
+            return
+        self.diagnostics.solved("policy")
+        overwrite(self, "policy_path", standing.path)
+        if self._loop is not None:
+            settings = self._tuning.settings({})
+            self._inbox.append(lambda follower, _: follower.change(settings=settings))
+
+    def _lose(self, name: str) -> None:
+        self._lost = name, time.monotonic_ns()
+
+    def _give_way(self) -> None:
+        reason = f"another action publisher drives {self.resolve_topic_name('command')}, and was there before"
+        self._inbox.append(lambda follower, _: follower.disable(reason))
+
+    def _find(self, _: str) -> None:
+        if not self._peers.missing:
+            self._lost = None
+
     def _serve_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if self._loop is None:
-            response.success, response.message = False, "the node is not active"
-        elif not request.data:
+        if self._loop is not None and not request.data:
             self._inbox.append(lambda follower, _: follower.disable("disabled by ~/enable"))
-            response.success, response.message = True, "braking, then holding the last set point"
-        elif self._measured is None or time.monotonic() - self._measured.received_s > 1.0:
-            topic = self.resolve_topic_name("joint_states")
-            response.success, response.message = False, f"not enabled: no usable joint states on {topic} within 1 s"
-        else:
-            self._inbox.append(lambda follower, now_ns: follower.enable(now_ns))
-            topic, planners = self.resolve_topic_name("action_chunk"), self.count_publishers("action_chunk")
-            missing = "" if planners else f"; nothing publishes {topic} yet, the arm moves as soon as something does"
-            response.success = True
-            response.message = f"enabled; engaging with the first chunk captured from now on{missing}"
+            response.success, response.message = True, "coming to rest, then holding the last set point"
+            return response
+        refusal = self._refusal()
+        if refusal is not None:
+            response.success, response.message = False, refusal
+            return response
+        self._inbox.append(lambda follower, now_ns: follower.enable(now_ns))
+        topic, planners = self.resolve_topic_name("action_chunk"), self.count_publishers("action_chunk")
+        within = f"within {self.get('hold_timeout_s'):g} s"
+        missing = "" if planners else f"; nothing publishes {topic} yet"
+        response.success = True
+        response.message = f"enabled; engaging with the first chunk captured from now on, {within}{missing}"
         return response
+
+    def _refusal(self) -> str | None:
+        """Why the arm cannot be enabled now, or None."""
+        if self._loop is None:
+            return "the node is not active"
+        if self._follower.state.rung is Rung.FAULT:
+            return f"not enabled: it is in a fault ({self._follower.state.reason}); call ~/reset first"
+        if self._sole_driver.others:
+            return f"not enabled: another action publisher drives {self.resolve_topic_name('command')}; end it first"
+        if self._peers.missing:
+            return f"not enabled: {', '.join(self._peers.missing)} gave no sign of life; start it again first"
+        if self.get("limits_from") == "robot_description" and self._tuning.described is None:
+            topic = self.resolve_topic_name("robot_description")
+            return f"not enabled: no usable robot_description on {topic} yet (limits_from)"
+        if self._measured is None or time.monotonic_ns() - self._measured.received_ns > 1e9:
+            return f"not enabled: no usable joint states on {self.resolve_topic_name('joint_states')} within 1 s"
+        return None
 
     def _serve_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._loop is None:
             response.success, response.message = False, "the node is not active"
-        else:
-            self._inbox.append(lambda follower, now_ns: follower.reset(now_ns))
-            response.success, response.message = True, "a new epoch begins; what is in flight is thrown away"
+            return response
+        persists = self._follower.fault_persists
+        if self._follower.state.rung is Rung.FAULT and self._peers.missing:
+            persists = f"{', '.join(self._peers.missing)} gave no sign of life; start it again first"
+        if persists is not None:
+            response.success, response.message = False, f"not reset: {persists}"
+            return response
+        self._inbox.append(lambda follower, now_ns: follower.reset(now_ns))
+        response.success, response.message = True, "a new epoch begins; what is in flight is thrown away"
         return response
 
     def _report_loop(self) -> None:
-        """Figures of the command loop for /diagnostics, once a second, in the executor's thread."""
+        """Figures of the command loop for /diagnostics, once a second."""
         if self._loop is None:
             return
-        state = self._follower.state
+        follower, state = self._follower, self._follower.state
         for name, value in (("rung", state.rung), ("epoch", state.epoch), ("reason", state.reason)):
             self.diagnostics.value(name, value)
-        self.diagnostics.value("scheduler", self._loop.scheduler)
+        for entry in fields(self._loop.settings):
+            self.diagnostics.value(entry.name, getattr(self._loop.settings, entry.name))
+        self.diagnostics.value("control_rate_hz", f"{follower.rate_hz:g}")
         self.diagnostics.value("deadline_misses", self._loop.misses)
-        self.diagnostics.value("stalls", self._follower.stalls)
-        self.diagnostics.value("targets_clamped", self._follower.clamped)
-        self.diagnostics.value("chunks_out_of_date", self._follower.chunks_refused)
-        while self._loop.lateness_us:
-            self.diagnostics.duration("command_lateness", self._loop.lateness_us.popleft() / 1e3)
-        if state.enabled and state.rung == "holding":
-            self.diagnostics.problem("holding", f"the arm holds: {state.reason}", self.diagnostics.WARN)
-        else:
-            self.diagnostics.solved("holding")
+        self.diagnostics.value("stalls", follower.stalls)
+        self.diagnostics.value("unasked_stops", follower.unasked_stops)
+        self.diagnostics.value("targets_clamped", follower.clamped)
+        self.diagnostics.value("chunks_out_of_date", follower.chunks_refused)
+        for name, samples, scale in (
+            ("command_lateness", self._loop.lateness_us, 1e-3),
+            ("chunk_age_at_use", follower.chunk_age_ms, 1.0),
+            ("image_to_command", follower.image_to_command_ms, 1.0),
+        ):
+            while samples:
+                self.diagnostics.duration(name, samples.popleft() * scale)
+        self._report_problems(state)
+
+    def _report_problems(self, state: FollowerState) -> None:
+        topic = self.resolve_topic_name("command")
+        reports = {
+            "rung": {
+                Rung.FAULT: (f"fault: {state.reason}", self.diagnostics.ERROR),
+                Rung.HOLDING: (f"the arm holds: {state.reason}", self.diagnostics.WARN),
+                Rung.DECELERATING: (f"the arm decelerates: {state.reason}", self.diagnostics.WARN),
+                Rung.REMAINING: (state.reason, self.diagnostics.WARN),
+            }.get(state.rung),
+            "driver": (f"another action publisher drives {topic}, too", self.diagnostics.ERROR)
+            if self._sole_driver.others
+            else None,
+            "dry_run": ("dry run: commands are not sent", self.diagnostics.WARN) if self.get("dry_run") else None,
+        }
+        for name, report in reports.items():
+            if report is None:
+                self.diagnostics.solved(name)
+            else:
+                self.diagnostics.problem(name, *report)
 
 
 def run() -> None:

@@ -22,6 +22,8 @@ from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import given, shared
 from maskact_ros.robot import RobotSpec
 
+# Fast DDS 3, since Kilted, reads the first and warns of the second; Jazzy's Fast DDS 2 knows the second only.
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 _ROS_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 
@@ -47,6 +49,7 @@ class BringupArguments:
     rviz: bool = False
     autostart: bool = True
     use_sim_time: bool = False
+    shared_memory: bool = True
     expert: bool = False  # the scripted expert in the place of inference; needs sim
     sim_parameters: dict[str, Any] = field(default_factory=dict)
     publisher_parameters: dict[str, Any] = field(default_factory=dict)
@@ -71,6 +74,7 @@ DESCRIPTIONS = {
     "rviz": "start RViz with the camera, the overlay and the robot, too (ros2 launch only)",
     "autostart": "let the nodes configure and activate themselves",
     "use_sim_time": "take the time from /clock",
+    "shared_memory": "give the nodes config/fastdds.xml, shared memory that holds images, unless you gave another file",
 }
 
 
@@ -140,7 +144,7 @@ def processes(arguments: BringupArguments) -> list[Process]:
             namespace=namespace,
             params_file=params_file or str(shared("config/maskact.yaml")),
             parameters=everywhere | parameters,
-            remappings=remappings,
+            remappings=dict(remappings),
         )
 
     policy_parameters: dict[str, Any] = {"policy_path": str(policy)}
@@ -156,6 +160,8 @@ def processes(arguments: BringupArguments) -> list[Process]:
     started.append(ours("camera_encoder", **policy_parameters))
     started.append(ours("expert", **simulated) if arguments.expert else ours("inference", **policy_parameters))
     publisher = ours("action_publisher", **policy_parameters, **arguments.publisher_parameters)
+    if not arguments.sim:  # a real robot has a robot_state_publisher, by custom in the root namespace
+        publisher.remappings["robot_description"] = "/robot_description"
     started.append(replace(publisher, stops_within_s=robot.stopping_s + LEAVING_S))
     if arguments.rviz:
         started += _viewers(namespace, everywhere, remappings, sim=arguments.sim)
@@ -167,13 +173,11 @@ def demo_policy() -> Path:
     return shared("models/demo")
 
 
-def environment() -> dict[str, str]:
-    """Environment variables to add for every process: the Fast DDS profile, unless the user has one."""
-    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-    if any(variable in os.environ for variable in variables):
+def environment(*, shared_memory: bool = True) -> dict[str, str]:
+    """Environment variables to add for every process: the Fast DDS profile, if wanted and not set by the user."""
+    if not shared_memory or any(variable in os.environ for variable in PROFILE_VARIABLES):
         return {}
-    # Fast DDS 3, since Kilted, reads the first and warns of the second; Jazzy's Fast DDS 2 knows the second only.
-    return {variables[_rclpy_major() < 9]: str(shared("config/fastdds.xml"))}
+    return {PROFILE_VARIABLES[_rclpy_major() < 9]: str(shared("config/fastdds.xml"))}
 
 
 def consequence(name: str) -> str:
@@ -197,7 +201,7 @@ def _rclpy_major() -> int:
 
 def _viewers(namespace: str, everywhere: dict[str, Any], remappings: dict[str, str], *, sim: bool) -> list[Process]:
     """RViz, whose configuration has relative topics; with the simulated robot, what moves its model, too."""
-    if not sim:  # a real robot has a robot_state_publisher of its own, by custom in the root namespace
+    if not sim:  # where a real robot's own robot_state_publisher is
         remappings = remappings | {"robot_description": "/robot_description"}
     rviz = Process(
         package="rviz2",

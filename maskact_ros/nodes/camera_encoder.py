@@ -6,15 +6,23 @@ The newest image wins: images that come while one is encoded are dropped and cou
 
 from __future__ import annotations
 
+import array
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from rclpy.lifecycle import LifecyclePublisher
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.control.mask_health import MaskFigures, MaskHealth
 from maskact_ros.images import ImageError
+from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.image_decoder import ImageDecoder
-from maskact_ros.nodes.managed import DEVICE, NUM_THREADS, POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
     Features,
     features_to_message,
@@ -24,15 +32,16 @@ from maskact_ros.nodes.messages import (
     stamp_to_ns,
 )
 from maskact_ros.nodes.newest import NewestWorker
-from maskact_ros.nodes.params import NodeParameter
+from maskact_ros.nodes.params import NodeParameter, changed, snapshot
+from maskact_ros.nodes.peers import Peers
+from maskact_ros.nodes.policy_swap import PolicySwap
 from maskact_ros.overlay import overlay
 from maskact_ros.policy.runtime import EncoderRuntime
 
 PARAMETERS = (
-    POLICY_PATH,
+    CHANGEABLE_POLICY_PATH,
     ROBOT_FILE,
-    DEVICE,
-    NUM_THREADS,
+    *ENGINE_PARAMETERS,
     NodeParameter("compressed", False, "Whether image_raw carries sensor_msgs/CompressedImage (jpeg or png)."),
     NodeParameter(
         "features_reliable", False, "Whether features are sent reliably instead of best effort, as sensor data is."
@@ -42,28 +51,93 @@ PARAMETERS = (
         "header",
         "What dates an image: header, its own stamp, or receipt, for a camera whose clock is not the robot's.",
     ),
-    NodeParameter("max_image_age_s", 1.0, "Images older than this when they arrive are not used.", 0.01, 60.0),
-    NodeParameter("overlay_alpha", 0.45, "How strongly the overlay's class colours cover the image.", 0.0, 1.0),
+    NodeParameter("max_image_age_s", 1.0, "Images older than this are not used.", 0.01, 60.0, changeable=True),
+    NodeParameter(
+        "overlay_alpha",
+        0.45,
+        "How strongly the overlay's class colours cover the image.",
+        0.0,
+        1.0,
+        changeable=True,
+    ),
+    NodeParameter(
+        "mask_min_confidence",
+        0.0,
+        "Features of a mask that is less sure, in the mean over its patches, are not sent; 0 sends all.",
+        0.0,
+        1.0,
+        changeable=True,
+    ),
+    NodeParameter(
+        "mask_max_change",
+        1.0,
+        "Features of a mask whose classes cover so much more or less than in the last seconds are not sent; 1 sends "
+        "all.",
+        0.0,
+        1.0,
+        changeable=True,
+    ),
 )
 STAMP_SOURCES = ("header", "receipt")
 CLOCK_TOLERANCE_NS = 50_000_000  # a stamp further in the future is another clock's
 
 
+@dataclass(frozen=True)
+class Settings:
+    """The parameters that may change between two images, each by its name."""
+
+    max_image_age_s: float
+    overlay_alpha: float
+    mask_min_confidence: float
+    mask_max_change: float
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """All that one image is encoded with; exchanged as a whole, so that no image sees half of a change."""
+
+    settings: Settings
+    runtime: EncoderRuntime
+    health: MaskHealth
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """An image as it came."""
+
+    message: Image | CompressedImage
+    stamp_ns: int
+    received_s: float  # on the steady clock
+
+
 class CameraEncoder(ManagedNode):
     """Thin: image message -> picture -> model input -> encoding -> messages."""
 
+    CHANGEABLE_SPEC = frozenset({"mask_importance_weights"})
+
     def __init__(self) -> None:
         super().__init__("camera_encoder", PARAMETERS)
-        self._worker: NewestWorker[tuple[Image | CompressedImage, int]] | None = None
+        self._worker: NewestWorker[Captured] | None = None
 
     def configure(self) -> None:
         """Load the encoder and warm it up."""
         self.check_choice("stamp_source", STAMP_SOURCES)
         info, config, robot = self.policy_and_robot()
         self._camera = robot.only_camera
-        self._info, self._config = info, config
-        self._runtime = EncoderRuntime.load(info, config, self.get("device"), threads=self.threads())
-        self._runtime.warm_up()
+        runtime = EncoderRuntime.load(info, config, engine_of(self))
+        runtime.warm_up()
+        self._say_engine(runtime)
+        self._setup = Setup(snapshot(Settings, self.get), runtime, MaskHealth(config.num_mask))
+        self._content: array.array[int] | None = None  # of the picture before
+        self._content_stamp_ns = 0
+        self._swap = PolicySwap(
+            self,
+            info,
+            leads=True,
+            check=lambda path: self.check_policy(path, robot),
+            load=self._load_beside,
+            switch=self._switch,
+        )
         self._decoder = ImageDecoder()
         self.get_logger().info(self._decoder.reason)
         self._last_stamp_ns: int | None = None
@@ -79,6 +153,7 @@ class CameraEncoder(ManagedNode):
         self._used = self.create_lifecycle_publisher(String, "~/used", 10)
         kind = CompressedImage if self.get("compressed") else Image
         self._images = self.create_subscription(kind, "image_raw", self._receive, newest)
+        self._peers = Peers(self, ("inference",), lost=self._swap.lost)
 
     def activate(self) -> None:
         """Begin to encode."""
@@ -96,7 +171,33 @@ class CameraEncoder(ManagedNode):
     def clean_up(self) -> None:
         """Let go of the encoder and the topics."""
         self.destroy_entities("_images", "_features", "_mask", "_overlay", "_confidence", "_used")
-        self.__dict__.pop("_runtime", None)
+        if swap := self.__dict__.pop("_swap", None):
+            swap.close()
+        if peers := self.__dict__.pop("_peers", None):
+            peers.destroy()
+        self.__dict__.pop("_setup", None)
+
+    def reconfigure(self, values: Mapping[str, Any]) -> None:
+        """Encode the next image with these values; another policy is loaded beside the present one first."""
+        if "policy_path" in values:
+            self._swap.begin(values)
+        config = self.config_with(values)
+        setup = self._setup
+        self._setup = Setup(changed(setup.settings, values), setup.runtime.with_config(config), setup.health)
+
+    def _load_beside(self, info: CheckpointInfo) -> EncoderRuntime:
+        runtime = EncoderRuntime.load(info, engine=engine_of(self))
+        runtime.warm_up()
+        return runtime
+
+    def _switch(self, runtime: EncoderRuntime) -> None:
+        config = self.config_under(runtime.info)
+        self._say_engine(runtime)
+        self._setup = Setup(self._setup.settings, runtime.with_config(config), MaskHealth(config.num_mask))
+
+    def _say_engine(self, runtime: EncoderRuntime) -> None:
+        self.get_logger().info(f"the encoder runs on {runtime.engine_text}")
+        self.diagnostics.value("engine", runtime.engine_text)
 
     @property
     def crash(self) -> Exception | None:
@@ -111,14 +212,14 @@ class CameraEncoder(ManagedNode):
         self.diagnostics.event("images")
         self.diagnostics.solved("silence")
         stamp_ns = now_ns if self.get("stamp_source") == "receipt" else stamp_to_ns(message.header.stamp)
-        if self._is_usable(stamp_ns, now_ns) and self._worker.put((message, stamp_ns)):
+        if self._is_usable(stamp_ns, now_ns) and self._worker.put(Captured(message, stamp_ns, self._received_s)):
             self.diagnostics.count("frames_dropped")
 
     def _is_usable(self, stamp_ns: int, now_ns: int) -> bool:
         """Whether the stamp is this clock's, recent, and newer than the last one."""
         age_s = (now_ns - stamp_ns) / 1e9
         self.diagnostics.duration("image_age_at_receipt", age_s * 1e3)
-        limit_s = self.get("max_image_age_s")
+        limit_s = self._setup.settings.max_image_age_s
         if stamp_ns > now_ns + CLOCK_TOLERANCE_NS or age_s > limit_s:
             self.diagnostics.problem(
                 "stamp",
@@ -137,8 +238,12 @@ class CameraEncoder(ManagedNode):
         self._last_stamp_ns = stamp_ns
         return True
 
-    def _encode(self, item: tuple[Image | CompressedImage, int]) -> None:
-        message, stamp_ns = item
+    def _encode(self, captured: Captured) -> None:
+        message, stamp_ns = captured.message, captured.stamp_ns
+        setup = self._setup
+        if not self._is_recent(captured, setup.settings.max_image_age_s):
+            return
+        settings, runtime, info = setup.settings, setup.runtime, setup.runtime.info
         started_s = time.perf_counter()
         try:
             rgb = self._decoder(message)
@@ -156,16 +261,24 @@ class CameraEncoder(ManagedNode):
             self.diagnostics.count("frames_refused")
             return
         self.diagnostics.solved("image")
-        model_image = self._info.geometry.to_model(rgb, self._config.image_size)
+        model_image = info.geometry.to_model(rgb, info.config.image_size)
         prepared_s = time.perf_counter()
-        wants_mask = self._watched(self._mask) or self._watched(self._overlay)
-        wants_confidence = self._watched(self._confidence)
-        seen = self._runtime.encode(model_image, label_image=wants_mask, confidence_image=wants_confidence)
-        features = Features(stamp_ns, self._info.weights_hash, seen.features, seen.patch_labels, seen.patch_confidence)
-        self._features.publish(features_to_message(features, message.header.frame_id))
+        wants_mask = _watched(self._mask) or _watched(self._overlay)
+        wants_confidence = _watched(self._confidence)
+        seen = runtime.encode(model_image, label_image=wants_mask, confidence_image=wants_confidence)
+        features = Features(
+            stamp_ns,
+            info.weights_hash,
+            seen.features,
+            seen.patch_labels,
+            seen.patch_confidence,
+            self._content_since(captured),
+        )
+        if self._is_healthy(setup, features):
+            self._features.publish(features_to_message(features, message.header.frame_id))
+            self.diagnostics.event("features")
         if self._used.get_subscription_count():
             self._used.publish(picture_used(stamp_ns, model_image))
-        self.diagnostics.event("features")
         self.diagnostics.duration("prepare", (prepared_s - started_s) * 1e3)
         self.diagnostics.duration("encoder", seen.timings.encoder_s * 1e3)
         self.diagnostics.duration("mask_head", seen.timings.mask_head_s * 1e3)
@@ -174,33 +287,74 @@ class CameraEncoder(ManagedNode):
         header = message.header
         header.stamp = ns_to_stamp(stamp_ns)
         if seen.label_image is not None:
-            labels = self._info.geometry.to_camera(seen.label_image, height, width)
-            if self._watched(self._mask):
+            labels = info.geometry.to_camera(seen.label_image, height, width)
+            if _watched(self._mask):
                 self._mask.publish(image_to_message(labels, "mono8", header))
-            if self._watched(self._overlay):
+            if _watched(self._overlay):
                 started_s = time.perf_counter()
-                picture = overlay(rgb, labels, self._info.mask_classes, alpha=self.get("overlay_alpha"))
+                picture = overlay(rgb, labels, info.mask_classes, alpha=settings.overlay_alpha)
                 self._overlay.publish(image_to_message(picture, "rgb8", header))
                 self.diagnostics.duration("overlay", (time.perf_counter() - started_s) * 1e3)
         if seen.confidence_image is not None:
-            confidence = self._info.geometry.to_camera(seen.confidence_image, height, width)
+            confidence = info.geometry.to_camera(seen.confidence_image, height, width)
             self._confidence.publish(image_to_message(confidence, "32FC1", header))
 
-    def _watched(self, publisher: object) -> bool:
-        return self._config.use_mask and publisher.get_subscription_count() > 0  # type: ignore[attr-defined]
+    def _is_recent(self, captured: Captured, limit_s: float) -> bool:
+        """Whether an image is not too old by the time that work on it begins, by its stamp and by its receipt."""
+        age_s = (self.get_clock().now().nanoseconds - captured.stamp_ns) / 1e9
+        self.diagnostics.duration("image_age_at_encode", age_s * 1e3)
+        if max(age_s, time.monotonic() - captured.received_s) > limit_s:
+            self.diagnostics.count("frames_too_old")
+            return False
+        return True
+
+    def _content_since(self, captured: Captured) -> int:
+        """The stamp of the first of the pictures, up to this one, that are the same byte for byte."""
+        before, self._content = self._content, captured.message.data
+        if before != self._content or captured.stamp_ns < self._content_stamp_ns:
+            self._content_stamp_ns = captured.stamp_ns
+        return self._content_stamp_ns
+
+    def _is_healthy(self, setup: Setup, features: Features) -> bool:
+        """Whether a policy should act on the image's mask, if it has one."""
+        if features.patch_labels is None or features.patch_confidence is None:
+            return True
+        figures = setup.health.look(features.stamp_ns, features.patch_labels, features.patch_confidence)
+        self._report_mask(figures, setup.runtime.info.mask_classes)
+        settings = setup.settings
+        fault = figures.fault(min_confidence=settings.mask_min_confidence, max_change=settings.mask_max_change)
+        if fault is None:
+            self.diagnostics.solved("mask")
+            return True
+        self.diagnostics.problem("mask", f"no features are sent: {fault}")
+        self.diagnostics.count("features_withheld")
+        return False
+
+    def _report_mask(self, figures: MaskFigures, classes: tuple[str, ...]) -> None:
+        self.diagnostics.value("mask_confidence", f"{figures.confidence:.3f}")
+        self.diagnostics.value("mask_change", f"{figures.change:.3f}")
+        for name, share in zip(classes, figures.shares, strict=True):
+            self.diagnostics.value(f"mask_share_{name}", f"{share:.3f}")
 
     def _watch_silence(self) -> None:
         silent_s = time.monotonic() - self._received_s
-        if silent_s > self.get("max_image_age_s"):
+        limit_s = self._setup.settings.max_image_age_s
+        if silent_s > limit_s:
             topic = self.resolve_topic_name("image_raw")
             publishers = self.count_publishers("image_raw")
             self.diagnostics.problem(
-                "silence", f"no image on {topic} for {self.get('max_image_age_s'):g} s ({publishers} publishers there)"
+                "silence", f"no image on {topic} for {limit_s:g} s ({publishers} publishers there)"
             )
+
+
+def _watched(publisher: LifecyclePublisher) -> bool:
+    watched: bool = publisher.get_subscription_count() > 0
+    return watched
 
 
 def run() -> None:
     """Entry point of `ros2 run maskact_ros camera_encoder`."""
+    let_waiting_threads_sleep()
     main(CameraEncoder)
 
 

@@ -61,7 +61,38 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             description=f"Call the enable service of the action publisher: {effect}.",
         )
         switch.set_defaults(run=_enable)
-        switch.add_argument("--namespace", default="/maskact", help="as given to bringup; default: /maskact")
+        _add_namespace(switch)
+
+    reset = commands.add_parser(
+        "reset",
+        help="end a fault whose cause is gone",
+        description="Call the reset service of the action publisher: it throws away what is in flight, and ends a "
+        "fault once its cause is gone. Then maskact enable lets the arm move again.",
+    )
+    reset.set_defaults(run=_reset)
+    _add_namespace(reset)
+
+    _add_monitor(commands)
+
+
+def _add_namespace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--namespace", default="/maskact", help="as given to bringup; default: /maskact")
+
+
+def _add_monitor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    monitor = commands.add_parser(
+        "monitor",
+        help="what the nodes say of themselves, as one live table",
+        description="Listen to /diagnostics and state, whatever started the nodes, and show them as one table; where "
+        "stdout is no terminal, as a text each second. Ctrl-C ends it. The exit code is 0; with --once it is 1 when "
+        "nothing was heard, or when a node reports an error.",
+    )
+    monitor.set_defaults(run=_monitor)
+    _add_namespace(monitor)
+    duration = monitor.add_mutually_exclusive_group()
+    duration.add_argument("--once", action="store_true", help="show what is heard within two seconds, and end")
+    duration.add_argument("--seconds", type=float, metavar="N", help="end after so long; default: at Ctrl-C")
+    monitor.add_argument("--json", action="store_true", help="print a JSON object each second, or with --once just one")
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,7 +113,10 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         default="none",
         help="change the scene: background, light, object, distractors, camera, joined with +; default: none",
     )
-    evaluate.add_argument("--backend", default="torch", help="what runs the policy; default (and so far all): torch")
+    evaluate.add_argument("--backend", default="torch", help="what runs the policy: torch, onnxruntime; default: torch")
+    evaluate.add_argument(
+        "--precision", default="fp32", help="fp32, bf16 (torch), fp16, int8 (onnxruntime); default: fp32"
+    )
     evaluate.add_argument(
         "--ensemble",
         metavar="COEFF",
@@ -131,6 +165,18 @@ def _enable(a: argparse.Namespace) -> None:
     from maskact_ros.nodes.switch import switch
 
     print(switch(a.namespace, on=a.command == "enable"))
+
+
+def _reset(a: argparse.Namespace) -> None:
+    from maskact_ros.nodes.switch import reset
+
+    print(reset(a.namespace))
+
+
+def _monitor(a: argparse.Namespace) -> int:
+    from maskact_ros.nodes.monitor import MonitorArguments, run_monitor
+
+    return run_monitor(MonitorArguments(namespace=a.namespace, once=a.once, json=a.json, seconds=a.seconds))
 
 
 def _record(a: argparse.Namespace) -> None:

@@ -17,13 +17,16 @@ from typing import Self
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 
+from maskact_ros.control.ladder import Rung
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import Process, environment
 from maskact_ros.nodes.isolation import IsolatedDomain
-from maskact_ros.nodes.observer import Observer
+from maskact_ros.nodes.observer import Ask, Observer
 from maskact_ros.nodes.supervisor import Supervisor
+
+ASKED_AGAIN_S, ANSWERED_WITHIN_S = 3.0, 30.0
+CLEARED_WITHIN_S = 20.0  # a fault that persists: what ended it does not come back
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Outcome:
 class Conductor:
     """A context manager: the nodes run, in a ROS domain of their own, as long as it is open.
 
+    From the beginning, SIGINT and SIGTERM set `stop`, which ends whatever is waited for.
     What they print goes to `say(name, line)`; `show(doing)` is called while something is waited for, at most every
     quarter of a second.
     """
@@ -52,13 +56,13 @@ class Conductor:
         self._described, self._say, self._show = described, say, show
         self._begun = False  # an episode
         self.stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.stop.set())
 
     def __enter__(self) -> Self:
         self._domain = IsolatedDomain()
         self.domain_id = self._domain.id
         os.environ.update(self._domain.environment | environment())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.stop.set())
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self.observer = Observer()
         self._executor = SingleThreadedExecutor()
@@ -88,24 +92,64 @@ class Conductor:
         observer = self.observer
         if self._begun:
             number = observer.episode["number"]
-            self._ask(observer.reset_simulation, "resetting the scene")
-            self._until(lambda: observer.episode["number"] != number, "resetting the scene")
+
+            def next_one() -> bool:
+                return bool(observer.episode["number"] != number)
+
+            self._ask(observer.reset_simulation, "resetting the scene", done=next_one)
+            self._until(next_one, "resetting the scene")
         self._begun = True
-        self._ask(lambda: observer.enable(True), "enabling")
+        epoch = observer.state.epoch
+        self._ask(observer.enable, "enabling")
+        self._until(lambda: observer.state.enabled or observer.state.epoch != epoch, "enabling")
         deadline_s = min(time.monotonic() + limit_s, until_s)
-        self._until(lambda: observer.episode["success"] or time.monotonic() > deadline_s, "")
-        self._ask(lambda: observer.enable(False), "disabling")
-        self._until(lambda: observer.state.rung == "idle", "disabling")
+        self._until(
+            lambda: observer.episode["success"] or not observer.state.enabled or time.monotonic() > deadline_s, ""
+        )
+        self._ask(observer.disable, "disabling")
+        self._until(lambda: observer.state.rung in (Rung.IDLE, Rung.FAULT), "disabling")
+        self._clear_fault()
         solved = bool(observer.episode["success"])
         if not solved and (self.stop.is_set() or time.monotonic() >= until_s):
             return None
         return Outcome(observer.episode["seed"], solved, observer.episode["seconds"] if solved else limit_s)
 
-    def _ask(self, request: Callable[[], Future], doing: str) -> None:
-        future = request()
-        self._until(future.done, doing)
-        if future.done() and not future.result().success:
-            raise MaskACTError(f"{doing} failed: {future.result().message}")
+    def _clear_fault(self) -> None:
+        """Reset the publisher if the episode ended in a fault, as soon as its cause is gone."""
+        until_s, asked_s = time.monotonic() + CLEARED_WITHIN_S, 0.0
+
+        def cleared_or_later() -> bool:
+            return self.observer.state.rung is Rung.IDLE or time.monotonic() > asked_s + 0.5
+
+        while self.observer.state.rung is Rung.FAULT and not self.stop.is_set():
+            refusal = self._answer(self.observer.clear_fault, "clearing a fault")
+            if refusal and time.monotonic() > until_s:
+                raise MaskACTError(f"the fault is not cleared within {CLEARED_WITHIN_S:g} s: {refusal}")
+            asked_s = time.monotonic()
+            self._until(cleared_or_later, "clearing a fault")
+
+    def _ask(self, ask: Ask, doing: str, *, done: Callable[[], bool] = lambda: False) -> None:
+        """Ask until it is granted; raises MaskACTError where it is refused."""
+        refusal = self._answer(ask, doing, done)
+        if refusal:
+            raise MaskACTError(f"{doing} failed: {refusal}")
+
+    def _answer(self, ask: Ask, doing: str, done: Callable[[], bool] = lambda: False) -> str:
+        """Why it is refused; "" when it is granted, or `done` without an answer, or it is time to stop.
+
+        A request, or its answer, is lost where DDS has not yet made known to each other all that is needed, so it is
+        asked again; whatever is asked for here may be asked for twice.
+        """
+        until_s = time.monotonic() + ANSWERED_WITHIN_S
+        while not self.stop.is_set() and not done():
+            again_s = min(time.monotonic() + ASKED_AGAIN_S, until_s)
+            with ask() as answer:
+                self._until(lambda: answer.done() or done() or time.monotonic() > again_s, doing)  # noqa: B023
+                if answer.done():
+                    return "" if answer.result().success else str(answer.result().message)
+            if time.monotonic() > until_s:
+                raise MaskACTError(f"{doing} failed: no answer within {ANSWERED_WITHIN_S:g} s")
+        return ""
 
     def _until(self, condition: Callable[[], bool], doing: str) -> None:
         """Spin until the condition holds or it is time to stop; raises when a node ends by itself."""

@@ -84,21 +84,21 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
     if arguments.expert:
         console.print("[bold]The scripted expert drives the arm[/]; the masks are the simulation's own.")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log:
 
-        def say(name: str, line: str) -> None:
-            log.write(f"{name}: {line}\n")
-            if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
-                console.print(f"{name}: {line}", markup=False)
+    def say(name: str, line: str) -> None:
+        log.write(f"{name}: {line}\n")
+        if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
+            console.print(f"{name}: {line}", markup=False)
 
-        film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
-        demo = _Demo(arguments, film, console)
-        with Conductor(described, say, show=demo.show) as conductor:
-            console.print(
-                f"To look in from another terminal: export ROS_DOMAIN_ID={conductor.domain_id} "
-                "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
-            )
-            demo.run(conductor)
+    film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
+    demo = _Demo(arguments, film, console)
+    conductor = Conductor(described, say, show=demo.show)
+    with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log, conductor:
+        console.print(
+            f"To look in from another terminal: export ROS_DOMAIN_ID={conductor.domain_id} "
+            "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+        )
+        demo.run(conductor)
     written = ", ".join(str(path) for path in film.finish()) or "no pictures, as nothing was seen yet"
     console.print(f"[bold]{demo.successes} of {demo.episodes} finished episodes solved.[/] Written: {written}")
     return demo.result()

@@ -28,6 +28,7 @@ class EvaluateArguments:
     seed: int = 0
     shift: str = "none"
     backend: str = "torch"
+    precision: str = "fp32"
     ensemble: str | None = None  # a number or none; left out: as in the checkpoint
     n_action_steps: int | None = None
     latency: float | None = None  # seconds, modelled; None: 0.1, or what it is through ROS
@@ -68,7 +69,12 @@ def _through_ros(arguments: EvaluateArguments, setup: Setup, seeds: range) -> Ev
 
 
 def _setup(a: EvaluateArguments) -> Setup:
-    rest: dict[str, Any] = {"shift": a.shift, "backend": a.backend, "time_limit_s": a.time_limit}
+    rest: dict[str, Any] = {
+        "shift": a.shift,
+        "backend": a.backend,
+        "precision": a.precision,
+        "time_limit_s": a.time_limit,
+    }
     if a.latency is not None:
         rest["latency_s"] = a.latency
     if a.expert == bool(a.checkpoint):

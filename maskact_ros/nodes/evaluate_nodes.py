@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,14 +73,16 @@ def _processes(setup: Setup, seed: int) -> list[Process]:
         )
     )
     coeff = setup.temporal_ensemble_coeff
-    runtime = {
-        "temporal_ensemble_coeff": NONE if coeff is None else coeff,
-        "n_action_steps": setup.n_action_steps,
+    engine = {"backend": setup.backend, "precision": setup.precision}
+    added: dict[str, dict[str, Any]] = {
+        "camera_encoder": engine,
+        "inference": engine
+        | {
+            "temporal_ensemble_coeff": NONE if coeff is None else coeff,
+            "n_action_steps": setup.n_action_steps,
+        },
     }
-    return [
-        replace(process, parameters=process.parameters | runtime) if process.name == "inference" else process
-        for process in described
-    ]
+    return [replace(process, parameters=process.parameters | added.get(process.name, {})) for process in described]
 
 
 def _add(counts: NDArray[np.int64], predicted: Labels, truth: Labels, info: CheckpointInfo) -> None:

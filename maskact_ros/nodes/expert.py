@@ -18,6 +18,7 @@ from maskact_ros.chunk import Chunk
 from maskact_ros.nodes.managed import SIM_ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import chunk_to_message, stamp_to_ns
 from maskact_ros.nodes.params import NodeParameter, refuse_unknown
+from maskact_ros.nodes.peers import Peers
 from maskact_ros.paths import shared
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.expert import Expert
@@ -50,6 +51,7 @@ class ExpertNode(ManagedNode):
             self.create_subscription(PoseStamped, "object_pose", lambda m: self._receive_pose("object", m), newest),
             self.create_subscription(PoseStamped, "bin_pose", lambda m: self._receive_pose("bin", m), newest),
         ]
+        self._peers = Peers(self, name="inference")  # whose place it takes
 
     def activate(self) -> None:
         """Begin to plan."""
@@ -62,6 +64,8 @@ class ExpertNode(ManagedNode):
     def clean_up(self) -> None:
         """Let go of the topics."""
         self.destroy_entities("_subscriptions_made", "_chunks")
+        if "_peers" in self.__dict__:
+            self.__dict__.pop("_peers").destroy()
 
     def _receive_joints(self, message: JointState) -> None:
         self._state = message

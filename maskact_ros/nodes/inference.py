@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
@@ -16,64 +20,123 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.align import AlignmentError, JointOrder, StateBuffer
-from maskact_ros.checkpoint import CheckpointError
+from maskact_ros.checkpoint import CheckpointError, CheckpointInfo
 from maskact_ros.chunk import Chunk
+from maskact_ros.config import MaskACTConfig
 from maskact_ros.control.ensemble import TemporalEnsembler
 from maskact_ros.control.schedule import PlanSchedule
 from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.managed import DEVICE, NUM_THREADS, POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
+from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
+    ChunkMessage,
     Features,
     MessageError,
-    chunk_to_message,
     features_from_message,
     stamp_to_ns,
     state_from_message,
     state_used,
 )
 from maskact_ros.nodes.newest import NewestWorker
-from maskact_ros.nodes.params import NodeParameter
+from maskact_ros.nodes.params import NodeParameter, changed, snapshot
+from maskact_ros.nodes.peers import Peers
+from maskact_ros.nodes.policy_swap import PolicySwap
 from maskact_ros.policy.runtime import PlannerRuntime
 
 PARAMETERS = (
-    POLICY_PATH,
+    CHANGEABLE_POLICY_PATH,
     ROBOT_FILE,
-    DEVICE,
-    NUM_THREADS,
+    *ENGINE_PARAMETERS,
+    NodeParameter(
+        "drop_isolated_patches",
+        False,
+        "Whether patches of labels that the attention rules isolate are left out of the transformer, which saves time; "
+        "exact only for labels that the policy was trained without.",
+        changeable=True,
+    ),
     NodeParameter("features_reliable", False, "Whether features come reliably; as the camera encoder sends them."),
-    NodeParameter("state_tolerance_s", 0.1, "How old the joint state at an image's stamp may be.", 0.001, 10.0),
-    NodeParameter("max_image_age_s", 1.0, "Features of images older than this are not planned from.", 0.01, 60.0),
+    NodeParameter(
+        "state_tolerance_s", 0.1, "How old the joint state at an image's stamp may be.", 0.001, 10.0, changeable=True
+    ),
+    NodeParameter(
+        "max_image_age_s", 1.0, "Features of images older than this are not planned from.", 0.01, 60.0, changeable=True
+    ),
+    NodeParameter(
+        "frozen_timeout_s",
+        0.3,
+        "A picture that stays the same for longer while joints move is of a frozen camera, and is not planned from; "
+        "0 plans from any.",
+        0.0,
+        60.0,
+        changeable=True,
+    ),
 )
+STILL_RAD = 0.02  # what a joint may move before a camera must have seen it
+STILL_SHARE = 0.01  # the same for a prismatic joint, as a share of its range
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters that may change between two plans, each by its name."""
+
+    drop_isolated_patches: bool
+    state_tolerance_s: float
+    max_image_age_s: float
+    frozen_timeout_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """All that one plan is made with; exchanged as a whole, so that no plan sees half of a change."""
+
+    settings: Settings
+    runtime: PlannerRuntime
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """Features as they came."""
+
+    features: Features
+    received_s: float  # on the steady clock
 
 
 class Inference(ManagedNode):
     """Thin: features + joint state -> planner -> ensembler -> message."""
 
+    CHANGEABLE_SPEC = frozenset({"n_action_steps", "temporal_ensemble_coeff", "label_attention_rules"})
+
     def __init__(self) -> None:
         super().__init__("inference", PARAMETERS)
-        self._worker: NewestWorker[Features] | None = None
+        self._worker: NewestWorker[Received] | None = None
 
     def configure(self) -> None:
         """Load the transformer and warm it up."""
-        self._info, self._config, self._robot = self.policy_and_robot()
-        if self._info.config.training_stage == "stage1":
-            raise CheckpointError(
-                f"{self._info.folder} is of training stage 1, which trains the masks only; use stage 2's"
-            )
-        self._runtime = PlannerRuntime.load(self._info, self._config, self.get("device"), threads=self.threads())
-        self._runtime.warm_up()
+        info, config, self._robot = self.policy_and_robot()
+        _check_stage(info)
+        settings = snapshot(Settings, self.get)
+        runtime = PlannerRuntime.load(info, config, engine_of(self), drop_isolated=settings.drop_isolated_patches)
+        runtime.warm_up()
+        self._say_engine(runtime)
+        self._setup = Setup(settings, runtime)
+        self._chunk_message = ChunkMessage(self._robot.joint_names)
         self._joints = JointOrder(self._robot.joint_names)
-        self._states = StateBuffer(tolerance_s=self.get("state_tolerance_s"))
-        coeff = self._config.temporal_ensemble_coeff
-        self._ensembler = None if coeff is None else TemporalEnsembler(coeff)
+        self._states = StateBuffer(tolerance_s=self._setup.settings.state_tolerance_s)
+        self._ensembler = self._ensembler_of(config)
         self._schedule = PlanSchedule(
-            n_action_steps=self._config.n_action_steps,
+            n_action_steps=config.n_action_steps,
             period_ns=self._robot.policy_period_ns,
             every_image=self._ensembler is not None,
+        )
+        self._swap = PolicySwap(
+            self, info, leads=False, check=self._check_policy, load=self._load_beside, switch=self._switch
         )
         self._epoch_lock = threading.Lock()
         self._epoch = 0
         self._publisher_epoch: int | None = None
+        prismatic = np.array([joint.type == "prismatic" for joint in self._robot.joints])
+        self._still = np.where(prismatic, STILL_SHARE * (self._robot.upper - self._robot.lower), STILL_RAD)  # (D,)
+        self._frozen_stamp_ns: int | None = None  # the picture that a frozen camera goes on sending
 
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -92,6 +155,7 @@ class Inference(ManagedNode):
             ),
         ]
         self._reset = self.create_service(Trigger, "~/reset", self._serve_reset)
+        self._peers = Peers(self, ("camera_encoder", "action_publisher"), lost=self._lose)
 
     def activate(self) -> None:
         """Begin to plan."""
@@ -108,7 +172,68 @@ class Inference(ManagedNode):
     def clean_up(self) -> None:
         """Let go of the transformer and the topics."""
         self.destroy_entities("_subscriptions_made", "_chunks", "_used", "_reset")
-        self.__dict__.pop("_runtime", None)
+        if swap := self.__dict__.pop("_swap", None):
+            swap.close()
+        if peers := self.__dict__.pop("_peers", None):
+            peers.destroy()
+        self.__dict__.pop("_setup", None)
+
+    def reconfigure(self, values: Mapping[str, Any]) -> None:
+        """Make the next plan with these values; another policy is loaded beside the present one first.
+
+        Other ensembling begins with no chunks to average.
+        """
+        if "policy_path" in values:
+            self._swap.begin(values)
+        before, config = self._setup.runtime.info.config, self.config_with(values)
+        settings = changed(self._setup.settings, values)
+        self._states.tolerance_s = settings.state_tolerance_s
+        with self._epoch_lock:
+            runtime = self._setup.runtime.with_config(config, drop_isolated=settings.drop_isolated_patches)
+            self._setup = Setup(settings, runtime)
+            if config.temporal_ensemble_coeff != before.temporal_ensemble_coeff:
+                self._ensembler = self._ensembler_of(config)
+            self._schedule.change(
+                n_action_steps=config.n_action_steps, every_image=config.temporal_ensemble_coeff is not None
+            )
+        self.diagnostics.value("dropped_patches", runtime.drops_text)
+
+    def _check_policy(self, path: str) -> CheckpointInfo:
+        info = self.check_policy(path, self._robot)
+        _check_stage(info)
+        return info
+
+    def _load_beside(self, info: CheckpointInfo) -> PlannerRuntime:
+        runtime = PlannerRuntime.load(info, engine=engine_of(self))
+        runtime.warm_up()
+        return runtime
+
+    def _ensembler_of(self, config: MaskACTConfig) -> TemporalEnsembler | None:
+        coeff = config.temporal_ensemble_coeff
+        return None if coeff is None else TemporalEnsembler(coeff, self._robot)
+
+    def _switch(self, runtime: PlannerRuntime) -> None:
+        """Plan with another policy from now on, in a new epoch; a plan in work is thrown away."""
+        config = self.config_under(runtime.info)
+        settings = self._setup.settings
+        runtime = runtime.with_config(config, drop_isolated=settings.drop_isolated_patches)
+        self._say_engine(runtime)
+        with self._epoch_lock:
+            self._setup = Setup(settings, runtime)
+            self._ensembler = self._ensembler_of(config)
+            self._schedule.change(
+                n_action_steps=config.n_action_steps, every_image=config.temporal_ensemble_coeff is not None
+            )
+        self._new_epoch()
+
+    def _say_engine(self, runtime: PlannerRuntime) -> None:
+        self.get_logger().info(f"the planner runs on {runtime.engine_text}; {runtime.drops_text}")
+        self.diagnostics.value("engine", runtime.engine_text)
+        self.diagnostics.value("dropped_patches", runtime.drops_text)
+
+    def _lose(self, name: str) -> None:
+        if name == "camera_encoder":
+            self._swap.lost(name)
 
     @property
     def crash(self) -> Exception | None:
@@ -142,38 +267,76 @@ class Inference(ManagedNode):
         except MessageError as error:
             self.diagnostics.problem("features", str(error))
             return
-        if features.weights_hash != self._info.weights_hash:
+        weights_hash = self._setup.runtime.info.weights_hash
+        if features.weights_hash != weights_hash and not self._swap.first_features(features.weights_hash):
             self.diagnostics.problem(
                 "features",
                 f"the features are of the weights {features.weights_hash[:12]}, this node has "
-                f"{self._info.weights_hash[:12]}; start both nodes with the same policy_path",
+                f"{weights_hash[:12]}; start both nodes with the same policy_path, or set that of either",
             )
             return
         self.diagnostics.solved("features")
         self.diagnostics.event("features")
-        if self._worker.put(features):
+        received = Received(features, time.monotonic())
+        if not self._is_recent(received, "features_age_at_receipt"):
+            return
+        if self._worker.put(received):
             self.diagnostics.count("features_dropped")
 
-    def _plan(self, features: Features) -> None:
-        with self._epoch_lock:
-            epoch = self._epoch
-            wanted = self._schedule.wants(features.stamp_ns)
-        age_s = (self.get_clock().now().nanoseconds - features.stamp_ns) / 1e9
-        if age_s > self.get("max_image_age_s"):
+    def _is_recent(self, received: Received, stage: str) -> bool:
+        """Whether features are of an image that is not too old, by its stamp and by their receipt."""
+        age_s = (self.get_clock().now().nanoseconds - received.features.stamp_ns) / 1e9
+        self.diagnostics.duration(stage, age_s * 1e3)
+        if max(age_s, time.monotonic() - received.received_s) > self._setup.settings.max_image_age_s:
             self.diagnostics.count("features_too_old")
-            return
-        if not wanted:
+            return False
+        return True
+
+    def _is_frozen(self, features: Features, limit_s: float) -> bool:
+        """Whether the camera has sent this very picture for too long, while the joints moved."""
+        content_ns = features.content_stamp_ns
+        same_s = (features.stamp_ns - content_ns) / 1e9
+        if not limit_s or same_s <= limit_s:
+            frozen = False
+        else:  # once found out it stays so, also when the arm rests because of it
+            frozen = content_ns == self._frozen_stamp_ns or bool(
+                (self._states.moved_since(content_ns) > self._still).any()
+            )
+        self._frozen_stamp_ns = content_ns if frozen else None
+        if not frozen:
+            self.diagnostics.solved("frozen")
+            return False
+        self.diagnostics.problem(
+            "frozen",
+            f"no chunk from a frozen camera: it has sent the same picture for {same_s:.1f} s while the joints moved; "
+            f"allowed: {limit_s:g} s",
+        )
+        self.diagnostics.count("features_of_a_frozen_camera")
+        return True
+
+    def _plan(self, received: Received) -> None:
+        features = received.features
+        with self._epoch_lock:
+            epoch, setup = self._epoch, self._setup
+            if features.weights_hash != setup.runtime.info.weights_hash:
+                self.diagnostics.count("features_of_another_policy")  # which was in force when they came
+                return
+            wanted = self._schedule.wants(features.stamp_ns)
+        if not wanted or not self._is_recent(received, "image_age_at_plan"):
             return
         try:
             state = self._states.at(features.stamp_ns)
+            frozen = self._is_frozen(features, setup.settings.frozen_timeout_s)
         except AlignmentError as error:
             topic = self.resolve_topic_name("joint_states")
             self.diagnostics.problem("alignment", f"no chunk without the joints ({topic}): {error}")
             return
         self.diagnostics.solved("alignment")
+        if frozen:
+            return
         started_s = time.perf_counter()
         try:
-            actions = self._runtime.predict(features.features, features.patch_labels, state)
+            actions = setup.runtime.predict(features.features, features.patch_labels, state)
         except MaskACTError as error:
             self.diagnostics.problem("policy", f"no chunk: {error}")
             return
@@ -186,7 +349,7 @@ class Inference(ManagedNode):
                 return
             if self._ensembler is not None:
                 chunk = self._ensembler.add(chunk)
-            self._chunks.publish(chunk_to_message(chunk, self._robot.joint_names))
+            self._chunks.publish(self._chunk_message.of(chunk))
             ready_ns = self.get_clock().now().nanoseconds
             self._schedule.planned(chunk.stamp_ns, ready_ns)
         if self._used.get_subscription_count():
@@ -208,8 +371,14 @@ class Inference(ManagedNode):
                 self._ensembler.reset()
 
 
+def _check_stage(info: CheckpointInfo) -> None:
+    if info.config.training_stage == "stage1":
+        raise CheckpointError(f"{info.folder} is of training stage 1, which trains the masks only; use stage 2's")
+
+
 def run() -> None:
     """Entry point of `ros2 run maskact_ros inference`."""
+    let_waiting_threads_sleep()
     main(Inference)
 
 

@@ -6,13 +6,16 @@ logged sentence and a refused transition, never a stack trace.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import rclpy
@@ -31,9 +34,23 @@ from rclpy.utilities import remove_ros_args
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
+from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.diagnostics import Diagnostics
-from maskact_ros.nodes.params import NodeParameter, ParameterError, declare, declare_spec, refuse_unknown
+from maskact_ros.nodes.parameter_service import RefusingParameterService
+from maskact_ros.nodes.params import (
+    NodeParameter,
+    ParameterError,
+    carried_over,
+    checked,
+    declare,
+    declare_spec,
+    effective_spec,
+    is_spec,
+    refuse_unknown,
+    scope,
+    spec_values,
+)
 from maskact_ros.paths import given
 from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 
@@ -44,22 +61,38 @@ ROBOT_FILE = NodeParameter(
 SIM_ROBOT_FILE = NodeParameter(
     "robot_file", "", "The simulated robot's description; left out, the package's config/robot.yaml."
 )
-POLICY_PATH = NodeParameter("policy_path", "", "Folder of the checkpoint that the three nodes run.")
-DEVICE = NodeParameter("device", "auto", "Where the network runs: auto, cpu, cuda or cuda:N.")
-NUM_THREADS = NodeParameter("num_threads", 0, "Threads of torch on the CPU; 0 means half of the cores.", 0, 1024)
+POLICY_PATH = NodeParameter(
+    "policy_path",
+    "",
+    "Folder of the checkpoint that the three nodes run.",
+    fixed_because="only camera_encoder and inference change their policy; set it on either of them",
+)
+CHANGEABLE_POLICY_PATH = replace(
+    POLICY_PATH,
+    description="Folder of the checkpoint that the three nodes run; set on camera_encoder or inference while they run, "
+    "it changes for both, or, where the new one does not do, for neither.",
+    changeable=True,
+)
+_LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked for the end, has been read elsewhere
 
 
 class ManagedNode(LifecycleNode):  # type: ignore[misc]
     """A lifecycle node with declared parameters and diagnostics; raises ParameterError for a wrong override."""
 
+    CHANGEABLE_SPEC: Collection[str] = ()  # the specification's parameters that the node can change while it runs
+    DIAGNOSTICS: type[Diagnostics] = Diagnostics
+
     def __init__(self, name: str, parameters: Sequence[NodeParameter]):
         try:
-            super().__init__(name)
+            super().__init__(name, start_parameter_services=False)
         except InvalidParameterTypeException as error:  # the one parameter that rclpy declares itself
             raise ParameterError(f"use_sim_time is of a wrong type; allowed: true or false ({error})") from None
         self.finalized = False
+        self._configured = False
+        self._set_since_start: set[str] = set()
+        self._parameter_service = RefusingParameterService(self)
         declare(self, (AUTOSTART, *parameters))
-        self.diagnostics = Diagnostics(self)
+        self.diagnostics = self.DIAGNOSTICS(self)
         self.diagnostics.value("state", "unconfigured")
 
     # What a node fills in. Each may raise MaskACTError.
@@ -74,6 +107,12 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     def clean_up(self) -> None:
         """Let go of what `configure` made; also after a configure that failed half-way."""
+
+    def reconfigure(self, values: Mapping[str, Any]) -> None:
+        """Apply the changed parameters of one request, all or, by raising MaskACTError, none; called while configured.
+
+        Each value is of its type and in its range, and the specification's fit each other: see `config_with`.
+        """
 
     def leave(self) -> None:
         """The process is about to end: come to rest."""
@@ -92,10 +131,6 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         if self.get(name) not in allowed:
             raise ParameterError(f"{name} is {self.get(name)!r}; allowed: {', '.join(allowed)}")
 
-    def threads(self) -> int:
-        """Threads for torch: `num_threads`, or half of the cores, as two of our processes compute at once."""
-        return self.get("num_threads") or max(1, (os.cpu_count() or 2) // 2)
-
     def create_steady_timer(self, period_s: float, callback: Any) -> Timer:
         """A timer on the steady clock, which neither simulation nor a correction of the time can stop."""
         return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -112,18 +147,59 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
             for entity in held if isinstance(held, list) else [held]:
                 next(how for kind, how in destroy.items() if isinstance(entity, kind))(entity)
 
-    def policy_and_robot(self) -> tuple[CheckpointInfo, MaskACTConfig, RobotSpec]:
+    def policy_and_robot(self, *, also: Collection[str] = ()) -> tuple[CheckpointInfo, MaskACTConfig, RobotSpec]:
         """The checkpoint, the configuration in effect, and the robot, which must be the checkpoint's own kind.
+
+        `also` names groups of parameters that the node declares when it knows the robot.
 
         Raises:
             MaskACTError: no checkpoint, a parameter that contradicts it, or another robot (every difference).
         """
-        refuse_unknown(self, also=PARAMETERS)  # a misspelled policy_path is not a missing one
+        refuse_unknown(self, also=[*PARAMETERS, *also])  # a misspelled policy_path is not a missing one
         if not self.get("policy_path"):
             raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
         info = CheckpointInfo.read(given(self.get("policy_path")))
-        config = declare_spec(self, info.config)
-        refuse_unknown(self)
+        config = self._declare_spec(info.config, [*self._parameter_overrides, *self._set_since_start])
+        refuse_unknown(self, also=also)
+        return info, config, self._robot_of(info)
+
+    def check_policy(self, path: str, robot: RobotSpec) -> CheckpointInfo:
+        """Another policy, to run instead of the present one on the same robot.
+
+        Raises:
+            MaskACTError: it is no checkpoint, for another robot, or not as the node's parameters say.
+        """
+        if not path:
+            raise ParameterError("policy_path is ''; allowed: the folder of a checkpoint")
+        info = CheckpointInfo.read(given(path))
+        differences = robot.differences(self._robot_of(info), theirs="new policy")
+        if differences:
+            raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))
+        fixed = {name: value for name, value in self._given_spec().items() if scope(name) == "checkpoint"}
+        effective_spec(info.config, info.config.to_parameters() | fixed)
+        return info
+
+    def config_under(self, info: CheckpointInfo) -> MaskACTConfig:
+        """The configuration of another policy with what the user has set, as far as that fits it; shown from now on."""
+        given = self._given_spec()
+        carried = carried_over(info.config, given)
+        for name in given:
+            if scope(name) == "runtime" and name not in carried:
+                self.get_logger().warning(
+                    f"{name} is as in the new policy's checkpoint: {given[name]!r} does not fit it"
+                )
+        return self._declare_spec(info.config, carried)
+
+    def _given_spec(self) -> dict[str, Any]:
+        """The specification's parameters that the user has set, at the start or since."""
+        names = {*self._parameter_overrides, *self._set_since_start}
+        return {name: value for name, value in spec_values(self).items() if name in names}
+
+    def _declare_spec(self, checkpoint: MaskACTConfig, kept: Collection[str]) -> MaskACTConfig:
+        return declare_spec(self, checkpoint, self.CHANGEABLE_SPEC, kept)
+
+    def _robot_of(self, info: CheckpointInfo) -> RobotSpec:
+        """The robot that a policy is to run on, which must be its own kind; raises RobotError."""
         if info.robot.name == UNKNOWN_ROBOT and not self.get("robot_file"):
             raise RobotError(
                 f"the checkpoint {info.folder} does not know its robot's limits, as it was imported without one; "
@@ -133,23 +209,46 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         differences = robot.differences(info.robot)
         if differences:
             raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))
-        return info, config, robot
+        return robot
+
+    def config_with(self, values: Mapping[str, Any]) -> MaskACTConfig:
+        """The configuration in effect once these parameters are set; raises ConfigError, also for a combination."""
+        changes = {name: value for name, value in values.items() if is_spec(name)}
+        return MaskACTConfig.from_parameters(spec_values(self) | changes)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
-        """As rclpy's, but an unknown parameter is refused by name, and a read-only one with the reason."""
-        for parameter in parameter_list:
-            if not self.has_parameter(parameter.name):
-                shown = f"{parameter.name} (value {parameter.value!r})"
-                reason = unknown_key(shown, parameter.name, dict.fromkeys(self._parameters))
-                return SetParametersResult(successful=False, reason=reason)
-            if self.describe_parameter(parameter.name).read_only:
-                why = self.describe_parameter(parameter.name).additional_constraints
-                return SetParametersResult(successful=False, reason=f"{parameter.name} cannot change now. {why}")
+        """As rclpy's, but the node applies all of them before they are stored, or refuses them all with the reason."""
+        try:
+            values = self._asked_for(parameter_list)
+            if self._configured and values:
+                self.reconfigure(values)
+        except MaskACTError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._set_since_start |= values.keys()
         return super().set_parameters_atomically(parameter_list)
+
+    def _asked_for(self, parameter_list: list[Parameter[Any]]) -> dict[str, Any]:
+        """The values of a request, which fit their parameters and each other."""
+        values: dict[str, Any] = {}
+        for parameter in parameter_list:
+            name = parameter.name
+            if not self.has_parameter(name):
+                if is_spec(name) and not spec_values(self):
+                    raise ParameterError(f"{name} is not known before the node is configured, as its checkpoint is not")
+                shown = f"{name} (value {parameter.value!r})"
+                raise ParameterError(unknown_key(shown, name, dict.fromkeys(self._parameters)))
+            if name in values:
+                raise ParameterError(f"{name} is set twice in one request")
+            values[name] = checked(parameter, self.describe_parameter(name))
+        if any(map(is_spec, values)):
+            self.config_with(values)
+        return values
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
-        return self._transition(self.configure, "inactive", undo=self.clean_up)
+        result = self._transition(self.configure, "inactive", undo=self.clean_up)
+        self._configured = result == TransitionCallbackReturn.SUCCESS
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
@@ -164,12 +263,14 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
+        self._configured = False
         return self._transition(self.clean_up, "unconfigured")
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
         if state.label == "active":
             self._transition(self.deactivate, "inactive")
+        self._configured = False
         self.finalized = True  # the process ends with it: no transition leads out of there
         return self._transition(self.clean_up, "finalized")
 
@@ -212,6 +313,7 @@ def main(node_class: type[ManagedNode]) -> None:
     except MaskACTError as error:
         print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
         code = 2
+    gc.collect()  # the node is in circles of references, and its shared memory goes when it does
     rclpy.try_shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -221,6 +323,7 @@ def main(node_class: type[ManagedNode]) -> None:
 
 def _run(node_class: type[ManagedNode]) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
+    prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     if node.get("autostart"):
@@ -245,6 +348,7 @@ def _run(node_class: type[ManagedNode]) -> int:
         return 1
     if not node.finalized:
         node.trigger_shutdown()
+    time.sleep(_LAST_WORDS_S)
     executor.shutdown()
     node.destroy_node()
     return 0

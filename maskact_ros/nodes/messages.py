@@ -12,21 +12,23 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from numpy.typing import NDArray
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float64MultiArray, Header, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from maskact_ros.align import AlignmentError, JointOrder
 from maskact_ros.chunk import Chunk
-from maskact_ros.control.follower import FollowerState, Rung
+from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.errors import MaskACTError
 
 _FEATURES = "maskact_features"
-_FEATURES_FORMAT = re.compile(_FEATURES + r" ([1-9]\d{0,6}) ([1-9]\d{0,6}) (mask|plain) (\S+)", re.ASCII)
+_FEATURES_FORMAT = re.compile(_FEATURES + r" ([1-9]\d{0,6}) ([1-9]\d{0,6}) (mask|plain) (\S+) (\d{1,19})", re.ASCII)
 
 
 class MessageError(MaskACTError):
@@ -42,6 +44,7 @@ class Features:
     features: NDArray[np.float16]  # (N, D)
     patch_labels: NDArray[np.int8] | None  # (N,)
     patch_confidence: NDArray[np.float16] | None  # (N,)
+    content_stamp_ns: int  # since when the camera has sent this very picture; its own stamp, if it sent another before
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -54,15 +57,21 @@ def ns_to_stamp(stamp_ns: int) -> Time:
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
+def ns_to_duration(duration_ns: int) -> Duration:
+    """A message's duration of nanoseconds."""
+    return Duration(sec=duration_ns // 1_000_000_000, nanosec=duration_ns % 1_000_000_000)
+
+
 def features_to_message(features: Features, frame_id: str) -> CompressedImage:
     """One message with everything the planner needs of one image."""
     count, width = features.features.shape
-    blocks = [features.features.tobytes()]
+    blocks: list[NDArray[Any]] = [features.features]
     if features.patch_labels is not None and features.patch_confidence is not None:
-        blocks += [features.patch_labels.tobytes(), features.patch_confidence.tobytes()]
+        blocks += [features.patch_labels, features.patch_confidence]
     message = CompressedImage(header=Header(stamp=ns_to_stamp(features.stamp_ns), frame_id=frame_id))
     message.format = f"{_FEATURES} {count} {width} {'mask' if len(blocks) > 1 else 'plain'} {features.weights_hash}"
-    message.data = array.array("B", b"".join(blocks))  # an array enters a message as one copy, bytes do not
+    message.format += f" {features.content_stamp_ns}"
+    message.data = _bytes_of(*blocks)
     return message
 
 
@@ -80,19 +89,38 @@ def features_from_message(message: CompressedImage) -> Features:
     features = np.frombuffer(data[:split], dtype=np.float16).reshape(count, width)
     labels = np.frombuffer(data[split : split + count], dtype=np.int8) if masked else None
     confidence = np.frombuffer(data[split + count :], dtype=np.float16) if masked else None
-    return Features(stamp_to_ns(message.header.stamp), layout[4], features, labels, confidence)
+    return Features(stamp_to_ns(message.header.stamp), layout[4], features, labels, confidence, int(layout[5]))
 
 
 def chunk_to_message(chunk: Chunk, joint_names: tuple[str, ...]) -> JointTrajectory:
     """A trajectory with the chunk's stamp, point i at `(i + 1) * period`."""
     points = []
     for i, positions in enumerate(chunk.actions, start=1):
-        seconds, nanoseconds = divmod(i * chunk.period_ns, 1_000_000_000)
-        point = JointTrajectoryPoint(time_from_start=Duration(sec=seconds, nanosec=nanoseconds))
+        point = JointTrajectoryPoint(time_from_start=ns_to_duration(i * chunk.period_ns))
         point.positions = array.array("d", positions.tobytes())
         points.append(point)
     header = Header(stamp=ns_to_stamp(chunk.stamp_ns))
     return JointTrajectory(header=header, joint_names=list(joint_names), points=points)
+
+
+class ChunkMessage:
+    """The trajectory of a chunk, as `chunk_to_message` makes it, in a message that is built once for all like it."""
+
+    def __init__(self, joint_names: tuple[str, ...]):
+        self._joint_names = joint_names
+        self._like = (0, 0)  # points, and their period in ns
+        self._message = JointTrajectory()
+
+    def of(self, chunk: Chunk) -> JointTrajectory:
+        """The message with this chunk; valid until the next call."""
+        like = (len(chunk.actions), chunk.period_ns)
+        if like != self._like:  # a hundred points with their times take longer to make than all else of the message
+            self._like, self._message = like, chunk_to_message(chunk, self._joint_names)
+            return self._message
+        self._message.header.stamp = ns_to_stamp(chunk.stamp_ns)
+        for point, positions in zip(self._message.points, chunk.actions, strict=True):
+            point.positions = array.array("d", positions.tobytes())
+        return self._message
 
 
 def chunk_from_message(message: JointTrajectory, joints: JointOrder) -> Chunk:
@@ -129,7 +157,7 @@ def image_to_message(picture: NDArray[np.uint8] | NDArray[np.float32], encoding:
     height, width = picture.shape[:2]
     message = Image(header=header, height=height, width=width, encoding=encoding, is_bigendian=0)
     message.step = picture.nbytes // height
-    message.data = array.array("B", picture.tobytes())
+    message.data = _bytes_of(picture)
     return message
 
 
@@ -149,12 +177,26 @@ def state_used(stamp_ns: int, state: NDArray[np.float64]) -> String:
 
 
 class CommandMessage:
-    """The command for a forward command controller: one set point (D,), in a message that is built once."""
+    """The command for a forward command controller: one set point (D,), as the bytes of a Float64MultiArray.
+
+    rclpy sends bytes as they are; from a message it would copy number by number, with the loop waiting.
+    """
 
     def __init__(self, joint_count: int):
-        self._message = Float64MultiArray(data=array.array("d", bytes(8 * joint_count)))
+        numbers = np.arange(1.0, joint_count + 1.0).tobytes()
+        whole = serialize_message(Float64MultiArray(data=array.array("d", numbers)))
+        assert whole.endswith(numbers), "a Float64MultiArray does not end with its numbers"
+        self._head: bytes = whole.removesuffix(numbers)
 
-    def of(self, set_point: NDArray[np.float64]) -> Float64MultiArray:
-        """The message with this set point; valid until the next call."""
-        self._message.data = array.array("d", set_point.tobytes())
-        return self._message
+    def of(self, set_point: NDArray[np.float64]) -> bytes:
+        """The message with this set point."""
+        numbers: bytes = set_point.tobytes()
+        return self._head + numbers
+
+
+def _bytes_of(*arrays: NDArray[Any]) -> array.array[int]:
+    """Their bytes, one after the other, as they enter a message at once: anything but an array is checked bytewise."""
+    joined = array.array("B")
+    for each in arrays:
+        joined.frombytes(np.ascontiguousarray(each).data.cast("B"))  # the only copy
+    return joined

@@ -7,12 +7,14 @@ ones, if asked for. It subscribes to no picture that nobody wants: making one ta
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.task import Future
@@ -20,7 +22,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 
-from maskact_ros.control.follower import FollowerState
+from maskact_ros.control.ladder import FollowerState
 from maskact_ros.images import mask_from_message, rgb_from_message
 from maskact_ros.nodes.film import Film
 from maskact_ros.nodes.messages import stamp_to_ns, state_from_message
@@ -29,6 +31,7 @@ from maskact_ros.nodes.newest import NewestWorker
 IMAGES_KEPT = 30  # until their mask comes
 
 Labels = NDArray[np.uint8]  # (H, W)
+Ask = Callable[[], AbstractContextManager[Future]]  # sends a request
 
 
 class Observer(Node):  # type: ignore[misc]
@@ -51,6 +54,7 @@ class Observer(Node):  # type: ignore[misc]
         self.create_subscription(String, "episode", self._receive_episode, latched)
         self._enable = self.create_client(SetBool, "action_publisher/enable")
         self._reset = self.create_client(Trigger, "sim_robot/reset")
+        self._clear = self.create_client(Trigger, "action_publisher/reset")
 
     def active(self) -> set[str]:
         """The names of the nodes that say they are active."""
@@ -69,13 +73,21 @@ class Observer(Node):  # type: ignore[misc]
         key = f"{event}_total"
         return round((float(last[key]) - float(first[key])) / (ended_ns - began_ns) * 1e9, 2)
 
-    def enable(self, on: bool) -> Future:
-        """Ask the action publisher to begin or to end motion."""
-        return self._enable.call_async(SetBool.Request(data=on))
+    def enable(self) -> AbstractContextManager[Future]:
+        """Ask the action publisher to begin motion; the answer is awaited within the `with` block."""
+        return _asked(self._enable, SetBool.Request(data=True))
 
-    def reset_simulation(self) -> Future:
+    def disable(self) -> AbstractContextManager[Future]:
+        """Ask the action publisher to end motion."""
+        return _asked(self._enable, SetBool.Request(data=False))
+
+    def clear_fault(self) -> AbstractContextManager[Future]:
+        """Ask the action publisher to clear its fault."""
+        return _asked(self._clear, Trigger.Request())
+
+    def reset_simulation(self) -> AbstractContextManager[Future]:
         """Ask for the next episode."""
-        return self._reset.call_async(Trigger.Request())
+        return _asked(self._reset, Trigger.Request())
 
     def film(self, film: Film, *, true_masks: bool) -> None:
         """Give pictures, joints and commands to `film`; with `true_masks` the simulation's masks, not the policy's."""
@@ -144,6 +156,15 @@ class Observer(Node):  # type: ignore[misc]
     def _receive_command(self, message: Float64MultiArray, info: Mapping[str, int]) -> None:
         if self._film is not None:
             self._film.commanded.add(info["source_timestamp"], message.data)  # when it was sent, not when we had time
+
+
+@contextmanager
+def _asked(client: Client, request: Any) -> Iterator[Future]:
+    answer = client.call_async(request)
+    try:
+        yield answer
+    finally:
+        client.remove_pending_request(answer)  # one that is lost would be kept for ever
 
 
 def _best_effort(*, depth: int) -> QoSProfile:

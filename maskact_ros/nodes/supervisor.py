@@ -142,7 +142,9 @@ def run_bringup(arguments: BringupArguments) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     supervisor = Supervisor(
-        processes(arguments), environment(), lambda name, line: print(f"[{name}] {line}", flush=True)
+        processes(arguments),
+        environment(shared_memory=arguments.shared_memory),
+        lambda name, line: print(f"[{name}] {line}", flush=True),
     )
     ended = None
     while ended is None and not stop.wait(0.05):

@@ -1,9 +1,11 @@
-"""`maskact enable` and `maskact disable`: the action publisher's switch, for machines without `ros2 service call`."""
+"""`maskact enable`, `disable` and `reset`: the action publisher's services, where there is no `ros2 service call`."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import rclpy
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from maskact_ros.errors import MaskACTError
 
@@ -17,16 +19,29 @@ def switch(namespace: str, *, on: bool) -> str:
     Raises:
         MaskACTError: it cannot be found, does not answer, or refuses.
     """
-    service = f"/{namespace.strip('/')}/action_publisher/enable".replace("//", "/")
+    return _call(namespace, "enable", SetBool, SetBool.Request(data=on))
+
+
+def reset(namespace: str) -> str:
+    """Let the action publisher of a namespace begin anew, without a fault whose cause is gone; return its answer.
+
+    Raises:
+        MaskACTError: it cannot be found, does not answer, or refuses.
+    """
+    return _call(namespace, "reset", Trigger, Trigger.Request())
+
+
+def _call(namespace: str, name: str, kind: type, request: Any) -> str:
+    service = f"/{namespace.strip('/')}/action_publisher/{name}".replace("//", "/")
     rclpy.init()
     try:
         node = rclpy.create_node("maskact_switch")
-        client = node.create_client(SetBool, service)
+        client = node.create_client(kind, service)
         if not client.wait_for_service(timeout_sec=FOUND_WITHIN_S):
             raise MaskACTError(
                 f"there is no {service} within {FOUND_WITHIN_S:g} s; is bringup running, in this ROS_DOMAIN_ID?"
             )
-        future = client.call_async(SetBool.Request(data=on))
+        future = client.call_async(request)
         rclpy.spin_until_future_complete(node, future, timeout_sec=ANSWER_WITHIN_S)
         if not future.done():
             raise MaskACTError(f"{service} did not answer within {ANSWER_WITHIN_S:g} s")

@@ -159,6 +159,11 @@ def test_every_node_has_the_fast_dds_profile(start):
         assert str(shared("config/fastdds.xml")) in launch.started(name)["environment"].values()
 
 
+def test_the_fast_dds_profile_is_left_out_by_argument(start):
+    launch = start("shared_memory:=false")
+    assert str(shared("config/fastdds.xml")) not in launch.started("camera_encoder")["environment"].values()
+
+
 def test_rviz_and_the_robots_state_publisher_start_in_the_namespace(start):
     launch = start("sim:=true", "rviz:=true", "joint_states_topic:=/js")
     assert remappings(launch.started("rviz2")["arguments"])["__ns"] == "/maskact"

@@ -10,7 +10,15 @@ import yaml
 from rclpy.context import Context
 
 from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.bringup import DESCRIPTIONS, BringupArguments, Process, how_ended, processes
+from maskact_ros.nodes.bringup import (
+    DESCRIPTIONS,
+    PROFILE_VARIABLES,
+    BringupArguments,
+    Process,
+    environment,
+    how_ended,
+    processes,
+)
 from maskact_ros.nodes.isolation import IsolatedDomain
 from maskact_ros.nodes.supervisor import run_bringup
 from maskact_ros.paths import shared
@@ -109,13 +117,42 @@ def test_the_users_params_file_takes_the_place_of_the_packages(start, tmp_path):
     assert {process.params_file for process in start(params_file=str(mine)).values()} == {str(mine)}
 
 
+# -- the environment
+
+
+@pytest.fixture
+def no_profile(monkeypatch):
+    for name in PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_processes_get_shared_memory_that_holds_images(no_profile):
+    (variable,) = environment().keys() & set(PROFILE_VARIABLES)
+    profile = ET.parse(environment()[variable]).getroot()  # noqa: S314 - our own file
+    (size,) = (int(entry.text) for entry in profile.iter() if entry.tag.endswith("segment_size"))
+    assert size > 8 * 640 * 480 * 3
+
+
+def test_without_shared_memory_they_do_not(no_profile):
+    assert not environment(shared_memory=False).keys() & set(PROFILE_VARIABLES)
+
+
+@pytest.mark.parametrize("variable", PROFILE_VARIABLES)
+def test_a_profile_that_the_user_has_given_stays(no_profile, monkeypatch, variable):
+    monkeypatch.setenv(variable, "/mine.xml")
+    assert not environment().keys() & set(PROFILE_VARIABLES)
+
+
 # -- topics and namespace
 
 
 def test_topics_are_remapped_where_the_robot_says_so(start, other_robot):
     robot_file = other_robot(joint_states_topic="/joint_states", command_topic="/arm/commands")
     remappings = {"joint_states": "/joint_states", "command": "/arm/commands"}
-    assert all(process.remappings == remappings for process in start(robot_file=robot_file).values())
+    started = start(robot_file=robot_file)
+    described = {"robot_description": "/robot_description"}  # where robot_state_publisher is, by custom
+    assert started.pop("action_publisher").remappings == remappings | described
+    assert all(process.remappings == remappings for process in started.values())
 
 
 def test_launch_arguments_override_the_robots_topics(start, other_robot):

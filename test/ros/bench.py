@@ -5,8 +5,11 @@ Waiting is for events, each with a deadline that is generous on a loaded machine
 """
 
 import contextlib
+import ctypes
+import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -29,17 +32,22 @@ from maskact_ros.nodes.isolation import IsolatedDomain
 from maskact_ros.robot import RobotSpec
 
 NAMESPACE = "/maskact"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where DDS puts its segments
 RELIABLE = QoSProfile(depth=2000, reliability=QoSReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A message and when it came, on the steady clock."""
+    """A message: when it came (steady clock), when it was sent (system's clock), which of its publisher's it is."""
 
     at_s: float
     message: object
+    sent_ns: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Probe:
     def hear(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> list[Heard]:
         """Subscribe; the list grows with every message."""
         heard: list[Heard] = []
-        self.node.create_subscription(kind, topic, lambda message: self._note(heard, message), qos)
+        self.node.create_subscription(kind, topic, lambda message, info: self._note(heard, message, info), qos)
         return heard
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE):
@@ -102,11 +110,18 @@ class Probe:
         finally:
             self.node.destroy_client(client)
 
-    def enable(self, on: bool = True) -> SetBool.Response:
-        return self.call(SetBool, "action_publisher/enable", SetBool.Request(data=on))
+    def call_again_if_lost(self, kind: type, service: str, request):
+        """As `call`, of what may be asked twice: for 20 s, DDS shows the services of a killed node as if it lived."""
+        try:
+            return self.call(kind, service, request, within_s=10.0)
+        except AssertionError:
+            return self.call(kind, service, request)
+
+    def enable(self, on: bool = True, node: str = "action_publisher") -> SetBool.Response:
+        return self.call_again_if_lost(SetBool, f"{node}/enable", SetBool.Request(data=on))
 
     def reset(self, node: str) -> Trigger.Response:
-        return self.call(Trigger, f"{node}/reset", Trigger.Request())
+        return self.call_again_if_lost(Trigger, f"{node}/reset", Trigger.Request())
 
     def reports(self, node: str) -> list[Report]:
         """All that a node said on /diagnostics."""
@@ -134,15 +149,17 @@ class Probe:
         self._thread.join()
         self._executor.shutdown()
         self.node.destroy_node()
+        gc.collect()  # else circles of references keep it in its domain, which others use next
         self._context.try_shutdown()
 
     def _spin(self) -> None:
         while not self._closing.is_set():
             self._executor.spin_once(timeout_sec=0.1)
 
-    def _note(self, heard: list[Heard], message: object) -> None:
+    def _note(self, heard: list[Heard], message: object, info: dict) -> None:
         with self._changed:
-            heard.append(Heard(time.monotonic(), message))
+            sent_ns, number = info["source_timestamp"], info["publication_sequence_number"]
+            heard.append(Heard(time.monotonic(), message, sent_ns, number))
             self._changed.notify_all()
 
     def _receive_report(self, array: DiagnosticArray) -> None:
@@ -167,6 +184,7 @@ class Program:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_the_test,
             )
 
     @property
@@ -185,13 +203,21 @@ class Program:
         self._process.send_signal(number)
 
     def wait(self, within_s: float = 30.0) -> int:
-        """The exit code."""
-        return self._process.wait(timeout=within_s)
+        """The exit code; fails with what it has printed so far at the deadline."""
+        try:
+            return self._process.wait(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"waited {within_s:g} s in vain for the end; it said:\n{self.output}") from None
 
     def kill(self) -> None:
         if self.running:
             self.send(signal.SIGKILL)
         self._process.wait()
+
+
+def _end_with_the_test() -> None:
+    """A pytest that is killed takes its programs along."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Bench:
@@ -204,6 +230,7 @@ class Bench:
 
     def __enter__(self):
         self.domain = IsolatedDomain()
+        self._shared_before = set(SHARED_MEMORY.iterdir())
         self.probe = Probe(self.domain.id)
         return self
 
@@ -211,7 +238,20 @@ class Bench:
         for program in self._programs:
             program.kill()
         self.probe.close()
+        self._remove_what_the_killed_shared()
         self.domain.close()
+
+    def _remove_what_the_killed_shared(self) -> None:
+        """Files that nobody uses any more: segments, 16 MiB for each killed node, and this domain's ports."""
+        unused = set(SHARED_MEMORY.glob("*fast*")) - self._shared_before
+        unused -= shared_memory_in_use()
+        # A port's lock does not show who uses it: it goes with its port, and other domains' stay where they are.
+        ports = {path: int(found[1]) for path in unused if (found := re.search(r"_port(\d+)", path.name))}
+        own = range(7400 + 250 * self.domain.id, 7400 + 250 * (self.domain.id + 1))
+        gone = {ports[path] for path in ports if path.name.startswith("fast") and not path.name.endswith("_el")}
+        for leftover in unused:
+            if leftover not in ports or (ports[leftover] in own and ports[leftover] in gone):
+                leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def another_probe(self):
@@ -229,16 +269,25 @@ class Bench:
         self._programs.append(program)
         return program
 
-    def start(self, executable: str, *, params_file: Path | str = "", **parameters) -> Program:
+    def start(
+        self,
+        executable: str,
+        *,
+        name: str = "",
+        params_file: Path | str = "",
+        remappings: dict[str, str] | None = None,
+        **parameters,
+    ) -> Program:
         """Start a node; the nodes that have a policy get the bench's, unless told otherwise."""
         if executable not in ("sim_robot", "expert"):
             parameters = {"policy_path": str(self._policy)} | parameters
         process = Process(
             executable=executable,
-            name=executable,
+            name=name or executable,
             namespace=NAMESPACE,
             params_file=str(params_file),
             parameters=parameters,
+            remappings=remappings or {},
         )
         return self.run(process.command(self._parameters_folder()))
 
@@ -250,7 +299,7 @@ class Bench:
     def start_active(self, executable: str, **options) -> Program:
         """Start a node, and wait until it says that it is active."""
         program = self.start(executable, **options)
-        self.wait_until_active(executable, program)
+        self.wait_until_active(options.get("name", executable), program)
         return program
 
     def wait_until_active(self, name: str, program: Program) -> None:
@@ -259,6 +308,19 @@ class Bench:
             return any(report.values.get("state") == "active" for report in self.probe.reports(name))
 
         self.probe.wait(active, f"{name} to become active; it said:\n{program.output}", within_s=60.0)
+
+
+def shared_memory_in_use() -> set[Path]:
+    """The files of shared memory that any process has open or mapped."""
+    used = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # one that has just ended, or somebody else's
+            for descriptor in (process / "fd").iterdir():  # before the maps: a file is opened, mapped, and then closed
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    used.add(descriptor.readlink())
+            lines = (process / "maps").read_text(encoding="utf-8", errors="replace").splitlines()
+            used |= {Path(line[line.index("/") :]) for line in lines if f" {SHARED_MEMORY}/" in line}
+    return used
 
 
 def state_of(heard: Heard) -> dict:

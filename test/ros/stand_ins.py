@@ -22,8 +22,12 @@ class Witness:
 
     def __init__(self, probe: Probe):
         self._probe = probe
-        self.commands = probe.hear(Float64MultiArray, "command")
+        self.commands = self.hear(probe)
         self.states = probe.hear(String, "state", LATCHED)
+
+    def hear(self, probe: Probe) -> list[Heard]:
+        """The commands, as they come."""
+        return probe.hear(Float64MultiArray, "command")
 
     def wait_for_rung(self, rung: str) -> Heard:
         """The newest state, once it is on that rung."""

@@ -59,6 +59,7 @@ def moving(bench, policy):
     return bringup, witness, pids
 
 
+@pytest.mark.alone
 def test_ctrl_c_brings_the_arm_to_rest_and_ends_all_processes_within_three_seconds(moving, robot):
     bringup, witness, pids = moving
     began_s = time.monotonic()
@@ -84,7 +85,8 @@ def test_when_a_node_dies_it_is_said_at_once_and_bringup_ends_after_the_arm_hold
     positions = set_points(witness.commands)
     assert_a_motion_the_robot_can_follow(positions, robot)
     assert (positions[-1] == positions[-2]).all()
-    assert state_of(witness.states[-1])["rung"] == "disabled"
+    # By bringup, or on a busy machine before that by the publisher itself, which has lost its planner.
+    assert state_of(witness.states[-1])["rung"] in ("disabled", "fault")
     assert "Traceback" not in bringup.output
 
 

@@ -1,12 +1,18 @@
 """The camera encoder before a stand-in camera: what it makes of pictures, and says of those it cannot use."""
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
+from asking import ask
 from bench import BEST_EFFORT, RELIABLE
 from sensor_msgs.msg import CompressedImage, Image
 from stand_ins import Camera, healthy, silent
 
+from maskact_ros.nodes.engine_parameters import threads_here
 from maskact_ros.nodes.messages import features_from_message, image_to_message, ns_to_stamp, stamp_to_ns
 
 HOUR_S = 3600
@@ -87,6 +93,61 @@ def test_a_picture_that_cannot_be_used_is_named_and_gives_no_features(
     probe.wait(lambda: len(features) > known, "features of good pictures")
 
 
+def test_features_say_since_when_the_camera_has_sent_the_same_picture(module_bench, camera, features, encoder):
+    shade = [0]
+
+    def another(image: Image) -> Image:
+        shade[0] += 1
+        image.data[0] = shade[0] % 256
+        return image
+
+    def content_ages_ns(count: int) -> list[int]:
+        known = len(features)
+        module_bench.probe.wait(lambda: len(features) >= known + count, "features")
+        seen = [features_from_message(heard.message) for heard in features[known:]]
+        return [each.stamp_ns - each.content_stamp_ns for each in seen]
+
+    same = content_ages_ns(10)
+    assert same == sorted(same)
+    assert same[-1] > 0
+    camera.alter = another
+    content_ages_ns(5)
+    assert set(content_ages_ns(10)) == {0}
+
+
+def test_a_mask_that_is_unsure_or_changes_suddenly_is_reported_and_by_parameter_not_sent(
+    module_bench, camera, features, encoder
+):
+    probe = module_bench.probe
+    values = probe.wait_for_report("camera_encoder", lambda report: True, "a report").values
+    shares = [float(values[f"mask_share_{name}"]) for name in ("background", "robot", "object")]
+    assert abs(sum(shares) - 1.0) < 0.01
+    assert 0.0 < float(values["mask_confidence"]) <= 1.0
+    assert float(values["mask_change"]) == 0.0
+    for parameters, sentence in (
+        ({"mask_min_confidence": 1.0}, "no features are sent: the mask's mean confidence is"),
+        (
+            {"mask_max_change": 0.0, "mask_importance_weights": _other_weights(shares)},
+            "no features are sent: the classes",
+        ),
+    ):
+        assert ask(probe, "camera_encoder", **parameters).successful
+        probe.wait_for_problem("camera_encoder", sentence)
+        known = len(features)
+        report = probe.wait_for_problem("camera_encoder", sentence)
+        assert len(features) == known
+        assert int(report.values["features_withheld"]) > 0
+        off = {"mask_min_confidence": 0.0, "mask_max_change": 1.0, "mask_importance_weights": "none"}
+        assert ask(probe, "camera_encoder", **off).successful
+        probe.wait(lambda known=known: len(features) > known, "features")
+        probe.wait_for_ok("camera_encoder")
+
+
+def _other_weights(shares: list[float]) -> list[float]:
+    """Weights under which the class that covers least wins everywhere."""
+    return [10.0 if i == int(np.argmin(shares)) else 0.0 for i in range(len(shares))]
+
+
 def test_features_have_the_stamp_of_their_picture_and_come_in_order(module_bench, camera, features, encoder):
     known = len(features)
     module_bench.probe.wait(lambda: len(features) >= known + 10, "features")
@@ -140,3 +201,45 @@ def test_compressed_images_are_encoded_and_features_sent_reliably_if_the_paramet
     bench.start_active("camera_encoder", compressed=True, features_reliable=True)
     probe.wait(lambda: len(features) >= 3, "features of compressed images")
     assert features_from_message(features[-1].message).features.size > 0
+
+
+def test_what_the_encoder_runs_on_is_said(module_bench, encoder):
+    report = module_bench.probe.wait_for_report("camera_encoder", lambda report: "engine" in report.values, "a report")
+    assert report.values["engine"].startswith("torch, fp32, cpu, ")
+    assert f"the encoder runs on {report.values['engine']}" in encoder.output
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"backend": "caffe"}, "backend is 'caffe'; allowed: auto, torch, onnxruntime"),
+        ({"precision": "fp64"}, "precision is 'fp64'; allowed: fp32, bf16, fp16, int8"),
+        ({"backend": "torch", "precision": "int8"}, "precision is 'int8' with the backend torch; allowed: fp32, bf16"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+    ],
+    ids=str,
+)
+def test_an_engine_that_does_not_exist_is_refused_by_name(bench, parameters, sentence):
+    program = bench.start("camera_encoder", **parameters)
+    assert program.wait(within_s=60.0) == 1
+    assert sentence in program.output
+    assert "Traceback" not in program.output
+
+
+def test_as_many_threads_compute_as_the_process_may_use_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 8, 9})
+    assert threads_here() == 3
+
+
+@pytest.mark.parametrize("node", ["camera_encoder", "inference"])
+def test_threads_that_wait_for_work_sleep_unless_the_user_says_otherwise(node):
+    script = (
+        f"import os, sys; from maskact_ros.nodes import {node} as node; assert 'torch' not in sys.modules; "
+        "node.main = lambda _: print(os.environ['OMP_WAIT_POLICY']); node.run()"
+    )
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+        )
+        assert done.stdout.strip() == expected

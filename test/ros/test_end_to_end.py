@@ -25,7 +25,12 @@ from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.images import mask_from_message, rgb_from_message
 from maskact_ros.nodes.messages import features_from_message, stamp_to_ns
 
+pytestmark = pytest.mark.alone
+
 NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
+
+# An untrained policy wants anything, and may well run the arm into the table.
+PATIENT = {"action_publisher": {"engage_tolerance_s": 10.0, "following_tolerance_s": 0.0, "clamp_timeout_s": 60.0}}
 
 
 @dataclass
@@ -57,7 +62,7 @@ def run(module_bench):
     probe = module_bench.probe
     witness = Witness(probe)
     chunks = probe.hear(JointTrajectory, "action_chunk")
-    programs = {name: module_bench.start(name) for name in NODES}
+    programs = {name: module_bench.start(name, **PATIENT.get(name, {})) for name in NODES}
     for name, program in programs.items():
         module_bench.wait_until_active(name, program)
     yield Run(module_bench, programs, witness, chunks, [])
@@ -127,15 +132,22 @@ def test_enabled_it_commands_at_100_hz(run):
     run.witness.wait_for_rate(100.0, seconds=5.0)
 
 
-def test_the_simulated_arm_goes_where_it_is_commanded(run, robot):
-    run.move()
-    joints = run.probe.hear(JointState, "joint_states")
-    run.probe.wait(lambda: len(joints) >= 100, "joint states")
+def test_the_simulated_arm_goes_where_it_is_commanded(bench, robot):
+    witness = Witness(bench.probe)
+    joints = bench.probe.hear(JointState, "joint_states")
+    for node in ("sim_robot", "expert", "action_publisher"):  # the expert's motions run into nothing
+        bench.start_active(node)
+    bench.probe.wait(lambda: bench.probe.enable().success, "joint states to reach the publisher")
+    witness.wait_for_rung("following")
+    witness.wait_for_commands(200)
+    known = len(joints)
+    bench.probe.wait(lambda: len(joints) >= known + 100, "joint states")
     assert all(tuple(joint.message.name) == robot.joint_names for joint in joints)
     at_s = joints[-1].at_s
-    before = [command for command in run.witness.commands if at_s - 0.5 < command.at_s < at_s]
+    before = [command for command in witness.commands if at_s - 0.5 < command.at_s < at_s]
     distance = np.abs(set_points(before) - np.array(joints[-1].message.position)).min(axis=0)
-    assert (distance < 0.1).all()
+    assert (distance[~robot.grippers] < 0.1).all()  # fingers may hold something
+    assert np.ptp(set_points(witness.commands), axis=0).max() > 0.3
 
 
 def test_disabled_it_comes_to_rest_and_repeats_its_last_set_point(run):
@@ -174,40 +186,36 @@ def test_the_latched_state_is_the_last_one_that_was_said(run):
     assert all(set(state_of(state)) == {"rung", "epoch", "enabled", "reason"} for state in run.witness.states)
 
 
-@pytest.mark.parametrize(
-    ("node", "figures"),
-    [
-        ("sim_robot", ["images_hz", "joint_states_hz", "render_ms_p50"]),
-        ("camera_encoder", ["images_hz", "features_hz", "encoder_ms_p99", "mask_head_ms_p95", "features_age_ms_p50"]),
-        ("inference", ["features_hz", "chunks_hz", "plan_ms_p50", "plan_ms_p95", "plan_ms_p99", "chunk_age_ms_p50"]),
-        (
-            "action_publisher",
-            [
-                "commands_hz",
-                "chunks_hz",
-                "image_to_command_ms_p95",
-                "deadline_misses",
-                "targets_clamped",
-                "rung",
-                "epoch",
-            ],
-        ),
-    ],
-)
-def test_every_node_tells_its_figures_each_second(run, node, figures):
+FIGURES = {
+    "sim_robot": {"images_hz", "joint_states_hz", "render_ms_p50"},
+    "camera_encoder": {"images_hz", "features_hz", "encoder_ms_p99", "mask_head_ms_p95", "features_age_ms_p50"},
+    "inference": {"features_hz", "chunks_hz", "plan_ms_p50", "plan_ms_p95", "plan_ms_p99", "chunk_age_ms_p50"},
+    "action_publisher": {
+        *("commands_hz", "chunks_hz", "image_to_command_ms_p95"),
+        *("deadline_misses", "targets_clamped", "rung", "epoch"),
+    },
+}
+
+
+def test_every_node_tells_its_figures_each_second(run):
     run.move()
-    report = run.probe.wait_for_report(node, lambda report: set(figures) <= set(report.values), f"{figures} of {node}")
-    assert report.values["state"] == "active"
-    known = len(run.probe.reports(node))
-    run.probe.wait(lambda: len(run.probe.reports(node)) >= known + 2, "two more reports", within_s=10.0)
+    for node, figures in FIGURES.items():
+        told = run.probe.wait_for_report(node, lambda r, f=figures: f <= r.values.keys(), f"{figures} of {node}")
+        assert told.values["state"] == "active"
+    known = {node: len(run.probe.reports(node)) for node in FIGURES}
+
+    def told_again() -> bool:
+        return all(len(run.probe.reports(node)) >= count + 2 for node, count in known.items())
+
+    run.probe.wait(told_again, "two more reports of each", within_s=10.0)
 
 
-def test_when_inference_is_killed_the_arm_holds_as_soon_as_the_chunk_is_used_up(run, robot):
+def test_when_inference_is_killed_the_rest_of_the_chunk_is_followed_and_then_it_is_a_fault(run, robot):
     run.move()
     run.programs["inference"].send(signal.SIGKILL)
-    held = run.witness.wait_for_rung("holding")
-    assert state_of(held)["reason"] == "the chunk is used up and no new one has come"
-    run.probe.wait_for_problem("action_publisher", "the arm holds: the chunk is used up and no new one has come")
+    held = run.witness.wait_for_rung("fault")
+    assert state_of(held)["reason"] == "inference is gone; reset and enable to go on"
+    run.probe.wait_for_problem("action_publisher", "fault: inference is gone; reset and enable to go on")
     held_s = held.at_s - time.monotonic() + time.time()
     chunk_end_s = stamp_of(run.chunks[-1]) / 1e9 + 20 / robot.policy_rate_hz
     assert 0.0 < held_s - chunk_end_s < 1.0

@@ -1,10 +1,12 @@
 """Inference between a stand-in encoder and a stand-in arm: from which images it plans, and which it refuses."""
 
+import signal
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from asking import ask
 from bench import LATCHED, Bench, Program
 from sensor_msgs.msg import CompressedImage, JointState
 from stand_ins import healthy, shuffled, silent, with_a_nan, without_the_last_joint
@@ -12,7 +14,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.checkpoint import CheckpointInfo
-from maskact_ros.control.follower import FollowerState, Rung
+from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.nodes.messages import Features, features_to_message, ns_to_stamp, stamp_to_ns, state_to_message
 
 
@@ -35,23 +37,29 @@ class Rig:
     @property
     def planned_ns(self) -> list[int]:
         """The stamps of all chunks."""
-        return [stamp_to_ns(heard.message.header.stamp) for heard in self.chunks]
+        return [self.stamp_of(heard) for heard in self.chunks]
 
-    def see(self, *, stamp_ns: int = 0, weights_hash: str = "", alter=healthy) -> int:
-        """An image was captured; returns its stamp."""
+    def stamp_of(self, heard) -> int:
+        return stamp_to_ns(heard.message.header.stamp)
+
+    def see(
+        self, *, stamp_ns: int = 0, weights_hash: str = "", alter=healthy, seed: int | None = None, content_ns: int = 0
+    ) -> int:
+        """An image was captured, another than before unless a seed is given; returns its stamp."""
         stamp_ns = stamp_ns or self.probe.now_ns()
         joints = JointState(name=list(self.joint_names), position=[0.1] * len(self.joint_names))
         joints.header.stamp = ns_to_stamp(stamp_ns - 1_000_000)
         joints = alter(joints)
         if joints is not None:
             self.publishers["joint_states"].publish(joints)
-        generator = np.random.default_rng(len(self.sent_ns))
+        generator = np.random.default_rng(len(self.sent_ns) if seed is None else seed)
         features = Features(
             stamp_ns,
             weights_hash or self.weights_hash,
             generator.normal(size=(4, 32)).astype(np.float16),
             np.array([0, 1, 2, 1], np.int8),
             np.ones(4, np.float16),
+            content_ns or stamp_ns,
         )
         self.publishers["features"].publish(features_to_message(features, "top"))
         self.sent_ns.append(stamp_ns)
@@ -189,3 +197,62 @@ def test_a_new_epoch_of_the_publisher_is_planned_for_at_once(rig, robot):
             states.publish(state_to_message(FollowerState(Rung.ENGAGING, epoch, "")))
             rig.probe.wait(lambda known=known: len(rig.chunks) > known, "a chunk of the new epoch")
     assert np.median(np.diff(rig.planned_ns[first:])) < 10 * robot.policy_period_ns / 2  # long before it is used up
+
+
+@pytest.mark.parametrize("lost", ["camera_encoder", "action_publisher"])
+def test_a_lost_node_beside_it_is_said_at_once(bench, lost):
+    program = bench.start_active("inference")
+    other = bench.start_active(lost)
+    for _ in range(3):  # seconds, in which the two have surely met
+        bench.probe.wait_for_report(lost, lambda report: True, "a report")
+    other.send(signal.SIGKILL)
+    sentence = f"{lost} gave no sign of life for 0.1 s"
+    bench.probe.wait(lambda: sentence in program.output, "the log's line")
+    bench.probe.wait_for_problem("inference", sentence)
+
+
+def test_a_picture_that_stays_the_same_while_joints_move_is_not_planned_from(rig):
+    moving = {"by": 0.0}
+
+    def moved(joints):
+        joints.position[1] += moving["by"]
+        return joints
+
+    content_ns = rig.see()
+    rig.wait_for_chunk(content_ns)
+    known = len(rig.chunks)
+    with rig.seeing(content_ns=content_ns, alter=moved):
+        rig.probe.wait(lambda: rig.planned_ns[-1] > content_ns + 500_000_000, "a chunk: the joints are still")
+        assert len(rig.chunks) > known
+        moving["by"] = 0.1
+        sentence = "no chunk from a frozen camera: it has sent the same picture for"
+        rig.probe.wait_for_problem("inference", sentence)
+        moving["by"] = 0.0  # and it stays so when the arm rests
+        known = len(rig.chunks)
+        rig.probe.wait_for_problem("inference", sentence)
+        assert len(rig.chunks) == known
+    assert sum(sentence in line for line in rig.program.output.splitlines()) == 1
+    rig.see_until(lambda: len(rig.chunks) > known, "chunks of a camera that works again")
+    rig.probe.wait_for_ok("inference")
+
+
+def test_patches_that_the_rules_isolate_are_left_out_if_the_parameter_says_so_while_it_runs(rig):
+    probe, seen = rig.probe, ["-1", "1", "2"]
+    rules = {f"label_attention_rules__{label}": ["0"] if label == 0 else seen for label in (-1, 0, 1, 2)}
+    with rig.seeing():
+        assert ask(probe, "inference", drop_isolated_patches=True, **rules).successful
+        left_out = "patches of 0 (background) are dropped; not exact"
+        probe.wait_for_report("inference", lambda r: r.values["dropped_patches"].startswith(left_out), "it to be said")
+        known = len(rig.chunks)
+        probe.wait(lambda: len(rig.chunks) > known, "a chunk of what is left")
+        probe.wait_for_ok("inference")
+        assert ask(probe, "inference", drop_isolated_patches=False, **dict.fromkeys(rules, "none")).successful
+        text = "no patches are dropped"
+        probe.wait_for_report("inference", lambda r: r.values["dropped_patches"] == text, "it to be said")
+
+
+def test_what_the_planner_runs_on_is_said(rig):
+    report = rig.probe.wait_for_report("inference", lambda report: "engine" in report.values, "a report")
+    assert report.values["engine"].startswith("torch, fp32, cpu, ")
+    said = f"the planner runs on {report.values['engine']}; no patches are dropped"
+    assert sum(said in line for line in rig.program.output.splitlines()) == 1

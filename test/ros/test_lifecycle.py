@@ -2,17 +2,24 @@
 
 import json
 import signal
+import sys
 import time
 from dataclasses import replace
 
 import pytest
-from bench import assert_a_motion_the_robot_can_follow, set_points, state_of
+from bench import LATCHED, SHARED_MEMORY, assert_a_motion_the_robot_can_follow, set_points, state_of
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from stand_ins import Arm, Planner
+from std_msgs.msg import Empty
 from std_srvs.srv import SetBool
+
+from maskact_ros.bench.usage import Usage
+
+# The stand-in arm is a thread of a busy process.
+PATIENT = {"joint_states_timeout_s": 5.0, "following_tolerance_s": 0.0}
 
 
 def change(probe, node: str, transition: int) -> bool:
@@ -27,7 +34,7 @@ def state_id(probe, node: str) -> int:
 def start_moving(bench, robot, **parameters):
     """An action publisher that swings a stand-in arm for the next ten seconds."""
     arm, planner = Arm(bench.probe, robot), Planner(bench.probe, robot)
-    program = bench.start_active("action_publisher", joint_states_timeout_s=5.0, **parameters)
+    program = bench.start_active("action_publisher", **PATIENT, **parameters)
     move(bench, arm, planner)
     return program, arm, planner
 
@@ -44,7 +51,7 @@ def move(bench, arm, planner) -> None:
 def test_without_autostart_it_waits_and_is_walked_up_and_down_by_its_services(bench, robot):
     probe = bench.probe
     arm, planner = Arm(probe, robot), Planner(probe, robot)
-    program = bench.start("action_publisher", autostart=False, joint_states_timeout_s=5.0)
+    program = bench.start("action_publisher", autostart=False, **PATIENT)
     node = "action_publisher"
     probe.wait_for_report(node, lambda report: report.values["state"] == "unconfigured", "unconfigured")
     assert state_id(probe, node) == State.PRIMARY_STATE_UNCONFIGURED
@@ -98,6 +105,7 @@ def test_a_refused_configure_leaves_it_unconfigured_and_says_why(bench, tmp_path
     bench.probe.wait_for_problem("action_publisher", "there is no such folder")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_brakes_a_moving_arm_within_limits_and_ends_the_node_with_code_0_within_3_s(bench, robot, number):
     program, arm, _ = start_moving(bench, robot)
@@ -131,9 +139,10 @@ def test_a_read_only_parameter_is_refused_with_the_reason_and_a_wrong_one_with_w
         return result.successful, result.reason
 
     number = {"type": ParameterType.PARAMETER_DOUBLE, "double_value": 50.0}
-    successful, reason = set_to("control_rate_hz", **number)
+    assert set_to("control_rate_hz", **number) == (True, "")
+    successful, reason = set_to("dry_run", type=ParameterType.PARAMETER_BOOL, bool_value=True)
     assert not successful
-    assert "control_rate_hz cannot change now" in reason
+    assert "dry_run cannot change now" in reason
     assert "restart the node with another value" in reason
     successful, reason = set_to("chunk_size", type=ParameterType.PARAMETER_INTEGER, integer_value=5)
     assert not successful
@@ -143,13 +152,39 @@ def test_a_read_only_parameter_is_refused_with_the_reason_and_a_wrong_one_with_w
     assert "unknown parameter contrl_rate_hz (value 50.0); did you mean control_rate_hz?" in reason
 
 
-def test_what_breaks_a_callback_ends_the_node_only_after_the_arm_was_brought_to_rest(bench, robot):
-    program, arm, _ = start_moving(bench, robot)
-    # A type that no parameter has: rclpy raises in its own service, in the executor's thread.
-    request = SetParameters.Request(parameters=[Parameter(name="x", value=ParameterValue(type=77))])
-    bench.probe.node.create_client(SetParameters, "action_publisher/set_parameters").call_async(request)
+BROKEN_PUBLISHER = """
+from std_msgs.msg import Empty
+
+from maskact_ros.nodes.action_publisher import ActionPublisher
+from maskact_ros.nodes.managed import main
+
+
+class BrokenPublisher(ActionPublisher):
+    def configure(self):
+        super().configure()
+        self._break = self.create_subscription(Empty, "break", self._receive_break, 1)
+
+    def _receive_break(self, message):
+        raise RuntimeError("a bug in a callback")
+
+
+main(BrokenPublisher)
+"""
+
+
+def test_what_breaks_a_callback_ends_the_node_only_after_the_arm_was_brought_to_rest(bench, robot, policy, tmp_path):
+    script = tmp_path / "broken_publisher.py"
+    script.write_text(BROKEN_PUBLISHER)
+    arm, planner = Arm(bench.probe, robot), Planner(bench.probe, robot)
+    arguments = ["-r", "__ns:=/maskact", "-p", f"policy_path:={policy}"]
+    arguments += [text for name, value in PATIENT.items() for text in ("-p", f"{name}:={value}")]
+    program = bench.run([sys.executable, str(script), "--ros-args", *arguments])
+    bench.wait_until_active("action_publisher", program)
+    move(bench, arm, planner)
+    bench.probe.publisher(Empty, "break", LATCHED).publish(Empty())
     assert program.wait() == 1
     assert "a bug in maskact_ros ends the node" in program.output
+    assert "a bug in a callback" in program.output
     positions = set_points(arm.commands)
     assert_a_motion_the_robot_can_follow(positions, robot)
     assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
@@ -178,6 +213,20 @@ def test_released_on_disabling_the_publisher_goes_silent_once_the_arm_rests(benc
     count = len(arm.commands)
     bench.probe.wait_for_report("action_publisher", lambda report: report.values["commands_hz"] == "0.00", "silence")
     assert len(arm.commands) == count
+
+
+@pytest.mark.parametrize("node", ["camera_encoder", "inference", "action_publisher", "sim_robot"])
+def test_told_to_end_it_leaves_no_segment_of_shared_memory(bench, node):
+    before = set(SHARED_MEMORY.iterdir())
+    program = bench.start_active(node)
+    mapped = {SHARED_MEMORY / name for name in Usage.of(program.pid).shm_entries}
+    segments = {
+        file for file in mapped - before if "fast" in file.name and "_port" not in file.name
+    }  # ports are shared
+    assert segments
+    program.send(signal.SIGTERM)
+    assert program.wait() == 0, program.output
+    assert not [file.name for file in segments if file.exists()]
 
 
 def test_shut_down_by_its_service_the_process_ends(bench, robot):

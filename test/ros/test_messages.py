@@ -14,8 +14,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from maskact_ros.align import JointOrder
 from maskact_ros.chunk import Chunk
-from maskact_ros.control.follower import FollowerState, Rung
+from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.nodes.messages import (
+    ChunkMessage,
     CommandMessage,
     Features,
     MessageError,
@@ -43,7 +44,8 @@ def features(*, masks: bool, count: int = 9, width: int = 5) -> Features:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, size=count).astype(np.int8) if masks else None
     confidence = draw.random(count).astype(np.float16) if masks else None
-    return Features(STAMP_NS, "abc123", draw.normal(size=(count, width)).astype(np.float16), labels, confidence)
+    patches = draw.normal(size=(count, width)).astype(np.float16)
+    return Features(STAMP_NS, "abc123", patches, labels, confidence, STAMP_NS - 40_000_000)
 
 
 @pytest.mark.parametrize("stamp_ns", [0, 1, 999_999_999, 10**9, STAMP_NS, -1])
@@ -61,6 +63,7 @@ def test_features_arrive_bit_for_bit(masks):
     assert message.header.frame_id == "camera"
     after = features_from_message(message)
     assert (after.stamp_ns, after.weights_hash) == (STAMP_NS, "abc123")
+    assert after.content_stamp_ns == STAMP_NS - 40_000_000
     np.testing.assert_array_equal(after.features, before.features, strict=True)
     if masks:
         np.testing.assert_array_equal(after.patch_labels, before.patch_labels, strict=True)
@@ -84,16 +87,18 @@ def test_features_are_read_without_a_copy():
         "jpeg",
         "rgb8; jpeg compressed bgr8",
         "maskact_features 9 5 plain",
-        "maskact_features  9 plain abc",
-        "maskact_features 9 5 half abc",
-        "maskact_features 9 5 plain abc extra",
-        "maskact_features 0 5 plain abc",
-        "maskact_features 9 -5 plain abc",
-        "maskact_features 9 5.0 plain abc",
-        "maskact_features ٩ 5 plain abc",
-        "maskact_features 9 5 plain abc\n",
-        "maskact_features " + "9" * 5000 + " 5 plain abc",
-        "maskact_features " + "9" * 20 + " 0 plain abc",
+        "maskact_features  9 plain abc 7",
+        "maskact_features 9 5 half abc 7",
+        "maskact_features 9 5 plain abc",
+        "maskact_features 9 5 plain abc 7 extra",
+        "maskact_features 9 5 plain abc -7",
+        "maskact_features 0 5 plain abc 7",
+        "maskact_features 9 -5 plain abc 7",
+        "maskact_features 9 5.0 plain abc 7",
+        "maskact_features ٩ 5 plain abc 7",
+        "maskact_features 9 5 plain abc 7\n",
+        "maskact_features " + "9" * 5000 + " 5 plain abc 7",
+        "maskact_features " + "9" * 20 + " 0 plain abc 7",
     ],
 )
 def test_another_format_is_refused_by_name(layout):
@@ -128,6 +133,13 @@ def test_a_chunk_arrives_as_it_was(points):
     after = chunk_from_message(sent(chunk_to_message(before, NAMES)), JointOrder(NAMES))
     assert (after.stamp_ns, after.period_ns) == (before.stamp_ns, before.period_ns)
     np.testing.assert_array_equal(after.actions, before.actions, strict=True)
+
+
+def test_a_message_that_serves_for_all_chunks_says_what_a_new_one_would():
+    message, draw = ChunkMessage(NAMES), np.random.default_rng(0)
+    for stamp_ns, period_ns, points in [(STAMP_NS, 1000, 4), (STAMP_NS + 7, 1000, 4), (0, 1000, 2), (1, 50, 2)]:
+        each = Chunk(stamp_ns, period_ns, draw.normal(size=(points, 3)))
+        assert sent(message.of(each)) == sent(chunk_to_message(each, NAMES))
 
 
 def test_a_chunks_times_say_when_each_point_is_due_and_increase():
@@ -231,7 +243,7 @@ def test_random_messages_are_read_or_give_a_message_error():
         words = ["maskact_features", "plain", "mask", "1", "2", "0", "-1", "9" * 30, "abc", "", "\0"]
         layout = " ".join(pick.choices(words, k=pick.randrange(7)))
         if pick.random() < 0.5:
-            layout = f"maskact_features {pick.randrange(3)} {pick.randrange(3)} {pick.choice(['mask', 'plain'])} abc"
+            layout = f"maskact_features {pick.randrange(3)} {pick.randrange(3)} {pick.choice(['mask', 'plain'])} abc 7"
         count(features_from_message, CompressedImage(format=layout, data=pick.randbytes(pick.randrange(12))))
 
         message = JointTrajectory(joint_names=pick.choices([*NAMES, "knee"], k=pick.randrange(6)))
@@ -271,6 +283,6 @@ def test_an_image_carries_its_header_size_and_pixels():
 def test_a_command_carries_each_joints_set_point():
     command = CommandMessage(3)
     for set_point in (np.array([1.0, -2.5, 1e-300]), np.array([0.0, 0.0, 0.0])):
-        message = sent(command.of(set_point))
-        assert isinstance(message, Float64MultiArray)
-        assert list(message.data) == set_point.tolist()
+        whole = Float64MultiArray(data=set_point.tolist())
+        assert deserialize_message(command.of(set_point), Float64MultiArray) == whole
+        assert len(command.of(set_point)) == len(serialize_message(whole))

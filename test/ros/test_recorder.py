@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench import BEST_EFFORT, LATCHED, Bench
+from rclpy.duration import Duration
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2 import Reader
@@ -51,8 +52,8 @@ def test_what_is_published_is_in_the_bag_byte_for_byte_and_the_bag_is_closed(ben
     images.publish(picture)
     for state in states:
         joints.publish(state)
-    assert joints.wait_for_all_acked()
-    assert images.wait_for_all_acked()
+    assert joints.wait_for_all_acked(Duration(seconds=30))
+    assert images.wait_for_all_acked(Duration(seconds=30))
     after_ns = probe.now_ns()
     program.send(number)
     assert program.wait() == 0, program.output
@@ -74,7 +75,7 @@ def test_what_each_publisher_offers_is_heard_and_stands_in_the_bag(bench, tmp_pa
     probe.every(0.05, lambda: images.publish(message))
     commands.publish(Float64MultiArray(data=[1.0]))
     probe.wait(lambda: mcap_of(bag).exists() and mcap_of(bag).stat().st_size > 2_000_000, "images in the file")
-    assert commands.wait_for_all_acked()
+    assert commands.wait_for_all_acked(Duration(seconds=30))
     program.send(signal.SIGINT)
     assert program.wait() == 0, program.output
     messages = raw_messages(bag)

@@ -1,0 +1,126 @@
+"""What the action publisher sends: set points or trajectories, whole on `command`, and each controller's part.
+
+In: set points (D,), or positions (N, D) of a short horizon. Out: messages, prepared beforehand, on the topic of the
+whole vector, which bags are recorded from, and on those of the robot's controllers, if it has any.
+"""
+
+from __future__ import annotations
+
+import array
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from maskact_ros.nodes.messages import CommandMessage, ns_to_duration
+from maskact_ros.robot import RobotError, RobotSpec
+
+_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One topic, and the columns of the whole vector that it carries."""
+
+    publisher: LifecyclePublisher
+    joint_names: tuple[str, ...]
+    columns: NDArray[np.intp]
+
+
+class _Output:
+    """The publishers; raises RobotError when a topic's name is none, or two come out the same by remapping."""
+
+    def __init__(self, node: LifecycleNode, robot: RobotSpec, kind: type):
+        carried = {"command": robot.joint_names} | {c.command_topic: c.joints for c in robot.controllers}
+        _check_topics(node, list(carried))
+        self._node = node
+        self._parts = [
+            _Part(
+                node.create_lifecycle_publisher(kind, topic, _QOS),
+                names,
+                np.array([robot.joint_names.index(name) for name in names]),
+            )
+            for topic, names in carried.items()
+        ]
+
+    def destroy(self) -> None:
+        """Take the publishers from the node."""
+        for part in self._parts:
+            self._node.destroy_lifecycle_publisher(part.publisher)
+        self._parts = []
+
+
+class PositionOutput(_Output):
+    """Set points, for forward command controllers."""
+
+    def __init__(self, node: LifecycleNode, robot: RobotSpec):
+        super().__init__(node, robot, Float64MultiArray)
+        self._messages = [CommandMessage(len(part.joint_names)) for part in self._parts]
+
+    def publish(self, set_point: NDArray[np.float64]) -> None:
+        """Send a set point (D,)."""
+        for part, message in zip(self._parts, self._messages, strict=True):
+            part.publisher.publish(message.of(set_point[part.columns]))
+
+
+class TrajectoryOutput(_Output):
+    """Rolling horizons that end at rest, for joint trajectory controllers."""
+
+    def __init__(self, node: LifecycleNode, robot: RobotSpec):
+        super().__init__(node, robot, JointTrajectory)
+        self._messages = [_TrajectoryMessage(part.joint_names) for part in self._parts]
+
+    def publish(self, positions: NDArray[np.float64], step_ns: int) -> None:
+        """Send positions (N, D), point i due at `(i + 1) * step_ns` from now; the last one's velocity is zero."""
+        velocities = _velocities(positions, step_ns / 1e9)
+        for part, message in zip(self._parts, self._messages, strict=True):
+            part.publisher.publish(message.of(positions[:, part.columns], velocities[:, part.columns], step_ns))
+
+
+class _TrajectoryMessage:
+    """A trajectory that begins on receipt, as its stamp is zero, in a message whose points are built once."""
+
+    def __init__(self, joint_names: tuple[str, ...]):
+        self._message = JointTrajectory(joint_names=list(joint_names))
+        self._points: list[JointTrajectoryPoint] = []  # as many as the longest horizon so far had
+        self._step_ns = 0
+
+    def of(self, positions: NDArray[np.float64], velocities: NDArray[np.float64], step_ns: int) -> JointTrajectory:
+        """The message with these positions and velocities (N, D); valid until the next call."""
+        count, width = positions.shape
+        if step_ns != self._step_ns:
+            self._points, self._step_ns, self._message.points = [], step_ns, []
+        for i in range(len(self._points), count):
+            self._points.append(JointTrajectoryPoint(time_from_start=ns_to_duration((i + 1) * step_ns)))
+        if len(self._message.points) != count:
+            self._message.points = self._points[:count]
+        all_positions, all_velocities = array.array("d", positions.tobytes()), array.array("d", velocities.tobytes())
+        for i, point in enumerate(self._message.points):
+            row = slice(i * width, (i + 1) * width)
+            point.positions, point.velocities = all_positions[row], all_velocities[row]
+        return self._message
+
+
+def _velocities(positions: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
+    """Central differences (N, D), the first one ahead; zero at the end, as a joint trajectory controller demands."""
+    velocities = np.zeros_like(positions)
+    if len(positions) > 1:
+        velocities[0] = (positions[1] - positions[0]) / step_s
+        velocities[1:-1] = (positions[2:] - positions[:-2]) / (2 * step_s)
+    return velocities
+
+
+def _check_topics(node: LifecycleNode, topics: list[str]) -> None:
+    resolved: dict[str, str] = {}
+    for topic in topics:
+        try:
+            name = node.resolve_topic_name(topic)
+        except RuntimeError:  # what rclpy makes of an error of rcl
+            raise RobotError(f"controller {topic}: its command_topic is no ROS topic's name") from None
+        if name in resolved:
+            raise RobotError(f"{resolved[name]} and {topic} are both the topic {name}; allowed: a topic for each")
+        resolved[name] = topic

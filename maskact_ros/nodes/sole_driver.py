@@ -1,0 +1,61 @@
+"""Does another node drive the same topic? Each that does says so twice a second, on a topic beside it.
+
+In: a topic that only one may drive. Out: how many others drive it, within half a second.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from std_msgs.msg import String
+
+from maskact_ros.nodes.managed import ManagedNode
+from maskact_ros.nodes.peers import BEAT_S
+
+SILENT_S = 3 * BEAT_S  # who says nothing for so long does not drive any more
+_DISCOVERY_S = 5.0  # DDS takes a second or so to find who is there
+_LATCHED = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)  # a newcomer hears it when it finds us
+
+
+class SoleDriver:
+    """Tells whether another node drives a topic, too, by a topic beside it that each such node offers.
+
+    `give_way` is called, in the executor's thread, when one is found so soon that it was there before us.
+    """
+
+    def __init__(self, node: ManagedNode, topic: str, give_way: Callable[[], None]):
+        self._node, self._give_way = node, give_way
+        self._own = String(data=uuid.uuid4().hex)
+        self._heard_s: dict[str, float] = {}  # the others, on the steady clock
+        self._began_s = time.monotonic()
+        self._publisher = node.create_publisher(String, f"{topic}/driver", _LATCHED)
+        self._subscription = node.create_subscription(String, f"{topic}/driver", self._hear, _LATCHED)
+        self._timer = node.create_steady_timer(BEAT_S, self._beat)
+        self._beat()
+
+    @property
+    def others(self) -> int:
+        """How many others there are."""
+        now_s = time.monotonic()
+        return sum(now_s - heard_s < SILENT_S for heard_s in self._heard_s.values())
+
+    def destroy(self) -> None:
+        """Stop offering and hearing."""
+        self._node.destroy_subscription(self._subscription)
+        self._node.destroy_publisher(self._publisher)
+        self._node.destroy_timer(self._timer)
+
+    def _beat(self) -> None:
+        self._publisher.publish(self._own)
+
+    def _hear(self, message: String) -> None:
+        if message.data == self._own.data:
+            return
+        now_s = time.monotonic()
+        first = message.data not in self._heard_s
+        self._heard_s[message.data] = now_s
+        if first and now_s < self._began_s + _DISCOVERY_S:
+            self._give_way()

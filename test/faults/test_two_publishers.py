@@ -1,0 +1,51 @@
+"""Two action publishers for one robot: both say so, the second does not engage, the first goes on."""
+
+import signal
+import time
+
+import pytest
+from bench import Probe
+from rig import REMAPPINGS, Rig
+from soundness import story
+
+pytestmark = pytest.mark.alone
+
+OTHER = "another_publisher"
+
+
+@pytest.fixture(scope="module")
+def running(module_bench, robot):
+    rig = Rig.start(module_bench, robot)
+    time.sleep(6.0)  # of two that start within five seconds of each other, both give way
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def rig(running):
+    running.move()
+    yield running
+    running.settle()
+    running.probe.wait_for_ok("action_publisher")
+
+
+def told(probe: Probe, node: str) -> bool:
+    return bool(probe.reports(node)) and "another action publisher" in probe.reports(node)[-1].message
+
+
+def test_a_second_publisher_is_reported_by_both_and_not_enabled(rig, phase):
+    bench, probe = rig.bench, rig.probe
+    phase.let_it_move()
+    known = len(rig.arm.states)
+    said = len(rig.publisher.output)
+    second = bench.start_active("action_publisher", name=OTHER, remappings=REMAPPINGS | {"state": "another_state"})
+    try:
+        probe.wait(lambda: told(probe, OTHER) and told(probe, "action_publisher"), "both to say so on /diagnostics")
+        response = probe.enable(node=OTHER)
+        assert not response.success
+        assert "another action publisher" in response.message, response.message
+        rig.wait_for_line("another action publisher", said)
+        rig.arm.wait_for_commands(100)
+        assert rig.rungs_since(known) == [], story(rig.arm.states[known:])
+    finally:
+        second.send(signal.SIGKILL)

@@ -1,0 +1,158 @@
+"""What goes out on `command` and to each controller: whole or in parts, set points or trajectories, by a real node."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rclpy
+from bench import NAMESPACE, Probe
+from rclpy.context import Context
+from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from maskact_ros.nodes.command_output import PositionOutput, TrajectoryOutput
+from maskact_ros.nodes.isolation import IsolatedDomain
+from maskact_ros.robot import Controller, RobotError
+
+STEP_NS = 1_500_000_000
+
+
+@pytest.fixture(scope="module")
+def domain():
+    with_id = IsolatedDomain()
+    yield with_id
+    with_id.close()
+
+
+@pytest.fixture
+def probe(domain):
+    opened = Probe(domain.id)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def node(domain):
+    """A node that may publish, as it is active; `command` is remapped, as bringup does it."""
+    context = Context()
+    rclpy.init(args=["--ros-args", "-r", "command:=/arm/command"], context=context, domain_id=domain.id)
+    opened = LifecycleNode("sender", namespace=NAMESPACE, context=context)
+    opened.trigger_configure()
+    yield opened
+    opened.destroy_node()
+    context.try_shutdown()
+
+
+@pytest.fixture
+def shared(robot):
+    """The robot with an arm's controller, which has the joints in an order of its own, and a hand's."""
+    arm, hand = robot.joint_names[:-1], robot.joint_names[-1:]
+    return replace(
+        robot,
+        controllers=(
+            Controller(command_topic="arm_controller/commands", joints=tuple(reversed(arm))),
+            Controller(command_topic="/hand/commands", joints=hand),
+        ),
+    )
+
+
+def sent(probe, node, output, kind, topics, publish):
+    """What arrives on each topic when the output publishes once."""
+    heard = [probe.hear(kind, topic) for topic in topics]
+    node.trigger_activate()
+    probe.wait(
+        lambda: all(node.count_subscribers(topic) and probe.node.count_publishers(topic) for topic in topics),
+        "the topics to be connected",
+    )
+    # Discovery of a topic by the node and the match of its publisher are two events: send until all have heard.
+    probe.wait(lambda: publish() or all(heard), "a message on each topic")
+    output.destroy()
+    return [messages[-1].message for messages in heard]
+
+
+def test_set_points_go_out_whole_and_to_each_controller_its_part(probe, node, shared):
+    set_point = np.arange(7.0) + 0.5
+    output = PositionOutput(node, shared)
+    topics = ["/arm/command", f"{NAMESPACE}/arm_controller/commands", "/hand/commands"]
+    whole, arm, hand = sent(probe, node, output, Float64MultiArray, topics, lambda: output.publish(set_point))
+    assert list(whole.data) == set_point.tolist()
+    assert list(arm.data) == [5.5, 4.5, 3.5, 2.5, 1.5, 0.5]
+    assert list(hand.data) == [6.5]
+
+
+def test_trajectories_go_out_whole_and_to_each_controller_its_part(probe, node, shared):
+    positions = np.arange(4.0)[:, None] ** 2 + np.arange(7.0)
+    output = TrajectoryOutput(node, shared)
+    topics = ["/arm/command", f"{NAMESPACE}/arm_controller/commands", "/hand/commands"]
+    messages = sent(probe, node, output, JointTrajectory, topics, lambda: output.publish(positions, STEP_NS))
+    names = (shared.joint_names, *(controller.joints for controller in shared.controllers))
+    for message, joints in zip(messages, names, strict=True):
+        assert tuple(message.joint_names) == joints
+        assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+        columns = [shared.joint_names.index(name) for name in joints]
+        np.testing.assert_array_equal([list(point.positions) for point in message.points], positions[:, columns])
+        times = [(point.time_from_start.sec, point.time_from_start.nanosec) for point in message.points]
+        assert times == [(1, 500_000_000), (3, 0), (4, 500_000_000), (6, 0)]
+
+
+def test_velocities_are_the_motions_own_and_the_last_is_exactly_zero(probe, node, robot):
+    positions = np.linspace(0.0, 3.0, 4)[:, None] * np.ones(7)
+    output = TrajectoryOutput(node, robot)
+    publish = lambda: output.publish(positions, STEP_NS)  # noqa: E731
+    (message,) = sent(probe, node, output, JointTrajectory, ["/arm/command"], publish)
+    velocities = np.array([list(point.velocities) for point in message.points])
+    np.testing.assert_allclose(velocities[:-1], 1.0 / 1.5)
+    assert (velocities[-1] == 0.0).all()
+
+
+def test_a_horizon_may_grow_and_shrink_and_change_its_step(probe, node, robot):
+    output = TrajectoryOutput(node, robot)
+    heard = probe.hear(JointTrajectory, "/arm/command")
+    node.trigger_activate()
+    hold = np.zeros((1, 7))
+    probe.wait(lambda: output.publish(hold, STEP_NS) or heard, "the first trajectory")
+    rounds = [(5, 10), (2, 10), (8, 10), (3, 20), (3, 10), (1, 10)]
+    random = np.random.default_rng(0)
+    for count, step_ms in rounds:
+        positions = random.random((count, 7))
+        output.publish(positions, step_ms * 1_000_000)
+
+        def arrived(positions=positions):
+            points = heard[-1].message.points
+            return len(points) == len(positions) and list(points[0].positions) == positions[0].tolist()
+
+        probe.wait(arrived, f"{count} points")
+        points = heard[-1].message.points
+        np.testing.assert_array_equal([list(point.positions) for point in points], positions)
+        times_ms = [point.time_from_start.nanosec // 1_000_000 for point in points]
+        assert times_ms == [step_ms * (i + 1) for i in range(count)]
+        assert not any(points[-1].velocities)
+    output.destroy()
+
+
+def test_a_robot_without_controllers_has_one_topic_and_destroying_takes_it_away(node, robot):
+    for kind in (PositionOutput, TrajectoryOutput):
+        output = kind(node, robot)
+        assert [publisher.topic_name for publisher in node.publishers if "command" in publisher.topic_name] == [
+            "/arm/command"
+        ]
+        output.destroy()
+        assert not [publisher for publisher in node.publishers if "command" in publisher.topic_name]
+
+
+@pytest.mark.parametrize(
+    ("topic", "sentence"),
+    [
+        ("/arm/command", "command and /arm/command are both the topic /arm/command; allowed: a topic for each"),
+        ("hand commands", "controller hand commands: its command_topic is no ROS topic's name"),
+        ("hand//commands", "controller hand//commands: its command_topic is no ROS topic's name"),
+        ("{place}/commands", "controller {place}/commands: its command_topic is no ROS topic's name"),
+    ],
+)
+def test_a_controllers_topic_that_cannot_be_is_refused_before_there_is_any_publisher(node, robot, topic, sentence):
+    wrong = replace(robot, controllers=(Controller(command_topic=topic, joints=robot.joint_names),))
+    with pytest.raises(RobotError) as caught:
+        PositionOutput(node, wrong)
+    assert str(caught.value) == sentence
+    assert not [publisher for publisher in node.publishers if "command" in publisher.topic_name]
