@@ -1,0 +1,155 @@
+"""The real nodes, which note when each image passes through them: `python -m … NODE FILE --ros-args …`.
+
+FILE is written when the node is deactivated. They note what they tell /diagnostics anyway; nothing else differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+from trajectory_msgs.msg import JointTrajectory
+
+from maskact_ros.nodes.action_publisher import ActionPublisher
+from maskact_ros.nodes.diagnostics import Diagnostics
+from maskact_ros.nodes.engine_parameters import let_waiting_threads_sleep
+from maskact_ros.nodes.managed import ManagedNode, main
+from maskact_ros.nodes.messages import stamp_to_ns
+
+
+class Tracing(Diagnostics):
+    """Diagnostics that keep, by the stamp of the image in work, when each event was, and how long each stage took."""
+
+    file: Path
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._notes: dict[int, dict[str, float]] = {}
+        self._image = threading.local()  # each thread works on one of its own
+
+    @contextlib.contextmanager
+    def image(self, stamp_ns: int) -> Iterator[None]:
+        """What is recorded within, in this thread, is of this image."""
+        self._image.notes = self._notes.setdefault(stamp_ns, {})
+        yield
+        self._image.notes = None
+
+    def note(self, name: str, value: float) -> None:
+        """Of the image in work, if there is one; the first value counts."""
+        notes = getattr(self._image, "notes", None)
+        if notes is not None:
+            notes.setdefault(name, value)
+
+    def event(self, name: str) -> None:
+        """As Diagnostics."""
+        self.note(name, time.time_ns())
+        super().event(name)
+
+    def duration(self, name: str, milliseconds: float) -> None:
+        """As Diagnostics."""
+        self.note(f"{name}_at", time.time_ns())
+        self.note(name, milliseconds)
+        super().duration(name, milliseconds)
+
+    def save(self) -> None:
+        """Write what was noted."""
+        self.file.write_text(json.dumps(self._notes), encoding="utf-8")
+
+
+def traced(name: str) -> type[ManagedNode]:
+    """The node of this name; only what it needs is loaded."""
+    if name == "camera_encoder":
+        return _traced_encoder()
+    return _traced_inference() if name == "inference" else TracedPublisher
+
+
+class TracedPublisher(ActionPublisher):
+    """Notes the first tick that has a chunk."""
+
+    diagnostics: Tracing
+    DIAGNOSTICS = Tracing
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._received_ns = self._commanded_ns = 0  # stamps of the newest chunk, and of the last one that was used
+
+    def deactivate(self) -> None:
+        """As the publisher."""
+        super().deactivate()
+        self.diagnostics.save()
+
+    def _receive_chunk(self, message: JointTrajectory) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        with self.diagnostics.image(stamp_ns):
+            super()._receive_chunk(message)
+        self._received_ns = stamp_ns
+
+    def _tick(self, deadline_ns: int) -> None:
+        received_ns = self._received_ns
+        if received_ns == self._commanded_ns:
+            super()._tick(deadline_ns)
+            return
+        self._commanded_ns = received_ns
+        with self.diagnostics.image(received_ns):
+            self.diagnostics.note("tick", time.time_ns())
+            super()._tick(deadline_ns)
+
+
+def _traced_encoder() -> type[ManagedNode]:
+    from maskact_ros.nodes.camera_encoder import CameraEncoder, Captured
+
+    class TracedEncoder(CameraEncoder):
+        diagnostics: Tracing
+        DIAGNOSTICS = Tracing
+
+        def deactivate(self) -> None:
+            super().deactivate()
+            self.diagnostics.save()
+
+        def _receive(self, message: Image | CompressedImage) -> None:
+            with self.diagnostics.image(stamp_to_ns(message.header.stamp)):
+                super()._receive(message)
+
+        def _encode(self, captured: Captured) -> None:
+            with self.diagnostics.image(captured.stamp_ns):
+                super()._encode(captured)
+                self.diagnostics.note("done", time.time_ns())
+
+    return TracedEncoder
+
+
+def _traced_inference() -> type[ManagedNode]:
+    from maskact_ros.nodes.inference import Inference, Received
+
+    class TracedInference(Inference):
+        diagnostics: Tracing
+        DIAGNOSTICS = Tracing
+
+        def deactivate(self) -> None:
+            super().deactivate()
+            self.diagnostics.save()
+
+        def _receive_features(self, message: CompressedImage) -> None:
+            with self.diagnostics.image(stamp_to_ns(message.header.stamp)):
+                super()._receive_features(message)
+
+        def _plan(self, received: Received) -> None:
+            with self.diagnostics.image(received.features.stamp_ns):
+                super()._plan(received)
+                self.diagnostics.note("done", time.time_ns())
+
+    return TracedInference
+
+
+if __name__ == "__main__":
+    node = sys.argv.pop(1)
+    Tracing.file = Path(sys.argv.pop(1))
+    let_waiting_threads_sleep()
+    main(traced(node))
