@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-jazzy system
+.PHONY: help setup demo lint test test-jazzy faults system
 
 # The first of these that runs and is supported; `make setup PYTHON=/usr/bin/python3.12` takes another.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
@@ -18,9 +18,9 @@ STAMP := .venv/.complete-$(ROS)
 JAZZY_STAMP := .venv-jazzy/.complete-jazzy
 
 # What sets the environments apart: pip's extras, the pinned versions, venv's options, and how their commands are run.
-EXTRAS_kilted := ros,sim,train,test
-EXTRAS_jazzy := ros-jazzy,sim,train,test
-EXTRAS_sourced := sim,train,test
+EXTRAS_kilted := ros,sim,train,onnx,test
+EXTRAS_jazzy := ros-jazzy,sim,train,onnx,test
+EXTRAS_sourced := sim,train,onnx,test
 PINS_kilted := requirements/python.txt requirements/kilted.txt
 PINS_jazzy := requirements/python.txt requirements/jazzy.txt
 PINS_sourced := requirements/python.txt
@@ -41,14 +41,29 @@ lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# The ROS tests measure rates, so they have the machine to themselves; the others share it, one thread each.
+# Tests of what runs here share the machine, one thread each. Of those with ROS, two files run at a time, as they mostly
+# wait; the tests that measure rates or delays (marked `alone`) then have the machine to themselves. Of the faults, a
+# sample is injected, always the same; `make faults` injects all, at other moments each time.
+TWO_FILES := -n 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -m "not alone"
 test: lint  ## Check style and types, then run all tests; the ROS tests on Kilted and on Jazzy
-	OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --ignore test/ros
-	$(RUN_$(ROS)) .venv/bin/pytest test/ros
+	OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/ros --ignore test/faults
+	$(RUN_$(ROS)) .venv/bin/pytest $(TWO_FILES) test/faults test/ros
+	$(RUN_$(ROS)) .venv/bin/pytest -m alone test/faults test/ros
 	$(MAKE) --no-print-directory test-jazzy
 
+# On Jazzy without the long ones whose question is not which distribution runs; `make test-jazzy JAZZY_SKIPS=` runs all.
+JAZZY_SKIPS ?= evaluate_nodes live_reconfiguration monitor parity policy_swap
 test-jazzy: $(JAZZY_STAMP)  ## Run the ROS tests on Jazzy
-	$(RUN_jazzy) .venv-jazzy/bin/pytest test/ros
+	$(RUN_jazzy) .venv-jazzy/bin/pytest $(TWO_FILES) test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
+	$(RUN_jazzy) .venv-jazzy/bin/pytest -m alone test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
+
+# ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, chunks, joint_states, parameters, clock,
+# checkpoints, transitions, trajectories, two_publishers.
+SEED ?= $(shell date +%s)
+PHASES ?= 20
+faults: $(STAMP)  ## Inject every fault at 20 random moments (an hour); SEED=… PHASES=… ROWS="clock or camera" choose
+	@echo "make faults SEED=$(SEED) PHASES=$(PHASES)$(if $(ROWS), ROWS=\"$(ROWS)\")"
+	FAULTS_SEED=$(SEED) FAULTS_PHASES=$(PHASES) $(RUN_$(ROS)) .venv/bin/pytest test/faults $(if $(ROWS),-k "$(ROWS)")
 
 $(STAMP): setup.py setup.cfg $(PINS_$(ROS)) | system
 	$(call environment,.venv,$(ROS))

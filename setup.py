@@ -39,6 +39,7 @@ setup(
         "numpy>=1.26",
         "peft>=0.17",
         "PyYAML>=6.0",
+        "ruckig>=0.14",
         "safetensors>=0.4",
         "torch>=2.5",
         "transformers>=4.56",  # the first with DINOv3
@@ -58,7 +59,10 @@ setup(
             "rosbags>=0.11",
             "tensorboard>=2.17",
         ],
-        "gpu": ["onnxruntime-gpu>=1.20"],
+        # The onnxruntime backend and `maskact export`. Both bring the same module: `onnx-gpu` where there is an NVIDIA
+        # card, `onnx` elsewhere.
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
+        "onnx-gpu": ["onnx>=1.17", "onnxruntime-gpu>=1.20", "onnxscript>=0.5"],
         # The index's cv-bridge is ROS 1's of 2020, which knows neither NumPy 2.3 nor OpenCV 5; colcon builds
         # ament_python packages with the setup.py commands that setuptools 80 removed.
         "test": [

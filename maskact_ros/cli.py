@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from maskact_ros import __version__
+from maskact_ros.bench import cli as bench
 from maskact_ros.data import cli as data
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes import cli as nodes
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"maskact {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for layer in (nodes, data, training, policy):
+    for layer in (nodes, data, training, policy, bench):
         layer.add_commands(commands)
     return parser
 

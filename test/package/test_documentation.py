@@ -10,7 +10,14 @@ from source_tree import ROOT
 from maskact_ros.cli import _parser
 from maskact_ros.config import MaskACTConfig
 
-DOCUMENTS = ("README.md", "docs/architecture.md", "docs/results.md", "docs/training.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/architecture.md",
+    "docs/faults.md",
+    "docs/performance.md",
+    "docs/results.md",
+    "docs/training.md",
+)
 
 
 def blocks(document, language):

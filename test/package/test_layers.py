@@ -10,7 +10,7 @@ from source_tree import PACKAGE, ROOT, imports
 # What a layer may import of the other layers, and of libraries beside numpy and the standard library.
 LAYERS = {
     "core": (set(), {"yaml", "cv2"}),
-    "policy": ({"core"}, {"cv2", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
+    "policy": ({"core"}, {"cv2", "onnx", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
     "control": ({"core"}, {"ruckig"}),
     "data": ({"core"}, {"av", "cv2", "h5py", "matplotlib", "pyarrow", "rich", "rosbags", "yaml"}),
     "sim": ({"core"}, {"cv2", "mujoco"}),
@@ -22,7 +22,11 @@ LAYERS = {
         {"core", "policy", "control", "data", "sim", "training"},
         {"av", "cv2", "cv_bridge", "matplotlib", "rclpy", "rich"},
     ),
-    "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes"}, set()),
+    "bench": (
+        {"core", "policy", "control", "data", "sim", "training", "nodes"},
+        {"cv2", "matplotlib", "rclpy", "rich", "torch"},
+    ),
+    "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes", "bench"}, set()),
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -49,7 +53,7 @@ def test_a_module_imports_only_what_its_layer_may(module):
         if top == "maskact_ros":
             assert layer(name) in {own, *layers}, f"{own} may not import {name}"
         elif top not in sys.stdlib_module_names and top != "numpy":
-            message = own == "nodes" and top.endswith(("_msgs", "_srvs", "_interfaces"))
+            message = own in ("nodes", "bench") and top.endswith(("_msgs", "_srvs", "_interfaces"))
             assert message or top in libraries, f"{own} may not import {name}"
 
 

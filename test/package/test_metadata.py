@@ -21,10 +21,13 @@ SUPPLIERS = {
     "matplotlib": ("python3-matplotlib", "matplotlib"),
     "mujoco": ("python3-mujoco-pip", "mujoco"),
     "numpy": ("python3-numpy", "numpy"),
+    "onnx": (None, "onnx"),
+    "onnxruntime": (None, "onnxruntime"),
     "peft": (None, "peft"),
     "pyarrow": (None, "pyarrow"),
     "rich": ("python3-rich", "rich"),
     "rosbags": ("python3-rosbags-pip", "rosbags"),
+    "ruckig": (None, "ruckig"),
     "safetensors": (None, "safetensors"),
     "tensorboard": (None, "tensorboard"),
     "torch": ("python3-pytorch-pip", "torch"),
@@ -73,7 +76,14 @@ def test_every_import_has_its_rosdep_key_in_package_xml(manifest, libraries):
 
 def test_every_library_is_required_by_setup_py(setup_arguments, libraries):
     extras = setup_arguments["extras_require"]
-    runtime = [*setup_arguments["install_requires"], *extras["ros"], *extras["sim"], *extras["train"], *extras["gpu"]]
+    runtime = [
+        *setup_arguments["install_requires"],
+        *extras["ros"],
+        *extras["sim"],
+        *extras["train"],
+        *extras["onnx"],
+        *extras["onnx-gpu"],
+    ]
     required = {re.match(r"[\w.-]+", requirement).group() for requirement in runtime}
     assert {SUPPLIERS[library][1] for library in libraries if library in SUPPLIERS} - required == set()
 
@@ -91,6 +101,9 @@ def test_every_direct_dependency_of_make_setup_is_pinned(setup_arguments):
     pins = "\n".join((ROOT / "requirements" / name).read_text() for name in ("python.txt", "kilted.txt"))
     pinned = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", pins, re.MULTILINE)}
     extras = setup_arguments["extras_require"]
-    for requirement in [*setup_arguments["install_requires"], *extras["ros"], *extras["sim"], *extras["test"]]:
+    for requirement in [
+        *setup_arguments["install_requires"],
+        *(r for name in ("ros", "sim", "train", "onnx", "test") for r in extras[name]),
+    ]:
         name = re.match(r"[\w.-]+", requirement).group()
         assert re.sub(r"[-_.]+", "-", name).lower() in pinned, f"{name} has no pin in requirements/"
