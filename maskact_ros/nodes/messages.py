@@ -11,7 +11,7 @@ import array
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,23 +104,36 @@ def chunk_to_message(chunk: Chunk, joint_names: tuple[str, ...]) -> JointTraject
 
 
 class ChunkMessage:
-    """The trajectory of a chunk, as `chunk_to_message` makes it, in a message that is built once for all like it."""
+    """The trajectory of a chunk, as the bytes of what `chunk_to_message` makes, laid out once for all chunks like it.
+
+    rclpy sends bytes as they are; from a message it would copy a hundred points one by one.
+    """
 
     def __init__(self, joint_names: tuple[str, ...]):
         self._joint_names = joint_names
-        self._like = (0, 0)  # points, and their period in ns
-        self._message = JointTrajectory()
+        self._like: tuple[tuple[int, ...], int] | None = None  # shape, and period in ns
 
-    def of(self, chunk: Chunk) -> JointTrajectory:
-        """The message with this chunk; valid until the next call."""
-        like = (len(chunk.actions), chunk.period_ns)
-        if like != self._like:  # a hundred points with their times take longer to make than all else of the message
-            self._like, self._message = like, chunk_to_message(chunk, self._joint_names)
-            return self._message
-        self._message.header.stamp = ns_to_stamp(chunk.stamp_ns)
-        for point, positions in zip(self._message.points, chunk.actions, strict=True):
-            point.positions = array.array("d", positions.tobytes())
-        return self._message
+    def of(self, chunk: Chunk) -> bytes:
+        """The message with this chunk."""
+        like = (chunk.actions.shape, chunk.period_ns)
+        if like != self._like:
+            self._like = like
+            self._lay_out(chunk)
+        self._stamp[:] = divmod(chunk.stamp_ns, 1_000_000_000)
+        self._positions[:] = chunk.actions
+        return bytes(self._bytes)
+
+    def _lay_out(self, like: Chunk) -> None:
+        """Find where stamp and positions are among the bytes, which are CDR in this machine's byte order."""
+        numbers = np.arange(1.0, like.actions.size + 1.0).reshape(like.actions.shape)  # to find them by
+        whole = serialize_message(chunk_to_message(replace(like, actions=numbers), self._joint_names))
+        points, joints = numbers.shape
+        # A point: how many positions, they, how many of three other things, which is none, and the time.
+        begin, stride = whole.find(numbers[0].tobytes()), 8 * joints + 24
+        self._bytes = bytearray(whole[: begin + points * stride - 4])  # nobody reads what rclpy allocates behind
+        self._stamp = np.ndarray(2, np.int32, self._bytes, 4)  # sec, nanosec
+        self._positions = np.ndarray((points, joints), np.float64, self._bytes, begin, (stride, 8))
+        assert np.array_equal(self._positions, numbers), "a JointTrajectory is laid out in another way"
 
 
 def chunk_from_message(message: JointTrajectory, joints: JointOrder) -> Chunk:

@@ -135,11 +135,19 @@ def test_a_chunk_arrives_as_it_was(points):
     np.testing.assert_array_equal(after.actions, before.actions, strict=True)
 
 
-def test_a_message_that_serves_for_all_chunks_says_what_a_new_one_would():
-    message, draw = ChunkMessage(NAMES), np.random.default_rng(0)
-    for stamp_ns, period_ns, points in [(STAMP_NS, 1000, 4), (STAMP_NS + 7, 1000, 4), (0, 1000, 2), (1, 50, 2)]:
-        each = Chunk(stamp_ns, period_ns, draw.normal(size=(points, 3)))
-        assert sent(message.of(each)) == sent(chunk_to_message(each, NAMES))
+@pytest.mark.parametrize("names", [NAMES, ("j",), ("a", "joint"), tuple("abcdefg")])
+def test_a_chunk_in_bytes_is_the_message_with_it(names):
+    message, draw = ChunkMessage(names), np.random.default_rng(0)
+    for stamp_ns, period_ns, points in [
+        (STAMP_NS, 1000, 4),
+        (STAMP_NS + 7, 1000, 4),
+        (-1, 1000, 4),
+        (0, 1000, 1),
+        (1, 50, 1),
+        (1, 33_333_333, 100),
+    ]:
+        each = Chunk(stamp_ns, period_ns, draw.normal(size=(points, len(names))))
+        assert deserialize_message(message.of(each), JointTrajectory) == chunk_to_message(each, names)
 
 
 def test_a_chunks_times_say_when_each_point_is_due_and_increase():
