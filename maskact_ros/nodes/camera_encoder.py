@@ -212,7 +212,7 @@ class CameraEncoder(ManagedNode):
         self.diagnostics.event("images")
         self.diagnostics.solved("silence")
         stamp_ns = now_ns if self.get("stamp_source") == "receipt" else stamp_to_ns(message.header.stamp)
-        if self._is_usable(stamp_ns, now_ns) and self._worker.put(Captured(message, stamp_ns, self._received_s)):
+        if self._is_usable(stamp_ns, now_ns) and self._worker.hand_over(Captured(message, stamp_ns, self._received_s)):
             self.diagnostics.count("frames_dropped")
 
     def _is_usable(self, stamp_ns: int, now_ns: int) -> bool:

@@ -280,7 +280,7 @@ class Inference(ManagedNode):
         received = Received(features, time.monotonic())
         if not self._is_recent(received, "features_age_at_receipt"):
             return
-        if self._worker.put(received):
+        if self._worker.hand_over(received):
             self.diagnostics.count("features_dropped")
 
     def _is_recent(self, received: Received, stage: str) -> bool:

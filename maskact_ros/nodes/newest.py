@@ -6,10 +6,12 @@ In: items, and the function that works on one. Out: calls of that function, one 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+_GIVE_WAY_S = 1e-3  # about what a worker needs until it computes without the interpreter's lock
 
 
 class NewestWorker(Generic[Item]):
@@ -31,6 +33,12 @@ class NewestWorker(Generic[Item]):
             dropped = self._item is not None
             self._item = item
             self._changed.notify()
+        return dropped
+
+    def hand_over(self, item: Item) -> bool:
+        """As `put`, but let the worker begin; the caller would go on with the interpreter's lock in its hands."""
+        dropped = self.put(item)
+        time.sleep(_GIVE_WAY_S)
         return dropped
 
     def stop(self) -> None:
