@@ -125,14 +125,14 @@ class ChunkMessage:
 
     def _lay_out(self, like: Chunk) -> None:
         """Find where stamp and positions are among the bytes, which are CDR in this machine's byte order."""
-        numbers = np.arange(1.0, like.actions.size + 1.0).reshape(like.actions.shape)  # to find them by
+        numbers = np.arange(1, like.actions.size + 1, dtype=np.float64).reshape(like.actions.shape)  # to find them by
         whole = serialize_message(chunk_to_message(replace(like, actions=numbers), self._joint_names))
         points, joints = numbers.shape
         # A point: how many positions, they, how many of three other things, which is none, and the time.
         begin, stride = whole.find(numbers[0].tobytes()), 8 * joints + 24
         self._bytes = bytearray(whole[: begin + points * stride - 4])  # nobody reads what rclpy allocates behind
-        self._stamp = np.ndarray(2, np.int32, self._bytes, 4)  # sec, nanosec
-        self._positions = np.ndarray((points, joints), np.float64, self._bytes, begin, (stride, 8))
+        self._stamp: NDArray[np.int32] = np.ndarray(2, np.int32, self._bytes, 4)  # sec, nanosec
+        self._positions: NDArray[np.float64] = np.ndarray((points, joints), np.float64, self._bytes, begin, (stride, 8))
         assert np.array_equal(self._positions, numbers), "a JointTrajectory is laid out in another way"
 
 
