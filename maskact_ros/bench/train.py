@@ -1,7 +1,7 @@
 """`maskact bench train`: how many samples a second our trainer learns from, beside the same model in a plain style.
 
 In: stage, backbone, size, batch. Out: a row for each way to train and precision, of one step with its data, measured in
-turn with a matrix product and the baseline.
+turn with a matrix product and the baseline. On a card batches are made in threads beside, as the trainer does.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maskact_ros.bench.options import add_device, add_output, check_output, check_range, put_out
+from maskact_ros.bench.options import add_device, add_output, check_output, check_range, listed, put_out
 
 if TYPE_CHECKING:
     from maskact_ros.bench.machine import Machine
 
 STAGES = ("stage1", "stage2")
+VARIANTS = ("frozen", "frozen_cached", "lora")
+PRECISIONS = ("fp32", "bf16")
 _BATCH = {"cpu": 4, "cuda": 64}
 
 
@@ -45,6 +47,11 @@ masks built query by query, single precision. All of them take their steps in tu
     train.add_argument("--image-size", type=int, default=224, help="default: 224")
     train.add_argument("--batch-size", type=int, default=0, metavar="B", help="default: 4, on a card 64")
     train.add_argument("--steps", type=int, default=10, metavar="N", help="of each, in turn; default: 10")
+    train.add_argument(
+        "--variants", default=",".join(VARIANTS), metavar="V,…", help=f"of {', '.join(VARIANTS)}; default: all"
+    )
+    train.add_argument("--precisions", default=",".join(PRECISIONS), metavar="P,…", help="of ours; default: fp32,bf16")
+    train.add_argument("--compile", action="store_true", help="ours as `maskact train --compile`; takes minutes first")
     train.add_argument("--threads", type=int, default=0, help="of torch on the CPU; default: torch's choice")
     train.add_argument("--no-baseline", action="store_true", help="leave it out, since it takes longest")
     add_output(train)
@@ -61,6 +68,9 @@ class TrainArguments:
     steps: int
     device: str
     baseline: bool
+    variants: tuple[str, ...] = VARIANTS
+    precisions: tuple[str, ...] = PRECISIONS
+    compile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +110,7 @@ class TrainResult:
 
     machine: Machine
     hardware: Limits
+    compiled: bool
     steps: int
     complete: bool  # false after Ctrl-C
     rows: list[Row]
@@ -127,6 +138,9 @@ def _run(a: argparse.Namespace) -> int:
         steps=a.steps,
         device=device,
         baseline=not a.no_baseline,
+        variants=tuple(listed("--variants", a.variants, VARIANTS)),
+        precisions=tuple(listed("--precisions", a.precisions, PRECISIONS)),
+        compile=a.compile,
     )
     result = measure(arguments)
     put_out(a, result, lambda shown: print(table(shown)))
@@ -142,8 +156,8 @@ def table(result: TrainResult) -> str:
     lines = [
         result.machine.text,
         f"{limits.device}, {limits.threads} threads; a matrix product reaches {shown} GFLOP/s",
-        f"{first.stage}, {first.backbone} at {first.image_size}, batches of {first.batch_size}; "
-        f"median of {result.steps} steps",
+        f"{first.stage}, {first.backbone} at {first.image_size}, batches of {first.batch_size}"
+        f"{', ours compiled' if result.compiled else ''}; median of {result.steps} steps",
         "",
         f"{'variant':<15}{'by':<10}{'precision':<11}{'ms':>9}{'p95':>9}{'samples/s':>11}{'of GEMM':>9}{'x base':>8}",
     ]

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ from maskact_ros.data.progress import Progress
 from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import shared
 from maskact_ros.policy.backbone import preset
+from maskact_ros.policy.maskact import TrainingBatch
 from maskact_ros.policy.weights import save_checkpoint
 from maskact_ros.robot import RobotSpec
 from maskact_ros.training.augment import PRESETS
-from maskact_ros.training.devices import moved, start_accelerator
+from maskact_ros.training.batches import Prefetcher
+from maskact_ros.training.devices import loader_threads, moved, start_accelerator
 from maskact_ros.training.features import open_tokens
 from maskact_ros.training.run import Run, prepare
 from maskact_ros.training.settings import TrainSettings
@@ -42,7 +44,6 @@ from maskact_ros.training.step import take_step
 
 _NUM_MASK = 4
 _EPISODES, _LEAST_ROWS = 4, 32
-_PRECISIONS = ("fp32", "bf16")
 _GEMMS_ON_A_CARD = 20  # one product takes a card less than starting it
 _WORKERS_ON_A_CARD = 8  # that read samples for the baseline
 _FROZEN: dict[str, Any] = {"use_lora": False, "freeze_backbone": True}
@@ -68,10 +69,15 @@ def measure(arguments: TrainArguments, changes: dict[str, Any] | None = None) ->
         KeyboardInterrupt: before each has taken a step.
     """
     left_out: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="maskact_bench_") as name, contextlib.redirect_stdout(sys.stderr):
-        bench = _Bench(arguments, Path(name), changes or {}, left_out)
+    with (
+        tempfile.TemporaryDirectory(prefix="maskact_bench_") as name,
+        contextlib.ExitStack() as opened,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
+        bench = _Bench(arguments, Path(name), changes or {}, left_out, opened)
         for variant, policy in (("frozen", _FROZEN), ("lora", _LORA)):
-            bench.add(variant, policy)
+            if wanted := [name for name in arguments.variants if name.startswith(variant)]:
+                bench.add(variant, policy, wanted)
         with Progress("steps", arguments.steps) as progress:
             samples = interleaved(bench.jobs, arguments.steps, after_round=lambda: progress.advance(1))
     done = next(iter(samples.values())).rounds
@@ -82,6 +88,7 @@ def measure(arguments: TrainArguments, changes: dict[str, Any] | None = None) ->
             threads=torch.get_num_threads(),
             gemm_gflops={p: round(gemm.gflops(samples[f"gemm {p}"]), 1) for p, gemm in bench.gemms.items()},
         ),
+        compiled=arguments.compile,
         steps=done,
         complete=done == arguments.steps,
         rows=[bench.row(job, kind, samples) for job, kind in bench.kinds.items()],
@@ -92,14 +99,22 @@ def measure(arguments: TrainArguments, changes: dict[str, Any] | None = None) ->
 class _Bench:
     """The jobs, and what each is."""
 
-    def __init__(self, arguments: TrainArguments, folder: Path, changes: dict[str, Any], left_out: list[str]) -> None:
+    def __init__(
+        self,
+        arguments: TrainArguments,
+        folder: Path,
+        changes: dict[str, Any],
+        left_out: list[str],
+        opened: contextlib.ExitStack,
+    ) -> None:
         self.arguments, self._folder, self._changes, self._left_out = arguments, folder, changes, left_out
+        self._open = opened
         self.jobs: dict[str, Job] = {}
         self.kinds: dict[str, _Kind] = {}
         self.gemms: dict[str, Gemm] = {}
         self._device = torch.device(arguments.device)
         self._config({})  # refused before anything is written
-        for precision in _PRECISIONS:
+        for precision in dict.fromkeys(("fp32", *arguments.precisions)):
             if reachable(precision, self._device):
                 repeat = 1 if arguments.device == "cpu" else _GEMMS_ON_A_CARD
                 self.gemms[precision] = Gemm(precision, self._device, repeat=repeat)
@@ -112,11 +127,11 @@ class _Bench:
         _write_dataset(self._dataset, robot, episodes)
         self._plain = self._baseline(episodes) if arguments.baseline else None
 
-    def add(self, variant: str, policy: dict[str, Any]) -> None:
-        """The jobs of one policy, ours and the baseline's."""
+    def add(self, variant: str, policy: dict[str, Any], wanted: list[str]) -> None:
+        """The jobs of one policy, ours and the baseline's; `wanted` of `variant` and what is made of it."""
         run = self._prepared(variant, policy)
         gflop = _operations(run)
-        if self._plain is not None:
+        if variant in wanted and self._plain is not None:
             save_checkpoint(self._folder / f"{variant}_checkpoint", run.learner.model)
             trainer = self._plain.Trainer.load(
                 self._folder / f"{variant}_checkpoint",
@@ -126,8 +141,9 @@ class _Bench:
                 workers=0 if self.arguments.device == "cpu" else _WORKERS_ON_A_CARD,
             )
             self._add(_Kind(variant=variant, backend="baseline", precision="fp32", gflop=gflop), trainer.step)
-        self._add_ours(variant, run, gflop)
-        if policy["use_lora"]:
+        if variant in wanted:
+            self._add_ours(variant, run, gflop)
+        if f"{variant}_cached" not in wanted:
             return
         tokens, reason = open_tokens(
             replace(run.settings, cache_features="always"),
@@ -169,9 +185,9 @@ class _Bench:
         )
 
     def _add_ours(self, variant: str, run: Run, gflop: float) -> None:
-        for precision in self.gemms:
+        for precision in (p for p in self.arguments.precisions if p in self.gemms):
             kind = _Kind(variant=variant, backend="torch", precision=precision, gflop=gflop)
-            self._add(kind, _steps(replace(run, settings=replace(run.settings, precision=precision))))
+            self._add(kind, self._steps(replace(run, settings=replace(run.settings, precision=precision))))
 
     def _add(self, kind: _Kind, step: Callable[[], object]) -> None:
         name = f"{kind.variant} {kind.backend} {kind.precision}"
@@ -181,6 +197,19 @@ class _Bench:
             finish(self._device)
 
         self.jobs[name], self.kinds[name] = job, kind
+
+    def _steps(self, run: Run) -> Callable[[], object]:
+        """A job: the next step, its batch made in the same thread, so that no other job pays for it.
+
+        On a card in threads beside, as the trainer has it: there the processor makes them while the card computes.
+        """
+        numbers = range(run.settings.steps)
+        batches: Iterator[tuple[int, TrainingBatch]]
+        if self._device.type == "cpu":
+            batches = ((n, run.batches.make(n)) for n in numbers)
+        else:
+            batches = iter(self._open.enter_context(Prefetcher(run.batches, numbers, loader_threads(run.accelerator))))
+        return lambda: take_step(run, *next(batches))
 
     def _config(self, policy: dict[str, Any]) -> MaskACTConfig:
         """As in `maskact bench model`: the specification's defaults, and rules that isolate the background."""
@@ -214,6 +243,7 @@ class _Bench:
             val_episodes=0.0,
             device=a.device,
             precision="fp32",
+            compile=a.compile,
             cache=self._folder,
             cache_features="never",
         )
@@ -230,17 +260,6 @@ class _Bench:
         return plain
 
 
-def _steps(run: Run) -> Callable[[], object]:
-    """A job: the next step, its batch made in the same thread, so that no other job pays for it."""
-    number = iter(range(run.settings.steps))
-
-    def step() -> object:
-        n = next(number)
-        return take_step(run, n, run.batches.make(n))
-
-    return step
-
-
 def _operations(run: Run) -> float:
     """10^9 operations of a step's matrix products, convolutions and attention, forwards and backwards, by counting."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -251,7 +270,7 @@ def _operations(run: Run) -> float:
     counter = FlopCounterMode(display=False)
     # The fused attention of CPUs is not counted; what it is made of, is.
     plainly = sdpa_kernel(SDPBackend.MATH) if run.accelerator.device.type == "cpu" else contextlib.nullcontext()
-    with counter, plainly:
+    with counter, plainly, torch.compiler.set_stance("force_eager"):
         run.module(batch).total.backward()
     run.learner.optimizer.zero_grad()
     return float(counter.get_total_flops()) / 1e9

@@ -132,6 +132,11 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         )
 
 
+def layers_of(backbone: nn.Module) -> nn.ModuleList:
+    """The backbone's transformer layers, first to last; releases of `transformers` keep them in different places."""
+    return next(module for module in backbone.modules() if isinstance(module, nn.ModuleList))
+
+
 def add_lora(backbone: nn.Module, lora: LoraConfig) -> None:
     """Put LoRA adapters into the backbone, in place, and freeze what is not theirs; raises PolicyError."""
     import peft

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskact_ros.config import PATCH_SIZE
+from maskact_ros.policy.backbone import layers_of
 from maskact_ros.policy.fused import Product, attend, compute_in
 from maskact_ros.policy.maskact import Perception
 from maskact_ros.policy.normalize import Normalizer
@@ -32,9 +33,7 @@ class DeployedEncoder(nn.Module):
         tokens = torch.cat([embeddings.cls_token, embeddings.register_tokens], dim=1)[0]  # (prefix, hidden)
         self.register_buffer("prefix", tokens.detach().clone(), persistent=False)
         self.register_buffer("rotation", _rotation(backbone, perception.image_size, len(tokens)), persistent=False)
-        # Where it is differs between releases of transformers; there is one only.
-        layers = next(module for module in backbone.modules() if isinstance(module, nn.ModuleList))
-        self.layers = nn.ModuleList(_Layer(layer) for layer in layers)
+        self.layers = nn.ModuleList(_Layer(layer) for layer in layers_of(backbone))
         self.norm = backbone.norm
         self.projection = Product.joined(perception.encoder.projection)
 

@@ -41,10 +41,7 @@ class DeployedMaskHead(nn.Module):
         self.pooled = Product(weight[:, :channels].permute(2, 3, 0, 1).reshape(_TAPS * channels, channels), None)
         taps = F.unfold(torch.ones(1, 1, self.side, self.side), 3, padding=1)[0].t()  # (N, 9)
         self.register_buffer("inside", taps.contiguous(), persistent=False)
-        # `to_pixels` in one direction, as a matrix: two products are faster than resizing.
-        lines = torch.eye(self.side)[None, :, :, None]  # (1, P lines, P, 1)
-        resizing = F.interpolate(lines, size=(perception.image_size, 1), mode="bilinear")[0, :, :, 0].t()  # (S, P)
-        self.register_buffer("resizing", resizing.contiguous(), persistent=False)
+        self.register_buffer("resizing", perception.resizing.detach().clone(), persistent=False)  # (S, P)
         classifier = head.classifier[1]
         self.classifier = _product(classifier.weight, classifier.bias)
 

@@ -67,9 +67,16 @@ def as_grid(features: Tensor) -> Tensor:
     return features.transpose(1, 2).reshape(batch, width, side, side)
 
 
-def to_pixels(logits: Tensor, image_size: int) -> Tensor:
-    """(B, C, P, P) to (B, C, S, S), bilinear, pixel centres aligned."""
-    return F.interpolate(logits, size=(image_size, image_size), mode="bilinear", align_corners=False)
+def resizing_matrix(side: int, image_size: int) -> Tensor:
+    """(S, P): what `to_pixels` does in one direction, bilinear, pixel centres aligned."""
+    lines = torch.eye(side)[None, :, :, None]  # (1, P lines, P, 1)
+    return F.interpolate(lines, size=(image_size, 1), mode="bilinear")[0, :, :, 0].t().contiguous()
+
+
+def to_pixels(logits: Tensor, resizing: Tensor) -> Tensor:
+    """(B, C, P, P) to (B, C, S, S), as two products in single precision: faster than resizing, backwards above all."""
+    with torch.autocast(logits.device.type, enabled=False):
+        return resizing @ logits.float() @ resizing.t()
 
 
 def _convolution(

@@ -25,7 +25,7 @@ from maskact_ros.policy.losses import (
     stage1_losses,
     stage2_losses,
 )
-from maskact_ros.policy.mask_head import AuxiliaryHead, MaskHead, as_grid, to_pixels
+from maskact_ros.policy.mask_head import AuxiliaryHead, MaskHead, as_grid, resizing_matrix, to_pixels
 from maskact_ros.policy.normalize import Normalizer
 from maskact_ros.policy.preprocess import ImagePreprocessor
 from maskact_ros.policy.rules import class_importance
@@ -72,6 +72,7 @@ class Perception(nn.Module):
     """Preprocessing, encoder, mask head and voting."""
 
     importance: Tensor
+    resizing: Tensor
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
@@ -90,6 +91,8 @@ class Perception(nn.Module):
         sizes = {"dim_model": config.dim_model, "channels": config.mask_head_channels, "num_mask": config.num_mask}
         self.mask_head = MaskHead(**sizes) if config.use_mask else None
         self.auxiliary_head = AuxiliaryHead(**sizes) if with_aux else None
+        resizing = resizing_matrix(config.patches_per_side, config.image_size)  # (S, P)
+        self.register_buffer("resizing", resizing, persistent=False)
         self.register_buffer("importance", torch.from_numpy(class_importance(config)), persistent=False)
 
     def forward(self, images: Tensor) -> EncodedBatch:
@@ -111,7 +114,7 @@ class Perception(nn.Module):
         """(B, N, D) features to masks; None where the policy has none."""
         if self.mask_head is None:
             return None
-        logits = to_pixels(self.mask_head(as_grid(features)), self.image_size)
+        logits = to_pixels(self.mask_head(as_grid(features)), self.resizing)
         labels, confidence = vote(logits.detach(), self.importance)
         return Segmentation(logits, labels, confidence)
 
@@ -119,7 +122,7 @@ class Perception(nn.Module):
         """(B, C, S, S) of the auxiliary head, or None where there is none."""
         if self.auxiliary_head is None:
             return None
-        return to_pixels(self.auxiliary_head(as_grid(features)), self.image_size)
+        return to_pixels(self.auxiliary_head(as_grid(features)), self.resizing)
 
 
 class Planner(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import fields
 from typing import Any
@@ -10,11 +11,13 @@ import cv2
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
+from maskact_ros.policy.backbone import layers_of
 from maskact_ros.policy.maskact import MaskACT, TrainingBatch
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.settings import TrainSettings
 
 _MOST_WORKERS = 8
+_COMPILED_SHAPES = 64  # of each kind of layer: a batch's last, those of held-out rows; torch gives up at 8
 
 
 def start_accelerator(settings: TrainSettings) -> Accelerator:
@@ -30,6 +33,8 @@ def start_accelerator(settings: TrainSettings) -> Accelerator:
         # DINOv3's mask token is never used, nor is the mask head on pictures without masks.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    # Batches are all alike, so the search for the best convolutions is worth it.
+    torch.backends.cudnn.benchmark = True
     if settings.batch_size % accelerator.num_processes:
         raise TrainingError(
             f"--batch-size is {settings.batch_size}; allowed: a multiple of the {accelerator.num_processes} processes"
@@ -51,11 +56,18 @@ def computing(precision: str, device: torch.device) -> torch.autocast:
 
 
 def compile_transformers(model: MaskACT) -> None:
-    """Let torch compile backbone and transformers, in place: names of weights stay. The rest is small, or branches."""
+    """Let torch compile the layers of backbone and transformers, in place: names of weights stay.
+
+    Layer by layer, since layers of one kind share what was compiled: a stack in one piece takes minutes, for no gain
+    that was ever measured.
+    """
+    torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
     act = model.planner.act
-    parts = [model.perception.encoder.backbone, act.encoder, act.decoder, *([act.vae.encoder] if act.vae else [])]
-    for part in parts:
-        part.compile()
+    stacks = [layers_of(model.perception.encoder.backbone), act.encoder.layers, act.decoder.layers]
+    if act.vae is not None:
+        stacks.append(act.vae.encoder.layers)
+    for layer in itertools.chain(*stacks):
+        layer.compile(dynamic=False)
 
 
 def loader_threads(accelerator: Accelerator) -> int:

@@ -1,6 +1,7 @@
 """The baseline learns from the losses that ours learns from, and the benchmark has a row for each way to train."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +39,7 @@ def make_bench(tmp_path):
     """A function: the benchmark's jobs, not run."""
 
     def make(**changes):
-        return train_run._Bench(replace(ARGUMENTS, **changes), tmp_path, TINY, [])
+        return train_run._Bench(replace(ARGUMENTS, **changes), tmp_path, TINY, [], ExitStack())
 
     return make
 
