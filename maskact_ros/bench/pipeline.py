@@ -43,6 +43,7 @@ def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     pipeline.add_argument("--rate", type=float, default=500.0, metavar="HZ", help="of the command loop; default: 500")
     pipeline.add_argument("--image-size", type=int, default=480, help="what the model sees; default: 480")
     pipeline.add_argument("--backbone", default="dinov3_vits16", help="default: dinov3_vits16; tiny: no other model")
+    pipeline.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the model; default: fp32")
     pipeline.add_argument(
         "--profile", choices=PROFILES, default="both", help="config/fastdds.xml; default: both with and without"
     )
@@ -81,6 +82,7 @@ class PipelineResult:
     camera: str
     camera_rate_hz: float
     control_rate_hz: float
+    precision: str
     load: str
     complete: bool  # false after Ctrl-C
     overhead_ms: Percentiles  # of the first row
@@ -119,6 +121,7 @@ def _setting(a: argparse.Namespace) -> Setting:
         camera_rate_hz=a.camera_rate,
         control_rate_hz=a.rate,
         image_size=a.image_size,
+        precision=a.precision,
         load=a.load,
     )
 
@@ -176,6 +179,7 @@ def _result(
         camera=a.camera,
         camera_rate_hz=setting.camera_rate_hz,
         control_rate_hz=setting.control_rate_hz,
+        precision=setting.precision,
         load=setting.load,
         complete=complete,
         overhead_ms=rows[0].overhead_ms,

@@ -56,6 +56,7 @@ class Setting:
     camera_rate_hz: float  # 0: one image after the other
     control_rate_hz: float
     image_size: int
+    precision: str  # that encoder and inference compute in, on a card where there is one
     load: str
 
 
@@ -125,7 +126,7 @@ def measure(case: Case, checkpoint: Path, setting: Setting, seconds: float) -> l
         )
         described = processes(arguments)
         running = {
-            process.name: stack.enter_context(_running(_command(process, folder), folder / process.name, variables))
+            process.name: stack.enter_context(_running(_command(process, setting, folder), folder / process.name, variables))
             for process in described
         }
         peer = stack.enter_context(_running(_peer_command(setting, folder), folder / "peer", variables))
@@ -149,9 +150,10 @@ def _stages(folder: Path, began_ns: int) -> list[dict[str, float]]:
     return stages_of(noted("camera_encoder"), noted("inference"), noted("action_publisher"), commands)
 
 
-def _command(process: Process, folder: Path) -> list[str]:
+def _command(process: Process, setting: Setting, folder: Path) -> list[str]:
     """As bringup starts it, but noting."""
-    process = replace(process, parameters=process.parameters | PATIENT[process.name])
+    engine = {"precision": setting.precision} if process.name in ("camera_encoder", "inference") else {}
+    process = replace(process, parameters=process.parameters | PATIENT[process.name] | engine)
     python, option, _, *arguments = process.command(folder)
     notes = str(folder / f"{process.name}.json")
     return [python, option, "maskact_ros.bench.pipeline_nodes", process.name, notes, *arguments]
