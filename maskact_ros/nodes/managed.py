@@ -22,6 +22,7 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -36,7 +37,6 @@ from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.diagnostics import Diagnostics
-from maskact_ros.nodes.executor import MessagesFirst
 from maskact_ros.nodes.parameter_service import RefusingParameterService
 from maskact_ros.nodes.params import (
     NodeParameter,
@@ -324,7 +324,7 @@ def main(node_class: type[ManagedNode]) -> None:
 def _run(node_class: type[ManagedNode]) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
     prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
-    executor = MessagesFirst()
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
     if node.get("autostart"):
         for step in (node.trigger_configure, node.trigger_activate):
