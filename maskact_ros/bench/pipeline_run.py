@@ -126,7 +126,9 @@ def measure(case: Case, checkpoint: Path, setting: Setting, seconds: float) -> l
         )
         described = processes(arguments)
         running = {
-            process.name: stack.enter_context(_running(_command(process, setting, folder), folder / process.name, variables))
+            process.name: stack.enter_context(
+                _running(_command(process, setting, folder), folder / process.name, variables)
+            )
             for process in described
         }
         peer = stack.enter_context(_running(_peer_command(setting, folder), folder / "peer", variables))
