@@ -97,6 +97,13 @@ def dropped(result: Result) -> str:
 
 
 def on_a_card(result: Result) -> str:
+    """All that was measured on a machine with a graphics card, or that nothing was."""
+    if all(row.device == "cpu" for row in rows_of(result)):
+        return steps_on_a_card(result)
+    return "\n\n".join([machine(result), steps_on_a_card(result), pipeline(result), f"Training: {train(result)}"])
+
+
+def steps_on_a_card(result: Result) -> str:
     """Latency and share of the matrix product on a graphics card, for each size, measured or not."""
     rows = [row for row in rows_of(result) if row.device != "cpu" and row.background is None]
     lines: list[tuple[str, ...]] = []
@@ -133,12 +140,15 @@ def pipeline(result: Result) -> str:
     lines = []
     for row in measured["rows"]:
         profile = "with" if row["profile"] else "without"
-        whole = " / ".join(f"{row['overhead_ms'][p]:.1f}" for p in ("p50", "p95", "p99"))
+        whole, computing = (
+            " / ".join(f"{row[of][p]:.1f}" for p in ("p50", "p95", "p99")) for of in ("overhead_ms", "model_ms")
+        )
         stages = ", ".join(
             f"{name} {taken['p50']:.1f}" for name, taken in row["stages_ms"].items() if name not in (*MODEL, *BUSY)
         )
-        lines.append((f"{row['backbone']}, {row['image_size']}", profile, str(row["images"]), whole, stages))
-    head = ("policy", "shared-memory profile", "images", "overhead, ms, p50 / p95 / p99", "its stages, ms, p50")
+        lines.append((f"{row['backbone']}, {row['image_size']}", profile, str(row["images"]), computing, whole, stages))
+    three = "ms, p50 / p95 / p99"
+    head = ("policy", "shared-memory profile", "images", f"model, {three}", f"overhead, {three}", "its stages, ms, p50")
     return markdown(head, lines)
 
 

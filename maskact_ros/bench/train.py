@@ -51,7 +51,7 @@ masks built query by query, single precision. All of them take their steps in tu
         "--variants", default=",".join(VARIANTS), metavar="V,…", help=f"of {', '.join(VARIANTS)}; default: all"
     )
     train.add_argument("--precisions", default=",".join(PRECISIONS), metavar="P,…", help="of ours; default: fp32,bf16")
-    train.add_argument("--compile", action="store_true", help="ours as `maskact train --compile`; takes minutes first")
+    train.add_argument("--compile", action="store_true", help="ours as `maskact train --compile`; takes a while first")
     train.add_argument("--threads", type=int, default=0, help="of torch on the CPU; default: torch's choice")
     train.add_argument("--no-baseline", action="store_true", help="leave it out, since it takes longest")
     add_output(train)

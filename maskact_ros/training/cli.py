@@ -91,7 +91,7 @@ goes on as if nothing had happened. On several GPUs: accelerate launch --multi_g
     train.add_argument(
         "--compile",
         action="store_true",
-        help="torch.compile for the transformers; takes minutes first",
+        help="torch.compile for the transformers' layers; takes a while first",
     )
     train.add_argument("--cache", type=Path, metavar="DIR", help="of decoded frames and features; default: .cache in D")
     train.add_argument(

@@ -16,7 +16,7 @@ from maskact_ros.bench.all import Run
 from maskact_ros.bench.machine import Machine
 from maskact_ros.bench.table import put_into
 from maskact_ros.bench.table_overview import overview
-from maskact_ros.bench.table_text import on_a_card, tables
+from maskact_ros.bench.table_text import on_a_card, steps_on_a_card, tables
 from maskact_ros.cli import main
 from maskact_ros.errors import MaskACTError
 
@@ -128,7 +128,8 @@ def test_a_card_s_table_has_its_figures(result):
     of = {"device": "cuda", "backbone": "vits16", "image_size": 224}
     rows = [row | of for row in result["rows"] if row["background"] is None]
     text = on_a_card(result | {"rows": rows})
-    assert text.count("not measured") == 5
+    assert text.startswith(result["machine"]["cpu"])
+    assert steps_on_a_card(result | {"rows": rows}).count("not measured") == 5
     assert "| ViT-S/16, 224 | torch, fp32 |" in text
 
 
