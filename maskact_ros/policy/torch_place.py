@@ -39,6 +39,8 @@ class TorchPlace:
         if self.device.type == "cpu":
             threads = torch.get_num_threads()
             self._parts.append("1 thread" if threads == 1 else f"{threads} threads")
+            if engine.precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+                self._parts.append("bfloat16 emulated, many times as slow as fp32")
 
     @property
     def text(self) -> str:
