@@ -143,6 +143,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, capsys):
 
 def test_the_pipeline_s_table_has_overhead_and_stages(result):
     percentiles = pipeline.Percentiles(p50=4.0, p95=6.04, p99=7.0)
+    computing = pipeline.Percentiles(p50=1.0, p95=2.0, p99=3.0)
     row = pipeline.Row(
         part="pipeline",
         backbone="tiny",
@@ -150,7 +151,7 @@ def test_the_pipeline_s_table_has_overhead_and_stages(result):
         profile=True,
         images=90,
         overhead_ms=percentiles,
-        model_ms=percentiles,
+        model_ms=computing,
         stages_ms={"decode": percentiles},
     )
     measured = pipeline.PipelineResult(
@@ -158,6 +159,7 @@ def test_the_pipeline_s_table_has_overhead_and_stages(result):
         camera="640x480",
         camera_rate_hz=0.0,
         control_rate_hz=500.0,
+        precision="fp32",
         load="none",
         complete=True,
         overhead_ms=percentiles,
@@ -166,7 +168,7 @@ def test_the_pipeline_s_table_has_overhead_and_stages(result):
     )
     with_pipeline = result | {"pipeline": asdict(measured)}
     assert "6.0 ms" in overview(with_pipeline)
-    assert "| tiny, 480 | with | 90 | 4.0 / 6.0 / 7.0 | decode 4.0 |" in tables(with_pipeline, result)["pipeline"]
+    assert "| tiny, 480 | with | 90 | 1.0 / 2.0 / 3.0 | 4.0 / 6.0 / 7.0 | decode 4.0 |" in tables(with_pipeline, result)["pipeline"]
 
 
 def test_training_s_table_has_each_way_and_the_whole_its_fastest(result):
@@ -193,6 +195,7 @@ def test_training_s_table_has_each_way_and_the_whole_its_fastest(result):
     measured = train.TrainResult(
         machine=Machine.here(),
         hardware=train.Limits(device="cpu", threads=2, gemm_gflops={"fp32": 250.0}),
+        compiled=False,
         steps=10,
         complete=True,
         rows=[plain, row, cached],
