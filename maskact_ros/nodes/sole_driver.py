@@ -5,6 +5,7 @@ In: a topic that only one may drive. Out: how many others drive it, within half 
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -16,21 +17,20 @@ from maskact_ros.nodes.managed import ManagedNode
 from maskact_ros.nodes.peers import BEAT_S
 
 SILENT_S = 3 * BEAT_S  # who says nothing for so long does not drive any more
-_DISCOVERY_S = 5.0  # DDS takes a second or so to find who is there
 _LATCHED = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)  # a newcomer hears it when it finds us
 
 
 class SoleDriver:
     """Tells whether another node drives a topic, too, by a topic beside it that each such node offers.
 
-    `give_way` is called, in the executor's thread, when one is found so soon that it was there before us.
+    `give_way` is called, in the executor's thread, when one appears that began before us, so that of two that meet, at
+    whatever time, it is always the same one that goes on.
     """
 
     def __init__(self, node: ManagedNode, topic: str, give_way: Callable[[], None]):
         self._node, self._give_way = node, give_way
-        self._own = String(data=uuid.uuid4().hex)
+        self._own = String(data=f"{time.time_ns():020} {uuid.uuid4().hex}")  # the elder sorts first
         self._heard_s: dict[str, float] = {}  # the others, on the steady clock
-        self._began_s = time.monotonic()
         self._publisher = node.create_publisher(String, f"{topic}/driver", _LATCHED)
         self._subscription = node.create_subscription(String, f"{topic}/driver", self._hear, _LATCHED)
         self._timer = node.create_steady_timer(BEAT_S, self._beat)
@@ -55,7 +55,7 @@ class SoleDriver:
         if message.data == self._own.data:
             return
         now_s = time.monotonic()
-        first = message.data not in self._heard_s
+        appears = now_s - self._heard_s.get(message.data, -math.inf) >= SILENT_S
         self._heard_s[message.data] = now_s
-        if first and now_s < self._began_s + _DISCOVERY_S:
+        if appears and message.data < self._own.data:
             self._give_way()

@@ -1,7 +1,6 @@
 """Two action publishers for one robot: both say so, the second does not engage, the first goes on."""
 
 import signal
-import time
 
 import pytest
 from bench import Probe
@@ -16,7 +15,6 @@ OTHER = "another_publisher"
 @pytest.fixture(scope="module")
 def running(module_bench, robot):
     rig = Rig.start(module_bench, robot)
-    time.sleep(6.0)  # of two that start within five seconds of each other, both give way
     yield rig
     rig.close()
 

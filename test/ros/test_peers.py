@@ -13,6 +13,7 @@ from std_msgs.msg import Empty
 
 from maskact_ros.nodes.managed import ManagedNode
 from maskact_ros.nodes.peers import BEAT_S, LEASE_NS, SILENT_BEATS, Peers
+from maskact_ros.nodes.sole_driver import SoleDriver
 
 # Gives a sign of life only when told to: the same as a process that is stopped between being found and its first one.
 ON_DEMAND = QoSProfile(
@@ -27,6 +28,16 @@ from maskact_ros.nodes.peers import Peers
 rclpy.init()
 node = ManagedNode("peer", ())
 peers = Peers(node)
+rclpy.spin(node)
+"""
+DRIVER = """
+import rclpy
+from maskact_ros.nodes.managed import ManagedNode
+from maskact_ros.nodes.sole_driver import SoleDriver
+rclpy.init()
+node = ManagedNode("driver", ())
+driver = SoleDriver(node, "command", lambda: print("gives way", flush=True))
+node.create_steady_timer(0.1, lambda: print(f"hears {driver.others}", flush=True))
 rclpy.spin(node)
 """
 
@@ -124,3 +135,21 @@ def test_who_is_restarted_is_not_lost_when_dds_forgets_the_one_that_was_killed(b
 
     peer.send(signal.SIGSTOP)
     until(lambda: listener.told == ["lost", "found", "lost"], "being told that it is lost")
+
+
+def test_of_two_drivers_the_younger_gives_way_also_when_they_meet_late(bench, listen):
+    add, until = listen
+    elder = bench.run([sys.executable, "-c", DRIVER])
+    until(lambda: "hears 0" in elder.output, "the elder to be there")
+    elder.send(signal.SIGSTOP)
+    younger_gave_way, beats = [], []
+    younger = add("younger").node
+    driver = SoleDriver(younger, "command", lambda: younger_gave_way.append(True))
+    younger.create_steady_timer(BEAT_S, lambda: beats.append(None))
+    until(lambda: len(beats) > 12, "more than five seconds to pass")
+    assert (driver.others, younger_gave_way) == (0, [])
+
+    elder.send(signal.SIGCONT)
+    until(lambda: driver.others == 1 and "hears 1" in elder.output, "them to hear each other")
+    assert younger_gave_way == [True]
+    assert "gives way" not in elder.output
