@@ -345,6 +345,7 @@ class PlanFollower:
         assert self._measured is not None
         if not self._started:
             self._filter.start(self._measured.positions)
+            self._position_before = self._filter.position
             self._check.reset()
             self._started = True
         if self._plan is None:

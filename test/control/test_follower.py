@@ -819,6 +819,27 @@ def test_a_set_point_that_came_too_late_to_be_sent_is_taken_back():
     assert (rig.rung, rig.reason) == (Rung.HOLDING, "the command loop stood still; waiting for a new chunk")
 
 
+@pytest.mark.parametrize("released", [False, True])
+def test_a_first_set_point_that_came_too_late_to_be_sent_leaves_the_arm_where_it_is(released):
+    rig = Rig(release_on_disable=True)
+    if released:
+        rig.enabled_and_following()
+        rig.follower.disable("the arm is moved by hand")
+        rig.tick(60)
+        assert rig.rung is Rung.IDLE
+    rig.pose = np.array([-0.5, 4.0])
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer()
+    rig.now_ns += 150 * MS
+    rig.steady_ns += 150 * MS
+    rig.follower.observe(rig.measured())
+    rig.follower.tick(rig.moment)
+    rig.follower.retract()
+    rig.anchor(rig.pose)
+    np.testing.assert_array_equal(rig.tick(), [-0.5, 4.0])
+
+
 def test_enabling_again_while_braking_goes_on_without_a_jump():
     rig = Rig().enabled_and_following()
     rig.follower.disable("by mistake")
