@@ -96,6 +96,15 @@ class PlanFollower:
         if self.state.enabled:
             self._enter(Rung.DISABLED if self._started else Rung.IDLE, reason)
 
+    def leave(self, reason: str) -> None:
+        """As `disable`, and braking as hard as the robot may, however tight its limits are now; end stops stay as they are.
+
+        Who waits for the end counts on the robot's own limits.
+        """
+        within = self._filter.limits  # in force; what is still pending would keep the strong brakes waiting
+        self.change(limits=replace(self._robot.limits, lower=within.lower, upper=within.upper))
+        self.disable(reason)
+
     def reset(self, now_ns: int) -> None:
         """Throw away the plan and everything in flight, and clear a fault.
 

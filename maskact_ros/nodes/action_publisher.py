@@ -144,9 +144,7 @@ class ActionPublisher(ManagedNode):
         """Decelerate within the limits, and wait until the set point rests."""
         if self._loop is None:
             return
-        # With the robot's own limits, however tight those of the motion were: who waits for the end counts on them.
-        self._inbox.append(lambda follower, _: follower.change(limits=self._robot.limits))
-        self._inbox.append(lambda follower, _: follower.disable("the node is leaving"))
+        self._inbox.append(lambda follower, _: follower.leave("the node is leaving"))
         until_s = time.monotonic() + self._robot.stopping_s + LEAVING_S
         while self._inbox or not self._follower.at_rest:
             if self._loop.failure is not None or time.monotonic() > until_s:

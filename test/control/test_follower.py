@@ -582,6 +582,32 @@ def test_a_limit_that_is_tightened_past_the_set_point_brings_it_back_within():
     assert rig.pose[0] == pytest.approx(0.6)
 
 
+def test_leaving_keeps_an_end_stop_that_was_tightened():
+    rig = Rig(pose=[-0.5, 0.0])
+    rig.follower.change(limits=replace(ARM.limits, upper=np.array([0.6, np.inf])))
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer(to=[1.5, 0.0], points=60)
+    while rig.tick()[0] < 0.49:
+        pass
+    rig.follower.leave("the node is leaving")
+    while not rig.follower.at_rest:
+        assert rig.tick()[0] <= 0.6
+    assert rig.pose[0] > 0.599, "this stop was not one that the end stop must shorten"
+    assert (rig.rung, rig.reason) == (Rung.DISABLED, "the node is leaving")
+
+
+def test_leaving_brakes_as_hard_as_the_robot_may_also_while_a_tighter_limit_waits():
+    rig = Rig().enabled_and_following()
+    rig.follower.change(limits=replace(ARM.limits, acceleration=ARM.acceleration * 0.05))
+    rig.offer(to=rig.pose + 1.0, points=60)
+    rig.tick(30)
+    rig.follower.change(limits=replace(ARM.limits, acceleration=ARM.acceleration * 0.05, upper=rig.pose - 0.1))
+    rig.follower.leave("the node is leaving")
+    rig.tick(round(ARM.stopping_s * 100) + 1)
+    assert rig.follower.at_rest
+
+
 def test_the_rate_changes_only_when_the_motion_can_still_stop_in_time():
     watched = MotionWatch(ARM, 0.01, np.array([1.9, 0.0]))
     safety = SafetyFilter(ARM.limits, 0.01)
