@@ -61,7 +61,10 @@ class StateBuffer:
         self._states: deque[tuple[int, NDArray[np.float64]]] = deque()
 
     def add(self, stamp_ns: int, positions: NDArray[np.float64]) -> None:
-        """Take a state; one that is older than the last means that the clock went back, and empties the buffer."""
+        """Take a state; it replaces the last if stamped alike, and all if stamped earlier: the clock went back."""
+        if self._states and stamp_ns == self._states[-1][0]:
+            self._states[-1] = stamp_ns, positions
+            return
         if self._states and stamp_ns < self._states[-1][0]:
             self._states.clear()
         self._states.append((stamp_ns, positions))

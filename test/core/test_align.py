@@ -1,5 +1,7 @@
 """Joints by name, and the joint state that belongs to an image."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,17 @@ def test_a_clock_that_goes_back_empties_the_buffer():
     assert buffer.at(6000 * MS)[0] == 2.0
     with pytest.raises(AlignmentError):
         buffer.at(999 * MS)
+
+
+def test_of_states_with_one_stamp_only_the_last_is_kept():
+    buffer = StateBuffer(tolerance_s=0.1)
+    first = np.array([1.0])
+    kept = weakref.ref(first)
+    buffer.add(100 * MS, first)
+    buffer.add(100 * MS, np.array([2.0]))
+    del first
+    assert kept() is None
+    assert buffer.at(100 * MS)[0] == 2.0
 
 
 def test_random_streams_equal_the_naive_search():
