@@ -21,34 +21,50 @@ class MaskFigures:
     confidence: float  # mean over the patches, 0 to 1
     shares: NDArray[np.float64]  # (C,) of the patches; they add up to 1
     change: float  # part of the patches that another class has than in the slow average: 0, the same shares, to 1
-
-    def fault(self, *, min_confidence: float, max_change: float) -> str | None:
-        """Why nobody should act on this mask, in a sentence; None where it is good enough."""
-        if self.confidence < min_confidence:
-            return f"the mask's mean confidence is {self.confidence:.3f}; allowed: at least {min_confidence:g}"
-        if self.change > max_change:
-            return (
-                f"the classes of {self.change:.3f} of the mask's patches changed within some {SLOW_S:g} s; "
-                f"allowed: at most {max_change:g}"
-            )
-        return None
+    fault: str | None  # why nobody should act on this mask, in a sentence; None where it is good enough
 
 
 class MaskHealth:
-    """Looks at the masks of one policy, in order."""
+    """Looks at the masks of one policy, in order.
+
+    The average learns from good masks only: a collapse stays a change for as long as it lasts.
+    """
 
     def __init__(self, num_mask: int):
         self._num_mask = num_mask
         self._slow: NDArray[np.float64] | None = None  # (C,)
         self._stamp_ns = 0
 
-    def look(self, stamp_ns: int, labels: NDArray[np.int8], confidence: NDArray[np.float16]) -> MaskFigures:
+    def reset(self) -> None:
+        """Begin anew: the next good mask is what changes are measured against."""
+        self._slow = None
+
+    def look(
+        self,
+        stamp_ns: int,
+        labels: NDArray[np.int8],
+        confidence: NDArray[np.float16],
+        *,
+        min_confidence: float,
+        max_change: float,
+    ) -> MaskFigures:
         """The figures of an image's labels and confidence, both (N,); a clock that went back begins anew."""
-        shares = np.bincount(labels, minlength=self._num_mask) / len(labels)
         elapsed_s = (stamp_ns - self._stamp_ns) / 1e9
         self._stamp_ns = stamp_ns
-        if self._slow is None or elapsed_s < 0:
-            self._slow = shares
-        change = float(np.abs(shares - self._slow).sum() / 2)
-        self._slow = self._slow + (shares - self._slow) * -math.expm1(-max(0.0, elapsed_s) / SLOW_S)
-        return MaskFigures(float(confidence.mean(dtype=np.float64)), shares, change)
+        if elapsed_s < 0:
+            self.reset()
+        shares = np.bincount(labels, minlength=self._num_mask) / len(labels)
+        slow = shares if self._slow is None else self._slow
+        change = float(np.abs(shares - slow).sum() / 2)
+        sure = float(confidence.mean(dtype=np.float64))
+        fault = None
+        if sure < min_confidence:
+            fault = f"the mask's mean confidence is {sure:.3f}; allowed: at least {min_confidence:g}"
+        elif change > max_change:
+            fault = (
+                f"the classes of {change:.3f} of the mask's patches changed suddenly; allowed: at most {max_change:g}; "
+                "if the scene has changed and the mask is right, deactivate and activate camera_encoder"
+            )
+        else:
+            self._slow = slow + (shares - slow) * -math.expm1(-max(0.0, elapsed_s) / SLOW_S)
+        return MaskFigures(sure, shares, change, fault)

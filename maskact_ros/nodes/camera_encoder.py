@@ -71,8 +71,8 @@ PARAMETERS = (
     NodeParameter(
         "mask_max_change",
         1.0,
-        "Features of a mask whose classes cover so much more or less than in the last seconds are not sent; 1 sends "
-        "all.",
+        "Features of a mask whose classes suddenly cover so much more or less than in the good ones before are not "
+        "sent, until they cover what they did or the node is activated anew; 1 sends all.",
         0.0,
         1.0,
         changeable=True,
@@ -156,7 +156,8 @@ class CameraEncoder(ManagedNode):
         self._peers = Peers(self, ("inference",), lost=self._swap.lost)
 
     def activate(self) -> None:
-        """Begin to encode."""
+        """Begin to encode; the first good mask is what changes are measured against."""
+        self._setup.health.reset()
         self._worker = NewestWorker(self._encode, name="encode")
         self._silence = self.create_steady_timer(1.0, self._watch_silence)
         self._received_s = time.monotonic()
@@ -319,14 +320,18 @@ class CameraEncoder(ManagedNode):
         """Whether a policy should act on the image's mask, if it has one."""
         if features.patch_labels is None or features.patch_confidence is None:
             return True
-        figures = setup.health.look(features.stamp_ns, features.patch_labels, features.patch_confidence)
+        figures = setup.health.look(
+            features.stamp_ns,
+            features.patch_labels,
+            features.patch_confidence,
+            min_confidence=setup.settings.mask_min_confidence,
+            max_change=setup.settings.mask_max_change,
+        )
         self._report_mask(figures, setup.runtime.info.mask_classes)
-        settings = setup.settings
-        fault = figures.fault(min_confidence=settings.mask_min_confidence, max_change=settings.mask_max_change)
-        if fault is None:
+        if figures.fault is None:
             self.diagnostics.solved("mask")
             return True
-        self.diagnostics.problem("mask", f"no features are sent: {fault}")
+        self.diagnostics.problem("mask", f"no features are sent: {figures.fault}")
         self.diagnostics.count("features_withheld")
         return False
 
