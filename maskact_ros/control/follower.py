@@ -97,7 +97,7 @@ class PlanFollower:
             self._enter(Rung.DISABLED if self._started else Rung.IDLE, reason)
 
     def leave(self, reason: str) -> None:
-        """As `disable`, and braking as hard as the robot may, however tight its limits are now; end stops stay as they are.
+        """As `disable`, but brake as hard as the robot may, whatever its limits are now, within the end stops in force.
 
         Who waits for the end counts on the robot's own limits.
         """
@@ -108,9 +108,9 @@ class PlanFollower:
     def reset(self, now_ns: int) -> None:
         """Throw away the plan and everything in flight, and clear a fault.
 
-        Stays enabled if it was, and goes on from the set point; after a fault it is not enabled any more.
+        Stays enabled if it was, and goes on from the set point; after a fault it is not enabled any more. Whose chunks
+        are not taken any more stays condemned until it is enabled again.
         """
-        self._condemned = None
         if self.state.rung is Rung.FAULT:
             self._new_epoch(now_ns, self._resting_rung, "reset after a fault; enable it to go on")
         elif self.state.enabled:
@@ -267,7 +267,10 @@ class PlanFollower:
     # -- The ladder
 
     def _watch_time(self, moment: Moment) -> None:
-        """Begin a new epoch after a stall of the loop, and after a jump of the clock."""
+        """Begin a new epoch after a stall of the loop, and after a jump of the clock; after a long stall, be silent.
+
+        Nobody knows then where the arm is: whatever goes on begins where it is measured.
+        """
         last, self._last = self._last, moment
         if last is None:
             return
@@ -280,6 +283,11 @@ class PlanFollower:
                 self._on_plan = False
             if self.state.rung in MOVING:
                 self._descend("the command loop stood still; waiting for a new chunk", moment)
+            if elapsed_ns > self._settings.hold_timeout_s * 1e9:
+                self._fall_silent()
+                if self.state.rung not in (Rung.IDLE, Rung.FAULT):
+                    stood_s = elapsed_ns / 1e9
+                    self._enter(Rung.IDLE, f"the command loop stood still for {stood_s:.1f} s; enable it again")
         if not 0 <= moment.now_ns - last.now_ns <= elapsed_ns + _JUMP_NS and self.state.enabled:
             direction = "back" if moment.now_ns < last.now_ns else "ahead"
             self._new_epoch(moment.now_ns, Rung.ENGAGING, f"the clock jumped {direction}; waiting for a new chunk")
@@ -438,9 +446,14 @@ class PlanFollower:
             self._sampled = self._plan, at, target
             self._watch_clamping(target, set_point, at)
         if self.state.rung is Rung.DISABLED and self._settings.release_on_disable and self._filter.at_rest:
-            self._started, self._plan, self._stopping = False, None, None
+            self._fall_silent()
             self._enter(Rung.IDLE, f"{self.state.reason}; released")
         return set_point
+
+    def _fall_silent(self) -> None:
+        """Send no more set points; the next one starts from the measured pose."""
+        self._started = self._on_plan = False
+        self._plan = self._stopping = self._anchor = None
 
     def _sampled_before(self, before: Moment) -> Vector:
         """The plan a period ago: what it gave then, unless a period has been missed, or the clock corrected."""

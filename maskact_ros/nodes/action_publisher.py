@@ -171,6 +171,13 @@ class ActionPublisher(ManagedNode):
             if set_point is not None and isinstance(self._output, PositionOutput):
                 self._output.publish(set_point)
         self._ticks += 1
+        try:
+            self._say_state()
+        except Exception as bug:  # noqa: BLE001 - this period's command is out: the arm brakes from the next one on
+            self._bug = self._bug or bug
+
+    def _say_state(self) -> None:
+        """Publish the state, and log it, when it has changed."""
         if self._follower.state is not self._said and self._follower.state != self._said:
             self._said = self._follower.state
             self._states.publish(state_to_message(self._said))
@@ -180,7 +187,7 @@ class ActionPublisher(ManagedNode):
         """Decide on a set point, and send it."""
         moment, now_ns = self._moment(deadline_ns)
         set_point = self._decide(moment, now_ns)
-        if set_point is not None and time.monotonic_ns() - deadline_ns > self._follower.stall_ns:
+        if set_point is not None and _steady_ns() - moment.steady_ns > self._follower.stall_ns:
             self._follower.retract()  # the process was stopped in the middle; the next period begins from rest
         elif set_point is not None and self._output is not None:
             self._send(self._output, set_point, moment)
@@ -189,14 +196,14 @@ class ActionPublisher(ManagedNode):
         """When the period began, which is evener than when the thread was woken; and the node's clock now."""
         for _ in range(3):
             before_ns = time.monotonic_ns()
-            now_ns = self._read_clock_ns()
-            steady_ns = time.monotonic_ns()
-            if steady_ns - before_ns < _READ_WITHIN_NS:
-                break  # else the thread was interrupted in between, and the two readings do not belong together
+            now_ns, steady_ns = self._read_clock_ns(), _steady_ns()
+            woken_ns = time.monotonic_ns()
+            if woken_ns - before_ns < _READ_WITHIN_NS:
+                break  # else the thread was interrupted in between, and the readings do not belong together
         if self._plan_clock is not None:
             now_ns = self._plan_clock.read(now_ns, steady_ns)
         # More than a period late, it is another period: a stall is told by when commands are sent, not were due.
-        late_ns = min(steady_ns - deadline_ns, self._follower.period_ns)
+        late_ns = min(woken_ns - deadline_ns, self._follower.period_ns)
         return Moment(now_ns - late_ns, steady_ns - late_ns), now_ns
 
     def _decide(self, moment: Moment, now_ns: int) -> NDArray[np.float64] | None:
@@ -249,7 +256,7 @@ class ActionPublisher(ManagedNode):
             self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
             return
         self.diagnostics.solved("joint_states")
-        self._measured = measured = Measured(positions, stamp_to_ns(message.header.stamp), time.monotonic_ns())
+        self._measured = measured = Measured(positions, stamp_to_ns(message.header.stamp), _steady_ns())
         self._inbox.append(lambda follower, _: follower.observe(measured))
 
     def _receive_description(self, message: String) -> None:
@@ -284,7 +291,7 @@ class ActionPublisher(ManagedNode):
             self._inbox.append(lambda follower, _: follower.change(settings=settings))
 
     def _lose(self, name: str) -> None:
-        self._lost = name, time.monotonic_ns()
+        self._lost = name, _steady_ns()
 
     def _give_way(self) -> None:
         reason = f"another action publisher drives {self.resolve_topic_name('command')}, and was there before"
@@ -324,7 +331,7 @@ class ActionPublisher(ManagedNode):
         if self.get("limits_from") == "robot_description" and self._tuning.described is None:
             topic = self.resolve_topic_name("robot_description")
             return f"not enabled: no usable robot_description on {topic} yet (limits_from)"
-        if self._measured is None or time.monotonic_ns() - self._measured.received_ns > 1e9:
+        if self._measured is None or _steady_ns() - self._measured.received_ns > 1e9:
             return f"not enabled: no usable joint states on {self.resolve_topic_name('joint_states')} within 1 s"
         return None
 
@@ -333,7 +340,7 @@ class ActionPublisher(ManagedNode):
             response.success, response.message = False, "the node is not active"
             return response
         persists = self._follower.fault_persists
-        if self._follower.state.rung is Rung.FAULT and self._peers.missing:
+        if self._peers.missing:
             persists = f"{', '.join(self._peers.missing)} gave no sign of life; start it again first"
         if persists is not None:
             response.success, response.message = False, f"not reset: {persists}"
@@ -385,6 +392,11 @@ class ActionPublisher(ManagedNode):
                 self.diagnostics.solved(name)
             else:
                 self.diagnostics.problem(name, *report)
+
+
+def _steady_ns() -> int:
+    """The follower's steady clock: as the loop's own, but it goes on while the machine is suspended."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def run() -> None:

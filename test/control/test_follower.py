@@ -31,7 +31,7 @@ class Rig:
     def __init__(self, arm=ARM, pose=HOME, **settings):
         self.arm, self.pose = arm, np.array(pose)
         self.follower = PlanFollower(arm, rate_hz=100.0, settings=FollowerSettings(**SETTINGS | settings))
-        self._may_fall_silent = settings.get("release_on_disable", False)
+        self.may_fall_silent = settings.get("release_on_disable", False)
         self.blocked = None  # the pose at which the arm is stuck, or None
         self.now_ns, self.steady_ns = 1_800_000_000 * 10**9, 100 * 10**9
         self.joints_alive = True
@@ -53,16 +53,19 @@ class Rig:
         pose = self.pose if self.blocked is None else self.blocked
         return Measured(pose, self.now_ns, self.steady_ns)
 
+    def pass_time(self, by_ns: int) -> None:
+        self.now_ns += by_ns
+        self.steady_ns += by_ns
+
     def tick(self, periods: int = 1) -> np.ndarray | None:
         """The last of so many set points; each is checked against the one before."""
         for _ in range(periods):
-            self.now_ns += PERIOD_NS
-            self.steady_ns += PERIOD_NS
+            self.pass_time(PERIOD_NS)
             if self.joints_alive:
                 self.follower.observe(self.measured())
             set_point = self.follower.tick(self.moment)
             if set_point is None:
-                assert self._watch is None or self._may_fall_silent, "the follower fell silent"
+                assert self._watch is None or self.may_fall_silent, "the follower fell silent"
                 self._watch = None
                 continue
             if self._watch is None:
@@ -421,6 +424,17 @@ def test_when_who_plans_is_gone_the_rest_of_the_plan_is_followed_and_then_it_is_
     rig.offer()
     rig.tick()
     assert rig.rung is Rung.FOLLOWING
+
+
+def test_a_reset_before_the_fault_does_not_forgive_who_was_gone():
+    rig = Rig().enabled_and_following()
+    rig.follower.condemn("inference is gone")
+    rig.tick()
+    rig.follower.reset(rig.now_ns)
+    rig.tick(5)
+    rig.offer(to=[1.0, 1.0])  # it is back
+    rig.tick(50)
+    assert (rig.rung, rig.reason) == (Rung.FAULT, "inference is gone")
 
 
 def test_when_who_plans_is_gone_before_the_arm_moved_it_is_idle_again():
@@ -823,23 +837,60 @@ def test_after_a_stall_it_starts_again_from_rest():
     rig.tick(3)
     assert not rig.follower.at_rest
     before = rig.pose
-    rig.now_ns += 300 * MS
-    rig.steady_ns += 300 * MS
+    rig.pass_time(300 * MS)
     rig.follower.observe(rig.measured())
     after = rig.follower.tick(rig.moment)
     assert (np.abs(after - before) <= ARM.acceleration * 0.01**2 + 1e-12).all()
     assert rig.follower.stalls == 1
 
 
+def test_after_a_long_stall_it_is_silent_and_begins_where_the_arm_is_when_enabled_again():
+    rig = Rig(hold_timeout_s=0.5).enabled_and_following()
+    rig.may_fall_silent = True
+    rig.pass_time(600 * MS)
+    rig.pose = np.array([-0.5, 4.0])  # somebody has moved it meanwhile
+    rig.offer()
+    assert rig.tick() is None
+    assert (rig.rung, rig.reason) == (Rung.IDLE, "the command loop stood still for 0.6 s; enable it again")
+    rig.offer()
+    assert rig.tick(10) is None
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer()
+    np.testing.assert_allclose(rig.tick(), [-0.5, 4.0], rtol=0, atol=1e-9)
+    assert rig.rung is Rung.FOLLOWING
+
+
+@pytest.mark.parametrize("rung", [Rung.ENGAGING, Rung.DISABLED, Rung.FAULT])
+def test_after_a_long_stall_nothing_goes_on_whatever_the_rung(rung):
+    rig = Rig(hold_timeout_s=0.5).enabled_and_following()
+    if rung is Rung.ENGAGING:
+        rig.follower.reset(rig.now_ns)
+    elif rung is Rung.DISABLED:
+        rig.follower.disable("a pause")
+    else:
+        rig.follower.fail("blocked")
+    rig.tick(2)
+    assert rig.rung is rung
+    rig.pass_time(600 * MS)
+    rig.pose = np.array([-0.5, 4.0])
+    rig.may_fall_silent = True
+    assert rig.tick(10) is None
+    assert rig.rung is (Rung.FAULT if rung is Rung.FAULT else Rung.IDLE)
+    rig.follower.reset(rig.now_ns)
+    rig.follower.enable(rig.now_ns)
+    rig.tick(5)
+    rig.offer()
+    np.testing.assert_allclose(rig.tick(), [-0.5, 4.0], rtol=0, atol=1e-9)
+
+
 def test_a_set_point_that_came_too_late_to_be_sent_is_taken_back():
     rig = Rig().enabled_and_following()
     before = rig.pose
-    rig.now_ns += PERIOD_NS
-    rig.steady_ns += PERIOD_NS
+    rig.pass_time(PERIOD_NS)
     rig.follower.tick(rig.moment)
     rig.follower.retract()
-    rig.now_ns += 500 * MS
-    rig.steady_ns += 500 * MS
+    rig.pass_time(500 * MS)
     rig.follower.observe(rig.measured())
     np.testing.assert_array_equal(rig.follower.tick(rig.moment), before)
     assert (rig.rung, rig.reason) == (Rung.HOLDING, "the command loop stood still; waiting for a new chunk")
@@ -857,8 +908,7 @@ def test_a_first_set_point_that_came_too_late_to_be_sent_leaves_the_arm_where_it
     rig.follower.enable(rig.now_ns)
     rig.tick(5)
     rig.offer()
-    rig.now_ns += 150 * MS
-    rig.steady_ns += 150 * MS
+    rig.pass_time(150 * MS)
     rig.follower.observe(rig.measured())
     rig.follower.tick(rig.moment)
     rig.follower.retract()
