@@ -103,6 +103,7 @@ class PlanFollower:
         """
         within = self._filter.limits  # in force; what is still pending would keep the strong brakes waiting
         self.change(limits=replace(self._robot.limits, lower=within.lower, upper=within.upper))
+        self._on_plan = True  # so that a way to rest that began under tighter limits is planned anew, too
         self.disable(reason)
 
     def reset(self, now_ns: int) -> None:

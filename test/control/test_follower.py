@@ -622,6 +622,22 @@ def test_leaving_brakes_as_hard_as_the_robot_may_also_while_a_tighter_limit_wait
     assert rig.follower.at_rest
 
 
+def test_leaving_brakes_as_hard_also_when_the_arm_was_coming_to_rest_under_tighter_limits():
+    rig = Rig().enabled_and_following()
+    rig.follower.change(limits=replace(ARM.limits, acceleration=ARM.acceleration * 0.05))
+    rig.offer(to=rig.pose + 1.0, points=60)
+    rig.tick(60)
+    rig.follower.disable("a pause")
+    rig.tick(round(ARM.stopping_s * 100) + 1)
+    assert not rig.follower.at_rest
+    rig.follower.leave("the node is leaving")
+    rig.tick(round(ARM.stopping_s * 100) + 1)
+    assert rig.follower.at_rest
+    held = rig.tick()
+    rig.follower.leave("once more")
+    np.testing.assert_array_equal(rig.tick(10), held)
+
+
 def test_the_rate_changes_only_when_the_motion_can_still_stop_in_time():
     watched = MotionWatch(ARM, 0.01, np.array([1.9, 0.0]))
     safety = SafetyFilter(ARM.limits, 0.01)
