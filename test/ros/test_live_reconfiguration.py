@@ -112,9 +112,13 @@ def actions(heard) -> np.ndarray:
 def chunk_of_the_same_image(rig) -> np.ndarray:
     """What it plans anew from one picture that is the same each time, as are the joints."""
     assert rig.probe.reset("inference").success
-    stamp_ns = rig.see(seed=5)
-    rig.wait_for_chunk(stamp_ns)
-    return actions(next(heard for heard in reversed(rig.chunks) if rig.stamp_of(heard) == stamp_ns))
+    before = len(rig.sent_ns)
+
+    def heard():
+        return next((each for each in rig.chunks if rig.stamp_of(each) in rig.sent_ns[before:]), None)
+
+    rig.see_until(heard, "a chunk of the picture", seed=5)
+    return actions(heard())
 
 
 def test_attention_rules_set_while_it_runs_give_the_chunks_of_a_node_started_with_them(
