@@ -134,6 +134,7 @@ class Inference(ManagedNode):
         self._epoch_lock = threading.Lock()
         self._epoch = 0
         self._publisher_epoch: int | None = None
+        self._publisher_epoch_began_ns = 0
         prismatic = np.array([joint.type == "prismatic" for joint in self._robot.joints])
         self._still = np.where(prismatic, STILL_SHARE * (self._robot.upper - self._robot.lower), STILL_RAD)  # (D,)
         self._frozen_stamp_ns: int | None = None  # the picture that a frozen camera goes on sending
@@ -257,6 +258,7 @@ class Inference(ManagedNode):
             return
         if state.epoch != self._publisher_epoch:
             self._publisher_epoch = state.epoch
+            self._publisher_epoch_began_ns = self.get_clock().now().nanoseconds
             self._new_epoch()
 
     def _receive_features(self, message: CompressedImage) -> None:
@@ -292,6 +294,14 @@ class Inference(ManagedNode):
             return False
         return True
 
+    def _is_of_the_epoch(self, features: Features) -> bool:
+        """Whether the publisher takes a chunk of the image: one captured after its epoch began."""
+        now_ns = self.get_clock().now().nanoseconds
+        if features.stamp_ns <= self._publisher_epoch_began_ns <= now_ns:  # a later one is of a clock that went back
+            self.diagnostics.count("features_of_an_old_epoch")
+            return False
+        return True
+
     def _is_frozen(self, features: Features, limit_s: float) -> bool:
         """Whether the camera has sent this very picture for too long, while the joints moved."""
         content_ns = features.content_stamp_ns
@@ -322,7 +332,7 @@ class Inference(ManagedNode):
                 self.diagnostics.count("features_of_another_policy")  # which was in force when they came
                 return
             wanted = self._schedule.wants(features.stamp_ns)
-        if not wanted or not self._is_recent(received, "image_age_at_plan"):
+        if not wanted or not self._is_of_the_epoch(features) or not self._is_recent(received, "image_age_at_plan"):
             return
         try:
             state = self._states.at(features.stamp_ns)

@@ -199,6 +199,16 @@ def test_a_new_epoch_of_the_publisher_is_planned_for_at_once(rig, robot):
     assert np.median(np.diff(rig.planned_ns[first:])) < 10 * robot.policy_period_ns / 2  # long before it is used up
 
 
+def test_images_in_flight_at_a_new_epoch_are_not_planned_from(bench, make_policy, robot):
+    long = make_policy(seed=0, chunk_size=1200, n_action_steps=1200)  # a chunk serves for longer than the test waits
+    rig = start(bench, long, robot, policy_path=str(long), max_image_age_s=10.0, state_tolerance_s=10.0)
+    states = rig.probe.publisher(String, "state", LATCHED)
+    began_ns = rig.probe.now_ns()
+    states.publish(state_to_message(FollowerState(Rung.ENGAGING, 1, "")))
+    rig.probe.every(0.04, lambda: rig.see(stamp_ns=rig.probe.now_ns() - 1_000_000_000))  # each comes a second late
+    rig.probe.wait(lambda: rig.planned_ns[-1] > began_ns, "a chunk of the new epoch")
+
+
 @pytest.mark.parametrize("lost", ["camera_encoder", "action_publisher"])
 def test_a_lost_node_beside_it_is_said_at_once(bench, lost):
     program = bench.start_active("inference")
