@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from asking import ask
 from bench import BEST_EFFORT, RELIABLE
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import CompressedImage, Image
 from stand_ins import Camera, healthy, silent
 
@@ -141,6 +143,23 @@ def test_a_mask_that_is_unsure_or_changes_suddenly_is_reported_and_by_parameter_
         assert ask(probe, "camera_encoder", **off).successful
         probe.wait(lambda known=known: len(features) > known, "features")
         probe.wait_for_ok("camera_encoder")
+
+
+def test_a_mask_that_has_changed_for_good_is_acted_on_once_the_node_is_activated_anew(
+    module_bench, camera, features, encoder
+):
+    probe = module_bench.probe
+    values = probe.wait_for_report("camera_encoder", lambda report: True, "a report").values
+    weights = _other_weights([float(values[f"mask_share_{name}"]) for name in ("background", "robot", "object")])
+    assert ask(probe, "camera_encoder", mask_max_change=0.0, mask_importance_weights=weights).successful
+    probe.wait_for_problem("camera_encoder", "no features are sent: the classes", "activate camera_encoder")
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert probe.call(ChangeState, "camera_encoder/change_state", request).success
+    known = len(features)
+    probe.wait(lambda: len(features) > known, "features")
+    probe.wait_for_ok("camera_encoder")
+    assert ask(probe, "camera_encoder", mask_max_change=1.0, mask_importance_weights="none").successful
 
 
 def _other_weights(shares: list[float]) -> list[float]:
