@@ -17,6 +17,7 @@ from test_bringup import MASKACT, NODES, node_pids
 pytestmark = pytest.mark.alone
 
 NOTICED_S = 0.11
+HOLD_TIMEOUT_S = 3.0  # the chain's
 PLANNERS = ("camera_encoder", "inference")
 
 
@@ -139,6 +140,20 @@ def test_a_stopped_publisher_that_goes_on_makes_no_burst_and_begins_from_rest(ch
     assert soon <= 0.1 * 100 + 2, f"a burst of {soon} commands"
     step = np.diff(set_points(chain.arm.commands[count + at - 3 : count + at + 3]), axis=0)
     assert np.abs(step[2]).max() < 5e-3, f"it does not begin where the arm stopped; the steps about it: {step.tolist()}"
+
+
+def test_a_publisher_that_stood_still_for_longer_than_it_would_hold_is_silent_until_it_is_enabled_again(chain, phase):
+    phase.let_it_move()
+    chain.publisher.send(signal.SIGSTOP)
+    time.sleep(HOLD_TIMEOUT_S + phase.random.uniform(0.2, 2.0))
+    count = len(chain.arm.commands)
+    chain.publisher.send(signal.SIGCONT)
+    reason = state_of(chain.arm.wait_for_rung("idle"))["reason"]
+    assert re.fullmatch(r"the command loop stood still for \d\.\d s; enable it again", reason)
+    chain.vision.wait_for_chunks(3)
+    assert len(chain.arm.commands) <= count + 1, "commands, beside one that was on its way when it was stopped"
+    assert chain.rung == "idle"
+    chain.engage()
 
 
 def test_a_bringup_whose_publisher_is_killed_says_so_at_once_and_ends(bench, policy, robot, phase):

@@ -1,12 +1,15 @@
 """The action publisher between a stand-in planner and a stand-in arm: when it moves, how, and when it does not."""
 
+import signal
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from bench import LATCHED, Bench, Program, assert_a_motion_the_robot_can_follow, set_points, state_of
 from stand_ins import Arm, Planner, healthy, shuffled, silent, with_a_nan, without_the_last_joint
-from std_msgs.msg import String
+from std_msgs.msg import Empty, String
+from test_peers import ON_DEMAND
 from trajectory_msgs.msg import JointTrajectory
 
 # Plans of these tests are old, begin anywhere and ask for anything; what that leads to is for tests of their own.
@@ -253,3 +256,70 @@ def test_without_usable_joint_states_it_cannot_be_enabled(bench, robot):
         assert not response.success
         assert "no usable joint states on /maskact/joint_states" in response.message
     assert not arm.commands
+
+
+def test_told_to_end_at_speed_it_keeps_an_end_stop_that_was_tightened(bench, robot):
+    lift, end = robot.joint_names.index("shoulder_lift"), 0.6
+    arm, planner = Arm(bench.probe, robot), Planner(bench.probe, robot)
+    publisher = bench.start_active("action_publisher", **PATIENT, **{"limits.shoulder_lift.upper": end})
+    arm.wait_for_measurements(20)
+    Rig(bench, publisher, arm, planner).enable()
+    target = arm.middle.copy()
+    target[lift] = robot.upper[lift]
+    planner.send(np.tile(target, (100, 1)))
+    bench.probe.wait(lambda: arm.commands and arm.commands[-1].message.data[lift] > end - 0.3, "the arm at speed")
+    publisher.send(signal.SIGINT)
+    assert publisher.wait() == 0
+    positions = set_points(arm.commands)
+    assert_a_motion_the_robot_can_follow(positions, robot)
+    assert positions[:, lift].max() <= end
+    assert "still moving" not in publisher.output
+
+
+def test_while_a_peer_is_gone_a_reset_is_refused_also_before_it_is_a_fault(bench, robot):
+    arm, planner = Arm(bench.probe, robot), Planner(bench.probe, robot)
+    rig = Rig(bench, bench.start_active("action_publisher", **PATIENT), arm, planner)
+    arm.wait_for_measurements(20)
+    rig.move()
+    bench.probe.publisher(Empty, "inference/alive", ON_DEMAND)
+    bench.probe.wait(lambda: "inference gave no sign of life" in rig.publisher.output, "inference to be missed")
+    response = bench.probe.reset("action_publisher")
+    assert not response.success
+    assert response.message == "not reset: inference gave no sign of life; start it again first"
+    assert state_of(arm.states[-1])["rung"] == "following"
+
+
+MUTE_PUBLISHER = """
+import numpy as np
+
+from maskact_ros.nodes.action_publisher import ActionPublisher
+from maskact_ros.nodes.managed import main
+
+
+class MutePublisher(ActionPublisher):
+    def _say_state(self):
+        super()._say_state()
+        if np.abs(self._follower._filter.velocity).max() > 1.0:
+            raise RuntimeError("a bug in saying the state")
+
+
+main(MutePublisher)
+"""
+
+
+def test_a_bug_in_saying_the_state_at_speed_brakes_the_arm_and_ends_the_node(bench, robot, policy, tmp_path):
+    script = tmp_path / "mute_publisher.py"
+    script.write_text(MUTE_PUBLISHER)
+    arm, planner = Arm(bench.probe, robot), Planner(bench.probe, robot)
+    parameters = PATIENT | {"policy_path": policy}
+    arguments = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
+    publisher = bench.run([sys.executable, str(script), "--ros-args", "-r", "__ns:=/maskact", *arguments])
+    bench.wait_until_active("action_publisher", publisher)
+    arm.wait_for_measurements(20)
+    Rig(bench, publisher, arm, planner).enable()
+    planner.send(planner.swing(10.0))
+    assert publisher.wait() == 1
+    assert "a bug in saying the state" in publisher.output
+    positions = set_points(arm.commands)
+    assert_a_motion_the_robot_can_follow(positions, robot)
+    assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
