@@ -1,6 +1,7 @@
 """Stand-ins, inside the test's process, for what surrounds a node under test: arm, planner and camera."""
 
 import array
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from maskact_ros.nodes.messages import chunk_to_message, image_to_message, ns_to
 from maskact_ros.robot import RobotSpec
 
 Message = TypeVar("Message")
+_SILENT_S = 0.5  # without a command: it sends none
 
 
 class Witness:
@@ -44,10 +46,13 @@ class Witness:
         return self.commands[known : known + count]
 
     def wait_for_rest(self) -> None:
-        """Wait until a command says the same as the one before it."""
+        """Wait until a command says the same as the one before it, both sent from now on; or until none comes."""
+        began_ns, began_s = time.time_ns(), time.monotonic()
 
         def at_rest() -> bool:
             *_, before, last = self.commands
+            if before.sent_ns < began_ns:
+                return time.monotonic() - max(began_s, last.at_s) > _SILENT_S
             return before.message.data == last.message.data
 
         self._probe.wait(at_rest, "the arm to come to rest")
