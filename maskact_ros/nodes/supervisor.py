@@ -31,6 +31,7 @@ from maskact_ros.nodes.bringup import (
 )
 
 END_S = 0.6  # the others end within this, or are killed
+_LOOK_EACH_S = 0.01  # whether a process has ended
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -147,7 +148,7 @@ def run_bringup(arguments: BringupArguments) -> int:
         lambda name, line: print(f"[{name}] {line}", flush=True),
     )
     ended = None
-    while ended is None and not stop.wait(0.05):
+    while ended is None and not stop.wait(_LOOK_EACH_S):
         ended = supervisor.ended()
     if ended is not None:
         print(f"{ended.name} ended by itself ({ended.how}); {consequence(ended.name)}", file=sys.stderr, flush=True)

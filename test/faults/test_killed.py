@@ -170,8 +170,9 @@ def test_a_bringup_whose_publisher_is_killed_says_so_at_once_and_ends(bench, pol
     witness.wait_for_rung("following")
     phase.let_it_move()
     pulse = Pulse(bench.probe)
+    publisher = node_pids(bringup.pid)["action_publisher"]
     struck_s = time.monotonic()
-    os.kill(node_pids(bringup.pid)["action_publisher"], signal.SIGKILL)
+    os.kill(publisher, signal.SIGKILL)
     sentence = "action_publisher ended by itself (signal SIGKILL); no more commands come"
     while sentence not in bringup.output:  # a bringup's own lines have no stamps
         assert time.monotonic() - struck_s < 5.0, bringup.output
