@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -68,6 +69,7 @@ class Probe:
         self.node = Node("probe", namespace=NAMESPACE, context=self._context)
         self._changed = threading.Condition()
         self._reports: dict[str, list[Report]] = {}
+        self._clients: dict[str, Client] = {}  # by service
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive_report, 20)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -100,15 +102,17 @@ class Probe:
         return value
 
     def call(self, kind: type, service: str, request, within_s: float = 30.0):
-        """A service's response."""
-        client = self.node.create_client(kind, service)
-        try:
-            assert client.wait_for_service(timeout_sec=within_s), f"there is no service {service}"
-            future = client.call_async(request)
-            self.wait(future.done, f"the response of {service}", within_s)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        """A service's response.
+
+        A service that has only just found its client may answer into the void, so a client is kept for the next call.
+        """
+        client = self._clients.get(service)
+        if client is None:
+            client = self._clients[service] = self.node.create_client(kind, service)
+        assert client.wait_for_service(timeout_sec=within_s), f"there is no service {service}"
+        future = client.call_async(request)
+        self.wait(future.done, f"the response of {service}", within_s)
+        return future.result()
 
     def call_again_if_lost(self, kind: type, service: str, request):
         """As `call`, of what may be asked twice: for 20 s, DDS shows the services of a killed node as if it lived."""
