@@ -6,8 +6,6 @@ In: processes to run. Out: one `Outcome` for each episode. Ctrl-C sets `stop`; l
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import Process, environment
 from maskact_ros.nodes.isolation import IsolatedDomain
 from maskact_ros.nodes.observer import Ask, Observer
+from maskact_ros.nodes.stop_request import StopRequest
 from maskact_ros.nodes.supervisor import Supervisor
 
 ASKED_AGAIN_S, ANSWERED_WITHIN_S = 3.0, 30.0
@@ -55,9 +54,7 @@ class Conductor:
     ) -> None:
         self._described, self._say, self._show = described, say, show
         self._begun = False  # an episode
-        self.stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.stop.set())
+        self.stop = StopRequest()
 
     def __enter__(self) -> Self:
         self._domain = IsolatedDomain()

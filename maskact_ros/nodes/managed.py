@@ -11,7 +11,6 @@ import inspect
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Collection, Mapping, Sequence
@@ -30,7 +29,7 @@ from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from rclpy.utilities import remove_ros_args
+from rclpy.utilities import remove_ros_args, try_shutdown
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
@@ -51,6 +50,7 @@ from maskact_ros.nodes.params import (
     scope,
     spec_values,
 )
+from maskact_ros.nodes.stop_request import StopRequest
 from maskact_ros.paths import given
 from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 
@@ -314,7 +314,7 @@ def main(node_class: type[ManagedNode]) -> None:
         print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
         code = 2
     gc.collect()  # the node is in circles of references, and its shared memory goes when it does
-    rclpy.try_shutdown()
+    try_shutdown()  # not `rclpy.try_shutdown`, which lets a late signal end the process as if it had been killed
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads of torch and DDS sometimes crash while Python takes itself down; everything of ours is closed by now.
@@ -330,9 +330,7 @@ def _run(node_class: type[ManagedNode]) -> int:
         for step in (node.trigger_configure, node.trigger_activate):
             if step() != TransitionCallbackReturn.SUCCESS:
                 return 1
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopRequest()
     crash: BaseException | None = None
     while not stop.is_set() and not node.finalized and crash is None:
         try:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
 
@@ -29,6 +27,7 @@ from maskact_ros.control.ladder import FollowerState
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.messages import MessageError, state_from_message
 from maskact_ros.nodes.monitor_view import HINT_S, NodeReport, Snapshot, as_count, as_json, as_table, as_text
+from maskact_ros.nodes.stop_request import StopRequest
 
 GREW_S = 5.0  # for how long a count that grew stands out
 ONCE_S = 2.0  # from the first report on, or from that of a node that was found later: then all are heard
@@ -57,9 +56,7 @@ def run_monitor(arguments: MonitorArguments) -> int:
     """
     if arguments.seconds is not None and not 0 < arguments.seconds < 1e6:
         raise MaskACTError(f"--seconds is {arguments.seconds:g}; allowed: a number > 0")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopRequest()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
         monitor = _Monitor(Listener(arguments.namespace), stop)
@@ -164,7 +161,7 @@ class _Heard:
 class _Monitor:
     """Listens and shows in turn, in one thread."""
 
-    def __init__(self, listener: Listener, stop: threading.Event):
+    def __init__(self, listener: Listener, stop: StopRequest):
         self._listener = listener
         self._stop = stop
         self._executor = SingleThreadedExecutor()

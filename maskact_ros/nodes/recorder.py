@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +31,7 @@ from maskact_ros.data.contract import Contract
 from maskact_ros.data.messages import BagError
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import environment
+from maskact_ros.nodes.stop_request import StopRequest
 
 QUEUE = 200  # messages of a topic that wait while the disk is slow
 DRAIN_S = 2.0  # at most, in the end, for what waits
@@ -93,9 +92,7 @@ def record(request: RecordRequest) -> RecordSummary:
             disagree about its type.
     """
     os.environ.update(environment())
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopRequest()
     with BagWriter(request.out, storage=request.storage) as bag:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:
@@ -123,7 +120,7 @@ class Recorder:
         self._began_s: float | None = None  # when the first message came, on the steady clock
         self._failure: MaskACTError | None = None
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: StopRequest) -> None:
         """Record until `stop` is set or the time is over; raises MaskACTError."""
         executor = SingleThreadedExecutor()
         executor.add_node(self._node)

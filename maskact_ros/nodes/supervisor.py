@@ -29,6 +29,7 @@ from maskact_ros.nodes.bringup import (
     how_ended,
     processes,
 )
+from maskact_ros.nodes.stop_request import StopRequest
 
 END_S = 0.6  # the others end within this, or are killed
 _LOOK_EACH_S = 0.01  # whether a process has ended
@@ -139,16 +140,15 @@ def run_bringup(arguments: BringupArguments) -> int:
     """Run a bringup until Ctrl-C (then 0) or until a node ends by itself (then 1, after saying which and why)."""
     if arguments.rviz:
         raise BringupError("rviz is true; allowed: false here, as ros2 launch maskact_ros bringup.launch.py starts it")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopRequest()
     supervisor = Supervisor(
         processes(arguments),
         environment(shared_memory=arguments.shared_memory),
         lambda name, line: print(f"[{name}] {line}", flush=True),
     )
     ended = None
-    while ended is None and not stop.wait(_LOOK_EACH_S):
+    while ended is None and not stop.is_set():
+        time.sleep(_LOOK_EACH_S)
         ended = supervisor.ended()
     if ended is not None:
         print(f"{ended.name} ended by itself ({ended.how}); {consequence(ended.name)}", file=sys.stderr, flush=True)

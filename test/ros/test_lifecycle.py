@@ -229,6 +229,16 @@ def test_told_to_end_it_leaves_no_segment_of_shared_memory(bench, node):
     assert not [file.name for file in segments if file.exists()]
 
 
+@pytest.mark.parametrize("node", ["action_publisher", "sim_robot"])
+def test_a_hail_of_signals_ends_it_as_one_does(bench, node):
+    program = bench.start_active(node)
+    until_s = time.monotonic() + 10.0
+    while program.running and time.monotonic() < until_s:
+        program.send(signal.SIGTERM)
+        program.send(signal.SIGINT)
+    assert program.wait(1.0) == 0
+
+
 def test_shut_down_by_its_service_the_process_ends(bench, robot):
     program, arm, _ = start_moving(bench, robot)
     change(bench.probe, "action_publisher", Transition.TRANSITION_ACTIVE_SHUTDOWN)
