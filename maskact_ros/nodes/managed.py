@@ -343,6 +343,7 @@ def _run(node_class: type[ManagedNode]) -> int:
         node.get_logger().fatal(
             "a bug in maskact_ros ends the node, please report it:\n" + "".join(traceback.format_exception(crash))
         )
+        time.sleep(_LAST_WORDS_S)
         return 1
     if not node.finalized:
         node.trigger_shutdown()

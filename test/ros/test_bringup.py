@@ -73,6 +73,7 @@ def test_ctrl_c_brings_the_arm_to_rest_and_ends_all_processes_within_three_secon
     assert "Traceback" not in bringup.output
 
 
+@pytest.mark.alone  # every command must be heard
 def test_when_a_node_dies_it_is_said_at_once_and_bringup_ends_after_the_arm_holds(moving, robot):
     bringup, witness, pids = moving
     os.kill(pids["inference"], signal.SIGKILL)

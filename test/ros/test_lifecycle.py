@@ -172,6 +172,7 @@ main(BrokenPublisher)
 """
 
 
+@pytest.mark.alone  # its last command must be heard
 def test_what_breaks_a_callback_ends_the_node_only_after_the_arm_was_brought_to_rest(bench, robot, policy, tmp_path):
     script = tmp_path / "broken_publisher.py"
     script.write_text(BROKEN_PUBLISHER)
