@@ -41,7 +41,7 @@ setup(
         "PyYAML>=6.0",
         "ruckig>=0.14",
         "safetensors>=0.4",
-        "torch>=2.5",
+        "torch>=2.7",
         "transformers>=4.56",  # the first with DINOv3
     ],
     extras_require={

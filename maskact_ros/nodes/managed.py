@@ -343,11 +343,11 @@ def _run(node_class: type[ManagedNode]) -> int:
         node.get_logger().fatal(
             "a bug in maskact_ros ends the node, please report it:\n" + "".join(traceback.format_exception(crash))
         )
-        time.sleep(_LAST_WORDS_S)
-        return 1
-    if not node.finalized:
+    elif not node.finalized:
         node.trigger_shutdown()
     time.sleep(_LAST_WORDS_S)
+    if crash is not None:
+        return 1
     executor.shutdown()
     node.destroy_node()
     return 0
