@@ -122,6 +122,8 @@ class ActionPublisher(ManagedNode):
             self.leave()
             self._loop.stop()
             self._loop = None
+            if self._output is not None:
+                self._output.settle()
             self.destroy_timer(self._report)
 
     def clean_up(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from std_msgs.msg import Float64MultiArray
@@ -19,6 +20,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from maskact_ros.nodes.messages import CommandMessage, ns_to_duration
 from maskact_ros.robot import RobotError, RobotSpec
 
+_SETTLE = Duration(nanoseconds=100_000_000)
 _QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 
 
@@ -46,6 +48,11 @@ class _Output:
             )
             for topic, names in carried.items()
         ]
+
+    def settle(self) -> None:
+        """Wait until all listeners have the last message, or for a tenth of a second: it goes with its sender."""
+        for part in self._parts:
+            part.publisher.wait_for_all_acked(_SETTLE)
 
     def destroy(self) -> None:
         """Take the publishers from the node."""

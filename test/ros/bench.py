@@ -30,7 +30,6 @@ from std_srvs.srv import SetBool, Trigger
 
 from maskact_ros.nodes.bringup import Process
 from maskact_ros.nodes.isolation import IsolatedDomain
-from maskact_ros.robot import RobotSpec
 
 NAMESPACE = "/maskact"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where DDS puts its segments
@@ -335,21 +334,3 @@ def state_of(heard: Heard) -> dict:
 def set_points(commands: list[Heard]) -> np.ndarray:
     """The commands as one array (T, D); fails when one has another number of values than the first."""
     return np.array([list(command.message.data) for command in commands])
-
-
-def assert_a_motion_the_robot_can_follow(positions: np.ndarray, robot: RobotSpec, rate_hz: float = 100.0) -> None:
-    """Every set point (T, D) is finite and within limits, as is the velocity and acceleration from each to the next."""
-    assert positions.ndim == 2
-    assert positions.shape[1] == len(robot.joints)
-    assert np.isfinite(positions).all()
-    assert (positions >= robot.lower).all()
-    assert (positions <= robot.upper).all()
-    velocities = np.diff(positions, axis=0) * rate_hz
-    assert (np.abs(velocities) <= robot.velocity * (1 + 1e-6)).all(), _worst(velocities, robot.velocity)
-    accelerations = np.diff(velocities, axis=0) * rate_hz
-    assert (np.abs(accelerations) <= robot.acceleration * (1 + 1e-6)).all(), _worst(accelerations, robot.acceleration)
-
-
-def _worst(values: np.ndarray, limit: np.ndarray) -> str:
-    at, joint = np.unravel_index(np.argmax(np.abs(values) / limit), values.shape)
-    return f"joint {joint} at message {at}: {values[at, joint]:.3f}, limit {limit[joint]:g}"

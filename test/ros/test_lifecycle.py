@@ -7,11 +7,12 @@ import time
 from dataclasses import replace
 
 import pytest
-from bench import LATCHED, SHARED_MEMORY, assert_a_motion_the_robot_can_follow, set_points, state_of
+from bench import LATCHED, SHARED_MEMORY, state_of
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from soundness import assert_ends_at_rest, assert_sound
 from stand_ins import Arm, Planner
 from std_msgs.msg import Empty
 from std_srvs.srv import SetBool
@@ -68,9 +69,8 @@ def test_without_autostart_it_waits_and_is_walked_up_and_down_by_its_services(be
         began = len(arm.commands)
         move(bench, arm, planner)
         assert change(probe, node, Transition.TRANSITION_DEACTIVATE)
-        positions = set_points(arm.commands[began:])
-        assert_a_motion_the_robot_can_follow(positions, robot)
-        assert (positions[-1] == positions[-2]).all(), "the last command before it went silent is at rest"
+        assert_sound(arm.commands[began:], robot)
+        assert_ends_at_rest(arm.commands[began:])
         assert change(probe, node, Transition.TRANSITION_CLEANUP)
         assert state_id(probe, node) == State.PRIMARY_STATE_UNCONFIGURED
         probe.wait(lambda: not probe.node.count_publishers("command"), "the command's publisher to go")
@@ -113,9 +113,8 @@ def test_a_signal_brakes_a_moving_arm_within_limits_and_ends_the_node_with_code_
     program.send(number)
     assert program.wait() == 0
     assert time.monotonic() - began_s < 3.0
-    positions = set_points(arm.commands)
-    assert_a_motion_the_robot_can_follow(positions, robot)
-    assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
+    assert_sound(arm.commands, robot)
+    assert_ends_at_rest(arm.commands)
     assert state_of(arm.states[-1])["reason"] == "the node is leaving"
     assert "Traceback" not in program.output
 
@@ -172,7 +171,6 @@ main(BrokenPublisher)
 """
 
 
-@pytest.mark.alone  # its last command must be heard
 def test_what_breaks_a_callback_ends_the_node_only_after_the_arm_was_brought_to_rest(bench, robot, policy, tmp_path):
     script = tmp_path / "broken_publisher.py"
     script.write_text(BROKEN_PUBLISHER)
@@ -186,9 +184,8 @@ def test_what_breaks_a_callback_ends_the_node_only_after_the_arm_was_brought_to_
     assert program.wait() == 1
     assert "a bug in maskact_ros ends the node" in program.output
     assert "a bug in a callback" in program.output
-    positions = set_points(arm.commands)
-    assert_a_motion_the_robot_can_follow(positions, robot)
-    assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
+    assert_sound(arm.commands, robot)
+    assert_ends_at_rest(arm.commands)
 
 
 def test_an_arm_that_needs_long_to_stop_is_given_that_time(bench, robot, tmp_path):
@@ -199,9 +196,8 @@ def test_an_arm_that_needs_long_to_stop_is_given_that_time(bench, robot, tmp_pat
     arm.wait_for_commands(250)
     program.send(signal.SIGINT)
     assert program.wait() == 0
-    positions = set_points(arm.commands)
-    assert_a_motion_the_robot_can_follow(positions, sluggish)
-    assert (positions[-1] == positions[-2]).all(), "the last command is at rest"
+    assert_sound(arm.commands, sluggish)
+    assert_ends_at_rest(arm.commands)
     assert "still moving" not in program.output
 
 
@@ -209,8 +205,7 @@ def test_released_on_disabling_the_publisher_goes_silent_once_the_arm_rests(benc
     _, arm, _ = start_moving(bench, robot, release_on_disable=True)
     assert bench.probe.enable(False).success
     assert "released" in state_of(arm.wait_for_rung("idle"))["reason"]
-    positions = set_points(arm.commands)
-    assert_a_motion_the_robot_can_follow(positions, robot)
+    assert_sound(arm.commands, robot)
     count = len(arm.commands)
     bench.probe.wait_for_report("action_publisher", lambda report: report.values["commands_hz"] == "0.00", "silence")
     assert len(arm.commands) == count
@@ -244,5 +239,5 @@ def test_shut_down_by_its_service_the_process_ends(bench, robot):
     program, arm, _ = start_moving(bench, robot)
     change(bench.probe, "action_publisher", Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert program.wait() == 0
-    assert_a_motion_the_robot_can_follow(set_points(arm.commands), robot)
+    assert_sound(arm.commands, robot)
     assert "Traceback" not in program.output

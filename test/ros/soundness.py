@@ -37,25 +37,59 @@ def assert_sound(
 
 def _assert_motion(commands: Sequence[Heard], robot: RobotSpec, rate_hz: float, offset: int) -> None:
     positions = set_points(commands)  # (T, D)
+    periods = np.diff([heard.number for heard in commands])  # 1, or more where some were lost
+    gaps_ns = np.diff([heard.sent_ns for heard in commands])
+    assert_positions_sound(positions, robot, rate_hz=rate_hz, periods=periods, gaps_ns=gaps_ns, offset=offset)
+
+
+def assert_positions_sound(
+    positions: np.ndarray,
+    robot: RobotSpec,
+    *,
+    rate_hz: float = 100.0,
+    periods: np.ndarray | None = None,
+    gaps_ns: np.ndarray | None = None,
+    offset: int = 0,
+) -> None:
+    """The same of set points (T, D), each one period after the one before it unless `periods` (T - 1,) says otherwise.
+
+    `gaps_ns` (T - 1,) are the times between them, as they were sent; `offset` is the number of the first one.
+    """
+    assert positions.ndim == 2
+    assert positions.shape[1] == len(robot.joints)
+    if periods is None:
+        periods = np.ones(len(positions) - 1, dtype=int)
+    if gaps_ns is None:
+        gaps_ns = periods * 1e9 / rate_hz
     assert np.isfinite(positions).all(), f"not finite: command {offset + np.argwhere(~np.isfinite(positions))[0][0]}"
     centre, half = (robot.lower + robot.upper) / 2, (robot.upper - robot.lower) / 2
     _assert_within(positions - centre, half, robot, "position from the middle of its range", offset)
-    periods = np.diff([heard.number for heard in commands])  # 1, or more where some were lost
     velocities = np.diff(positions, axis=0) * rate_hz / periods[:, None]  # v[i] leads from i to i + 1
     _assert_within(velocities, robot.velocity, robot, "velocity", offset + 1)
     accelerations = np.diff(velocities, axis=0) * rate_hz  # a[i] happens at i + 1
     accelerations[(periods[:-1] > 1) | (periods[1:] > 1)] = 0.0  # unknown
     # After a stall of the publisher the arm has stopped: what counts there is the velocity reached from rest.
-    paused = np.diff([heard.sent_ns for heard in commands])[1:] > STALL_S * 1e9
-    for i in np.flatnonzero(paused & (periods[1:] == 1)):
+    for i in np.flatnonzero((gaps_ns[1:] > STALL_S * 1e9) & (periods[1:] == 1)):
         accelerations[i] = velocities[i + 1] * rate_hz
     try:
         _assert_within(accelerations, robot.acceleration, robot, "acceleration", offset + 1)
     except AssertionError as wrong:
         at = int(np.argmax((np.abs(accelerations) / robot.acceleration).max(axis=1)))
-        gaps_ms = np.diff([heard.sent_ns for heard in commands])[max(0, at - 3) : at + 5] / 1e6
+        gaps_ms = gaps_ns[max(0, at - 3) : at + 5] / 1e6
         about = velocities[max(0, at - 3) : at + 5].round(3).tolist()
         raise AssertionError(f"{wrong}; sent {gaps_ms.round(1).tolist()} ms apart, at velocities {about}") from None
+
+
+def velocities_of(commands: Sequence[Heard], rate_hz: float = 100.0) -> np.ndarray:
+    """From each set point to the next, (T - 1, D): over more than one period where some were lost."""
+    periods = np.diff([heard.number for heard in commands])
+    return np.diff(set_points(commands), axis=0) * rate_hz / periods[:, None]
+
+
+def assert_ends_at_rest(commands: Sequence[Heard]) -> None:
+    """The last command says the same as the one before it."""
+    before, last = commands[-2:]
+    assert last.message.data == before.message.data, "the last command is at rest"
 
 
 def _assert_within(values: np.ndarray, limit: np.ndarray, robot: RobotSpec, what: str, offset: int) -> None:
