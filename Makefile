@@ -41,21 +41,17 @@ lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# Tests of what runs here share the machine, one thread each. Of those with ROS, two files run at a time, as they mostly
-# wait; the tests that measure rates or delays (marked `alone`) then have the machine to themselves. Of the faults, a
-# sample is injected, always the same; `make faults` injects all, at other moments each time.
-TWO_FILES := -n 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -m "not alone"
+# Tests of what runs here share the machine, one thread each; test/in_stages.py says how those with ROS do. Of the faults,
+# a sample is injected, always the same; `make faults` injects all, at other moments each time.
 test: lint  ## Check style and types, then run all tests; the ROS tests on Kilted and on Jazzy
 	OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/ros --ignore test/faults
-	$(RUN_$(ROS)) .venv/bin/pytest $(TWO_FILES) test/faults test/ros
-	$(RUN_$(ROS)) .venv/bin/pytest -m alone test/faults test/ros
+	$(RUN_$(ROS)) .venv/bin/python test/in_stages.py test/faults test/ros
 	$(MAKE) --no-print-directory test-jazzy
 
 # On Jazzy without the long ones whose question is not which distribution runs; `make test-jazzy JAZZY_SKIPS=` runs all.
 JAZZY_SKIPS ?= evaluate_nodes live_reconfiguration monitor parity policy_swap
 test-jazzy: $(JAZZY_STAMP)  ## Run the ROS tests on Jazzy
-	$(RUN_jazzy) .venv-jazzy/bin/pytest $(TWO_FILES) test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
-	$(RUN_jazzy) .venv-jazzy/bin/pytest -m alone test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
+	$(RUN_jazzy) .venv-jazzy/bin/python test/in_stages.py test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
 
 # ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, chunks, joint_states, parameters, clock,
 # checkpoints, transitions, trajectories, two_publishers.
