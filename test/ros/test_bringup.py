@@ -131,6 +131,7 @@ def test_ctrl_c_while_the_nodes_still_start_ends_them_without_a_stack_trace(benc
     assert "Traceback" not in bringup.output
 
 
+@pytest.mark.alone  # the arm must see enough pictures a second to solve its task
 def test_the_demonstration_with_the_expert_solves_its_task_and_writes_its_pictures(bench, tmp_path):
     out = tmp_path / "demo"
     cache = str(tmp_path / "cache")
