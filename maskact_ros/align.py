@@ -6,7 +6,6 @@ future, so that nodes and bags, which see the same messages, get the same number
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -28,17 +27,22 @@ class JointOrder:
         self._given: tuple[str, ...] | None = None
         self._index: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
-    def pick(self, names: Sequence[str], values: Sequence[float]) -> NDArray[np.float64]:
-        """The values (D,) of our joints; raises AlignmentError on a missing or repeated joint or a wrong length."""
+    def pick(self, names: Sequence[str], values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values (…, D) of our joints, of values (…, N) for the N joints that are named.
+
+        Raises:
+            AlignmentError: a joint is missing or repeated, there are more or fewer values, or one is not finite.
+        """
         given = tuple(names)
         if given != self._given:
             self._index = self._indices(given)
             self._given = given
-        if len(values) != len(given):
-            raise AlignmentError(f"the message has {len(given)} joint names but {len(values)} positions")
-        picked: NDArray[np.float64] = np.asarray(values, dtype=np.float64)[self._index]
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape[-1] != len(given):
+            raise AlignmentError(f"the message has {len(given)} joint names but {values.shape[-1]} positions")
+        picked: NDArray[np.float64] = values[..., self._index]
         if not np.isfinite(picked).all():
-            wrong = [name for name, value in zip(self._names, picked, strict=True) if not math.isfinite(value)]
+            wrong = [name for i, name in enumerate(self._names) if not np.isfinite(picked[..., i]).all()]
             raise AlignmentError(f"the position of {', '.join(wrong)} is not finite")
         return picked
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
-from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.nodes.action_publisher import ActionPublisher
 from maskact_ros.nodes.diagnostics import Diagnostics
 from maskact_ros.nodes.engine_parameters import let_waiting_threads_sleep
 from maskact_ros.nodes.managed import ManagedNode, main
 from maskact_ros.nodes.messages import stamp_to_ns
+from maskact_ros.nodes.wire import stamp_of
 
 
 class Tracing(Diagnostics):
@@ -85,10 +85,10 @@ class TracedPublisher(ActionPublisher):
         super().deactivate()
         self.diagnostics.save()
 
-    def _receive_chunk(self, message: JointTrajectory) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp)
+    def _receive_chunk(self, data: bytes) -> None:
+        stamp_ns = stamp_of(data)
         with self.diagnostics.image(stamp_ns):
-            super()._receive_chunk(message)
+            super()._receive_chunk(data)
         self._received_ns = stamp_ns
 
     def _tick(self, deadline_ns: int) -> None:

@@ -21,7 +21,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from maskact_ros.align import AlignmentError, JointOrder
+from maskact_ros.align import JointOrder
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import Measured, PlanFollower
 from maskact_ros.control.ladder import MOVING, FollowerState, Rung
@@ -31,12 +31,14 @@ from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import LEAVING_S
 from maskact_ros.nodes.command_output import PositionOutput, TrajectoryOutput
 from maskact_ros.nodes.managed import ManagedNode, main
-from maskact_ros.nodes.messages import MessageError, chunk_from_message, stamp_to_ns, state_to_message
+from maskact_ros.nodes.messages import MessageError, state_to_message
 from maskact_ros.nodes.params import overwrite, refuse_unknown
 from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import TOPIC, Phase, Standing
+from maskact_ros.nodes.polled import PolledSubscription
 from maskact_ros.nodes.publisher_parameters import PARAMETERS, PublisherParameters
 from maskact_ros.nodes.sole_driver import SoleDriver
+from maskact_ros.nodes.wire import ChunkReader, JointStateReader
 from maskact_ros.paths import given
 from maskact_ros.urdf_limits import limits_from_urdf
 
@@ -48,7 +50,7 @@ Request = Callable[[PlanFollower, int], None]  # what is asked of the follower, 
 
 
 class ActionPublisher(ManagedNode):
-    """Thin: subscriptions fill an inbox, the command loop empties it, asks the follower, and publishes."""
+    """Thin: the command loop empties an inbox, takes the newest joint state, asks the follower, and publishes."""
 
     CHANGEABLE_SPEC = ("n_action_steps", "temporal_ensemble_coeff")
 
@@ -64,8 +66,8 @@ class ActionPublisher(ManagedNode):
         self._tuning = PublisherParameters(self, self._robot)
         refuse_unknown(self)
         self._tuning.check({})
-        self._command_joints = JointOrder(self._robot.joint_names)
-        self._state_joints = JointOrder(self._robot.joint_names)
+        self._chunk_reader = ChunkReader(JointOrder(self._robot.joint_names))
+        self._joint_state_reader = JointStateReader(JointOrder(self._robot.joint_names))
         self._measured: Measured | None = None
         self._inbox: deque[Request] = deque()  # from any thread to the command loop
         simulated, clock = self.get("use_sim_time"), self.get_clock()
@@ -82,9 +84,9 @@ class ActionPublisher(ManagedNode):
             self._output = kind(self, self._robot)
         self._states = self.create_lifecycle_publisher(String, "state", latched)
         self._subscriptions_made = [
-            self.create_subscription(JointTrajectory, "action_chunk", self._receive_chunk, reliable),
-            self.create_subscription(JointState, "joint_states", self._receive_joints, newest),
+            self.create_subscription(JointTrajectory, "action_chunk", self._receive_chunk, reliable, raw=True)
         ]
+        self._joint_states = PolledSubscription(self, JointState, "joint_states", newest)
         every_policy = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions_made.append(self.create_subscription(String, TOPIC, self._receive_policy, every_policy))
         if self.get("limits_from") == "robot_description":
@@ -103,7 +105,7 @@ class ActionPublisher(ManagedNode):
         """Start the command loop, silent."""
         rate_hz = self.get("control_rate_hz")
         self._inbox.clear()
-        self._measured = None
+        self._measured, self._observed_ns = None, 0  # and when that was last asked for, on the steady clock
         self._follower = PlanFollower(self._robot, rate_hz=rate_hz, settings=self._tuning.settings({}))
         self._follower.change(limits=self._tuning.limits({}))
         self._bug: Exception | None = None
@@ -129,7 +131,7 @@ class ActionPublisher(ManagedNode):
     def clean_up(self) -> None:
         """Let go of topics and services."""
         self.destroy_entities("_subscriptions_made", "_services_made", "_states")
-        for held in ("_output", "_peers", "_sole_driver"):
+        for held in ("_output", "_joint_states", "_peers", "_sole_driver"):
             entity = self.__dict__.pop(held, None)
             if entity is not None:
                 entity.destroy()
@@ -213,6 +215,7 @@ class ActionPublisher(ManagedNode):
         if self._bug is not None:
             self._inbox.clear()
             return self._follower.brake()
+        self._observe()
         while self._inbox:
             self._inbox.popleft()(self._follower, now_ns)
         if (lost := self._lost) is not None:
@@ -226,6 +229,23 @@ class ActionPublisher(ManagedNode):
             self._loop.rate_hz = self._follower.rate_hz
         return set_point
 
+    def _observe(self) -> None:
+        """Take the newest joint state, if one has come since the last period."""
+        taken = self._joint_states.take()
+        before_ns, self._observed_ns = self._observed_ns, _steady_ns()
+        if taken is None:
+            return
+        data, age_ns = taken
+        try:
+            stamp_ns, positions = self._joint_state_reader.read(data)
+        except MaskACTError as error:
+            self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
+            return
+        self.diagnostics.solved("joint_states")
+        # It came after the last one was asked for, whatever the system's clock has done since.
+        self._measured = Measured(positions, stamp_ns, max(before_ns, self._observed_ns - age_ns))
+        self._follower.observe(self._measured)
+
     def _send(self, output: PositionOutput | TrajectoryOutput, set_point: NDArray[np.float64], moment: Moment) -> None:
         if isinstance(output, PositionOutput):
             output.publish(set_point)
@@ -237,9 +257,9 @@ class ActionPublisher(ManagedNode):
 
     # -- The executor's thread
 
-    def _receive_chunk(self, message: JointTrajectory) -> None:
+    def _receive_chunk(self, data: bytes) -> None:
         try:
-            chunk = chunk_from_message(message, self._command_joints)
+            chunk = self._chunk_reader.read(data)
             ahead_s = (chunk.stamp_ns - self.get_clock().now().nanoseconds) / 1e9
             if ahead_s > 0:
                 raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
@@ -250,16 +270,6 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.solved("action_chunk")
         self.diagnostics.event("chunks")
         self._inbox.append(lambda follower, now_ns: follower.offer(chunk, now_ns))
-
-    def _receive_joints(self, message: JointState) -> None:
-        try:
-            positions = self._state_joints.pick(message.name, message.position)
-        except AlignmentError as error:
-            self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
-            return
-        self.diagnostics.solved("joint_states")
-        self._measured = measured = Measured(positions, stamp_to_ns(message.header.stamp), _steady_ns())
-        self._inbox.append(lambda follower, _: follower.observe(measured))
 
     def _receive_description(self, message: String) -> None:
         before = self._tuning.described

@@ -17,7 +17,8 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from maskact_ros.nodes.messages import CommandMessage, ns_to_duration
+from maskact_ros.nodes.messages import ns_to_duration
+from maskact_ros.nodes.wire import CommandMessage
 from maskact_ros.robot import RobotError, RobotSpec
 
 _SETTLE = Duration(nanoseconds=100_000_000)

@@ -29,7 +29,6 @@ from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
-    ChunkMessage,
     Features,
     MessageError,
     features_from_message,
@@ -41,6 +40,7 @@ from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter, changed, snapshot
 from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import PolicySwap
+from maskact_ros.nodes.wire import ChunkMessage
 from maskact_ros.policy.runtime import PlannerRuntime
 
 PARAMETERS = (

@@ -11,15 +11,14 @@ import array
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from numpy.typing import NDArray
-from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Float64MultiArray, Header, String
+from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from maskact_ros.align import AlignmentError, JointOrder
@@ -103,39 +102,6 @@ def chunk_to_message(chunk: Chunk, joint_names: tuple[str, ...]) -> JointTraject
     return JointTrajectory(header=header, joint_names=list(joint_names), points=points)
 
 
-class ChunkMessage:
-    """The trajectory of a chunk, as the bytes of what `chunk_to_message` makes, laid out once for all chunks like it.
-
-    rclpy sends bytes as they are; from a message it would copy a hundred points one by one.
-    """
-
-    def __init__(self, joint_names: tuple[str, ...]):
-        self._joint_names = joint_names
-        self._like: tuple[tuple[int, ...], int] | None = None  # shape, and period in ns
-
-    def of(self, chunk: Chunk) -> bytes:
-        """The message with this chunk."""
-        like = (chunk.actions.shape, chunk.period_ns)
-        if like != self._like:
-            self._like = like
-            self._lay_out(chunk)
-        self._stamp[:] = divmod(chunk.stamp_ns, 1_000_000_000)
-        self._positions[:] = chunk.actions
-        return bytes(self._bytes)
-
-    def _lay_out(self, like: Chunk) -> None:
-        """Find where stamp and positions are among the bytes, which are CDR in this machine's byte order."""
-        numbers = np.arange(1, like.actions.size + 1, dtype=np.float64).reshape(like.actions.shape)  # to find them by
-        whole = serialize_message(chunk_to_message(replace(like, actions=numbers), self._joint_names))
-        points, joints = numbers.shape
-        # A point: how many positions, they, how many of three other things, which is none, and the time.
-        begin, stride = whole.find(numbers[0].tobytes()), 8 * joints + 24
-        self._bytes = bytearray(whole[: begin + points * stride - 4])  # nobody reads what rclpy allocates behind
-        self._stamp: NDArray[np.int32] = np.ndarray(2, np.int32, self._bytes, 4)  # sec, nanosec
-        self._positions: NDArray[np.float64] = np.ndarray((points, joints), np.float64, self._bytes, begin, (stride, 8))
-        assert np.array_equal(self._positions, numbers), "a JointTrajectory is laid out in another way"
-
-
 def chunk_from_message(message: JointTrajectory, joints: JointOrder) -> Chunk:
     """The chunk of a trajectory with evenly spaced points; raises MessageError."""
     if not message.points:
@@ -187,24 +153,6 @@ def picture_digest(model_image: NDArray[np.uint8]) -> str:
 def state_used(stamp_ns: int, state: NDArray[np.float64]) -> String:
     """What the planner was given, for whoever checks it: the picture's stamp and the joint state (D,), every bit."""
     return String(data=json.dumps({"stamp_ns": stamp_ns, "state": state.tolist()}))
-
-
-class CommandMessage:
-    """The command for a forward command controller: one set point (D,), as the bytes of a Float64MultiArray.
-
-    rclpy sends bytes as they are; from a message it would copy number by number, with the loop waiting.
-    """
-
-    def __init__(self, joint_count: int):
-        numbers = np.arange(1.0, joint_count + 1.0).tobytes()
-        whole = serialize_message(Float64MultiArray(data=array.array("d", numbers)))
-        assert whole.endswith(numbers), "a Float64MultiArray does not end with its numbers"
-        self._head: bytes = whole.removesuffix(numbers)
-
-    def of(self, set_point: NDArray[np.float64]) -> bytes:
-        """The message with this set point."""
-        numbers: bytes = set_point.tobytes()
-        return self._head + numbers
 
 
 def _bytes_of(*arrays: NDArray[Any]) -> array.array[int]:

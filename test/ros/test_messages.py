@@ -9,15 +9,13 @@ import pytest
 from builtin_interfaces.msg import Duration, Time
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Float64MultiArray, Header, String
+from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from maskact_ros.align import JointOrder
 from maskact_ros.chunk import Chunk
 from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.nodes.messages import (
-    ChunkMessage,
-    CommandMessage,
     Features,
     MessageError,
     chunk_from_message,
@@ -133,21 +131,6 @@ def test_a_chunk_arrives_as_it_was(points):
     after = chunk_from_message(sent(chunk_to_message(before, NAMES)), JointOrder(NAMES))
     assert (after.stamp_ns, after.period_ns) == (before.stamp_ns, before.period_ns)
     np.testing.assert_array_equal(after.actions, before.actions, strict=True)
-
-
-@pytest.mark.parametrize("names", [NAMES, ("j",), ("a", "joint"), tuple("abcdefg")])
-def test_a_chunk_in_bytes_is_the_message_with_it(names):
-    message, draw = ChunkMessage(names), np.random.default_rng(0)
-    for stamp_ns, period_ns, points in [
-        (STAMP_NS, 1000, 4),
-        (STAMP_NS + 7, 1000, 4),
-        (-1, 1000, 4),
-        (0, 1000, 1),
-        (1, 50, 1),
-        (1, 33_333_333, 100),
-    ]:
-        each = Chunk(stamp_ns, period_ns, draw.normal(size=(points, len(names))))
-        assert deserialize_message(message.of(each), JointTrajectory) == chunk_to_message(each, names)
 
 
 def test_a_chunks_times_say_when_each_point_is_due_and_increase():
@@ -286,11 +269,3 @@ def test_an_image_carries_its_header_size_and_pixels():
         assert (message.height, message.width, message.step) == (4, 6, step)
         pixels = np.frombuffer(message.data, dtype=picture.dtype).reshape(picture.shape)
         np.testing.assert_array_equal(pixels, picture)
-
-
-def test_a_command_carries_each_joints_set_point():
-    command = CommandMessage(3)
-    for set_point in (np.array([1.0, -2.5, 1e-300]), np.array([0.0, 0.0, 0.0])):
-        whole = Float64MultiArray(data=set_point.tolist())
-        assert deserialize_message(command.of(set_point), Float64MultiArray) == whole
-        assert len(command.of(set_point)) == len(serialize_message(whole))
