@@ -32,7 +32,6 @@ from maskact_ros.nodes.messages import (
     Features,
     MessageError,
     features_from_message,
-    stamp_to_ns,
     state_from_message,
     state_used,
 )
@@ -40,7 +39,8 @@ from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter, changed, snapshot
 from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import PolicySwap
-from maskact_ros.nodes.wire import ChunkMessage
+from maskact_ros.nodes.polled import PolledSubscription
+from maskact_ros.nodes.wire import ChunkMessage, JointStateReader
 from maskact_ros.policy.runtime import PlannerRuntime
 
 PARAMETERS = (
@@ -71,6 +71,8 @@ PARAMETERS = (
         changeable=True,
     ),
 )
+HEAR_EVERY_S = 0.1  # joint states, while no picture asks for them
+WAITING_STATES = 1000  # that may come in this time, and while the process is kept from running
 STILL_RAD = 0.02  # what a joint may move before a camera must have seen it
 STILL_SHARE = 0.01  # the same for a prismatic joint, as a share of its range
 
@@ -120,7 +122,8 @@ class Inference(ManagedNode):
         self._say_engine(runtime)
         self._setup = Setup(settings, runtime)
         self._chunk_message = ChunkMessage(self._robot.joint_names)
-        self._joints = JointOrder(self._robot.joint_names)
+        self._joint_state_reader = JointStateReader(JointOrder(self._robot.joint_names))
+        self._hearing = threading.Lock()  # of joint states, by the executor or by the worker
         self._states = StateBuffer(tolerance_s=self._setup.settings.state_tolerance_s)
         self._ensembler = self._ensembler_of(config)
         self._schedule = PlanSchedule(
@@ -142,11 +145,10 @@ class Inference(ManagedNode):
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        every_state = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        all_since = QoSProfile(depth=WAITING_STATES, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "action_chunk", reliable)
         self._used = self.create_lifecycle_publisher(String, "~/used", 10)
         self._subscriptions_made = [
-            self.create_subscription(JointState, "joint_states", self._receive_joints, every_state),
             self.create_subscription(String, "state", self._receive_state, latched),
             self.create_subscription(
                 CompressedImage,
@@ -155,6 +157,8 @@ class Inference(ManagedNode):
                 reliable if self.get("features_reliable") else newest,
             ),
         ]
+        self._joint_states = PolledSubscription(self, JointState, "joint_states", all_since)
+        self._hear_timer = self.create_steady_timer(HEAR_EVERY_S, self._hear_joints)
         self._reset = self.create_service(Trigger, "~/reset", self._serve_reset)
         self._peers = Peers(self, ("camera_encoder", "action_publisher"), lost=self._lose)
 
@@ -173,10 +177,13 @@ class Inference(ManagedNode):
     def clean_up(self) -> None:
         """Let go of the transformer and the topics."""
         self.destroy_entities("_subscriptions_made", "_chunks", "_used", "_reset")
+        if timer := self.__dict__.pop("_hear_timer", None):
+            self.destroy_timer(timer)
         if swap := self.__dict__.pop("_swap", None):
             swap.close()
-        if peers := self.__dict__.pop("_peers", None):
-            peers.destroy()
+        for held in ("_joint_states", "_peers"):
+            if entity := self.__dict__.pop(held, None):
+                entity.destroy()
         self.__dict__.pop("_setup", None)
 
     def reconfigure(self, values: Mapping[str, Any]) -> None:
@@ -241,14 +248,16 @@ class Inference(ManagedNode):
         """What ended the worker, if anything did."""
         return self._worker.crash if self._worker is not None else None
 
-    def _receive_joints(self, message: JointState) -> None:
-        try:
-            positions = self._joints.pick(message.name, message.position)
-        except AlignmentError as error:
-            self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
-            return
-        self.diagnostics.solved("joint_states")
-        self._states.add(stamp_to_ns(message.header.stamp), positions)
+    def _hear_joints(self) -> None:
+        """Take all joint states that have come; from any thread."""
+        with self._hearing:
+            while (taken := self._joint_states.take()) is not None:
+                try:
+                    self._states.add(*self._joint_state_reader.read(taken[0]))
+                except MaskACTError as error:
+                    self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
+                else:
+                    self.diagnostics.solved("joint_states")
 
     def _receive_state(self, message: String) -> None:
         try:
@@ -334,6 +343,7 @@ class Inference(ManagedNode):
             wanted = self._schedule.wants(features.stamp_ns)
         if not wanted or not self._is_of_the_epoch(features) or not self._is_recent(received, "image_age_at_plan"):
             return
+        self._hear_joints()
         try:
             state = self._states.at(features.stamp_ns)
             frozen = self._is_frozen(features, setup.settings.frozen_timeout_s)

@@ -1,0 +1,58 @@
+"""A polled subscription hands over what came, in order and with its age, and lets the executor sleep."""
+
+import time
+
+import pytest
+from bench import BEST_EFFORT, RELIABLE
+from rclpy.serialization import deserialize_message
+from std_msgs.msg import Int64
+
+from maskact_ros.nodes.polled import PolledSubscription
+
+
+@pytest.fixture
+def polled(bench):
+    """A function: a polled subscription of the probe's node, to the topic `numbers`; the node's executor spins."""
+    made = []
+
+    def make(qos) -> PolledSubscription:
+        made.append(PolledSubscription(bench.probe.node, Int64, "numbers", qos))
+        return made[-1]
+
+    yield make
+    for subscription in made:
+        subscription.destroy()
+
+
+def all_of(subscription: PolledSubscription) -> list[int]:
+    taken = []
+    while (each := subscription.take()) is not None:
+        taken.append(deserialize_message(each[0], Int64).data)
+    return taken
+
+
+def send(bench, count: int, qos) -> None:
+    publisher = bench.probe.publisher(Int64, "numbers", qos)
+    bench.probe.wait(publisher.get_subscription_count, "the subscription to be found")
+    for number in range(count):
+        publisher.publish(Int64(data=number))
+
+
+def test_what_came_is_taken_in_order_and_once(bench, polled):
+    subscription = polled(RELIABLE)
+    assert subscription.take() is None
+    send(bench, 50, RELIABLE)
+    taken = []
+    bench.probe.wait(lambda: taken.extend(all_of(subscription)) or len(taken) >= 50, "all that was sent")
+    assert taken == list(range(50))
+    assert subscription.take() is None
+
+
+def test_its_age_is_counted_from_when_it_came_and_not_from_when_it_was_taken(bench, polled):
+    subscription = polled(BEST_EFFORT)
+    send(bench, 1, BEST_EFFORT)
+    before_s = time.monotonic()
+    time.sleep(0.3)
+    taken = bench.probe.wait(subscription.take, "what was sent")
+    most_s = time.monotonic() - before_s
+    assert 0.2 < taken[1] / 1e9 <= most_s + 0.05
