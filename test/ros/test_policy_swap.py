@@ -60,7 +60,11 @@ class Pair:
 
     def wait_for_chunks(self, count: int) -> None:
         known = len(self.chunks)
-        self.probe.wait(lambda: len(self.chunks) >= known + count, f"{count} chunks")
+        try:
+            self.probe.wait(lambda: len(self.chunks) >= known + count, f"{count} chunks")
+        except AssertionError as failure:
+            says = "\n".join(f"{node}: {self.probe.reports(node)[-1:]}" for node in NODES)
+            raise AssertionError(f"{failure}; the nodes:\n{says}\n{self.programs['inference'].output}") from None
 
     def assert_well(self) -> None:
         for program in self.programs.values():
