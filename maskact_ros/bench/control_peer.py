@@ -6,7 +6,6 @@ stdin it prints NAME once NAME moves the arm: `maskact` when the publisher follo
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 
@@ -25,6 +24,7 @@ from maskact_ros.chunk import Chunk
 from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.nodes.bringup import BringupArguments
 from maskact_ros.nodes.messages import chunk_to_message, state_from_message
+from maskact_ros.nodes.stop_request import StopRequest
 from maskact_ros.paths import shared
 from maskact_ros.robot import RobotSpec
 
@@ -92,8 +92,7 @@ class Peer(Node):  # type: ignore[misc]
 
 def main() -> None:
     """Run until SIGTERM, or the end of stdin."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop = StopRequest()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     peer = Peer()
     executor = SingleThreadedExecutor()

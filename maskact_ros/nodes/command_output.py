@@ -7,6 +7,7 @@ whole vector, which bags are recorded from, and on those of the robot's controll
 from __future__ import annotations
 
 import array
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from maskact_ros.nodes.messages import ns_to_duration
 from maskact_ros.nodes.wire import CommandMessage
 from maskact_ros.robot import RobotError, RobotSpec
 
-_SETTLE = Duration(nanoseconds=100_000_000)
+_SETTLE_S = 0.1
 _QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 
 
@@ -52,8 +53,9 @@ class _Output:
 
     def settle(self) -> None:
         """Wait until all listeners have the last message, or for a tenth of a second: it goes with its sender."""
+        until_s = time.monotonic() + _SETTLE_S
         for part in self._parts:
-            part.publisher.wait_for_all_acked(_SETTLE)
+            part.publisher.wait_for_all_acked(Duration(seconds=max(0.0, until_s - time.monotonic())))
 
     def destroy(self) -> None:
         """Take the publishers from the node."""
