@@ -1,52 +1,63 @@
 """Runs the tests with ROS in stages: `python test/in_stages.py FOLDER… [pytest's options]`.
 
-Two files at a time, as they mostly wait; then the tests that measure rates or delays (marked `alone`), which have the
-machine to themselves; then once more, from their beginning and alone, the files in which a test failed. These tests
-listen to real processes in real time, and a message can be missed because a neighbour, or another guest of the host,
-had the core. What fails twice fails; what failed once stays in the output.
+Each file in a process of its own: a crash in a DDS that is taken apart costs a file, not the run. Two files at a time,
+as they mostly wait; then the tests that measure rates or delays (marked `alone`), which have the machine to themselves;
+then once more, whole and alone, the files in which something failed. These tests listen to real processes in real
+time, and a message can be missed because a neighbour, or another guest of the host, had the core. What fails twice
+fails; what failed once stays in the output.
 """
 
-import json
+import re
+import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
-STAGES = (
-    ["-m", "not alone", "-n", "2", "--max-worker-restart", "0", "--dist", "loadfile", "--no-loadscope-reorder"],
-    ["-m", "alone"],
-)
-ALL_PASSED, SOME_FAILED = 0, 1  # pytest's exit codes; any other one says that it could not do its work
+STAGES = (("not alone", 2), ("alone", 1))  # the mark, and how many files at a time
 
 
-def pytest(cache: Path, arguments: list[str]) -> int:
-    """Run it; `cache` learns which tests failed."""
-    command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}", *arguments]
-    return subprocess.run(command, check=False).returncode
+def pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def files_with_failures(cache: Path) -> set[str]:
-    failed = cache / "v" / "cache" / "lastfailed"
-    tests = json.loads(failed.read_text(encoding="utf-8")) if failed.exists() else {}
-    return {test.partition("::")[0] for test in tests}
+def files_with(mark: str, arguments: list[str]) -> list[str]:
+    """The files with such tests, those with most of them first; what pytest says instead, if it finds none."""
+    listing = pytest("--collect-only", "-q", "-m", mark, *arguments)
+    counts = {file: int(count) for file, count in re.findall(r"^(\S+\.py): (\d+)$", listing.stdout, re.MULTILINE)}
+    if listing.returncode or not counts:
+        sys.exit(f"{listing.stdout}\nno tests were found that are {mark}")
+    return sorted(counts, key=counts.__getitem__, reverse=True)
+
+
+def passes(file: str, *options: str) -> bool:
+    """Run it, and show what came of it once it has ended."""
+    ended = pytest(file, *options)
+    code = ended.returncode
+    how = "" if code >= 0 else f"pytest was ended by {signal.Signals(-code).name}\n"
+    print(f"-- {file}\n{ended.stdout}{how}", end="", flush=True)
+    return code == 0
 
 
 def main(arguments: list[str]) -> int:
-    again: set[str] = set()
-    with tempfile.TemporaryDirectory() as folder:
-        for number, stage in enumerate(STAGES):
-            cache = Path(folder, str(number))
-            code = pytest(cache, [*stage, *arguments])
-            if code not in (ALL_PASSED, SOME_FAILED):
-                return code
-            failed = files_with_failures(cache)
-            if bool(failed) != (code == SOME_FAILED):
-                return SOME_FAILED
-            again |= failed
-        if not again:
-            return ALL_PASSED
-        print(f"\nOnce more, alone: {', '.join(sorted(again))}", flush=True)
-        return pytest(Path(folder, "again"), sorted(again))
+    again: list[str] = []
+    for mark, at_a_time in STAGES:
+        files = files_with(mark, arguments)
+        print(f"\n== {len(files)} files with tests that are {mark}, {at_a_time} at a time", flush=True)
+        with ThreadPoolExecutor(at_a_time) as pool:
+            try:
+                passed = list(pool.map(passes, files, repeat("-m"), repeat(mark)))
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
+        again += [file for file, good in zip(files, passed, strict=True) if not good]
+    again = list(dict.fromkeys(again))
+    if again:
+        print(f"\n== Once more, alone: {', '.join(again)}", flush=True)
+    failed = [file for file in again if not passes(file)]
+    print(f"\n{'failed: ' + ', '.join(failed) if failed else 'all passed'}", flush=True)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

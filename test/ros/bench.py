@@ -6,6 +6,7 @@ Waiting is for events, each with a deadline that is generous on a loaded machine
 
 import contextlib
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -60,17 +61,21 @@ class Report:
 
 
 class Probe:
-    """A node of the test's own process that records what it subscribes to; its callbacks run in one thread."""
+    """A node of the test's own process that records what it subscribes to; its callbacks run in one thread.
+
+    Other nodes of the process use its `context`, and so its participant: while a participant is taken apart, Fast DDS
+    may still hand it what another one of the same process sends, and crash.
+    """
 
     def __init__(self, domain_id: int):
-        self._context = Context()
-        rclpy.init(args=[], context=self._context, domain_id=domain_id)
-        self.node = Node("probe", namespace=NAMESPACE, context=self._context)
+        self.context = Context()
+        rclpy.init(args=[], context=self.context, domain_id=domain_id)
+        self.node = Node("probe", namespace=NAMESPACE, context=self.context)
         self._changed = threading.Condition()
         self._reports: dict[str, list[Report]] = {}
         self._clients: dict[str, Client] = {}  # by service
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive_report, 20)
-        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -79,8 +84,22 @@ class Probe:
     def hear(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> list[Heard]:
         """Subscribe; the list grows with every message."""
         heard: list[Heard] = []
-        self.node.create_subscription(kind, topic, lambda message, info: self._note(heard, message, info), qos)
+        self.node.create_subscription(kind, topic, functools.partial(self._note, heard), qos)
         return heard
+
+    @contextlib.contextmanager
+    def hearing(self, topics: dict[str, type], qos: QoSProfile = RELIABLE):
+        """As `hear`, by topic; the subscriptions end with the `with` block."""
+        heard: dict[str, list[Heard]] = {topic: [] for topic in topics}
+        subscriptions = [
+            self.node.create_subscription(kind, topic, functools.partial(self._note, heard[topic]), qos)
+            for topic, kind in topics.items()
+        ]
+        try:
+            yield heard
+        finally:
+            for subscription in subscriptions:
+                self.node.destroy_subscription(subscription)
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE):
         return self.node.create_publisher(kind, topic, qos)
@@ -153,7 +172,7 @@ class Probe:
         self._executor.shutdown()
         self.node.destroy_node()
         gc.collect()  # else circles of references keep it in its domain, which others use next
-        self._context.try_shutdown()
+        self.context.try_shutdown()
 
     def _spin(self) -> None:
         while not self._closing.is_set():
@@ -255,15 +274,6 @@ class Bench:
         for leftover in unused:
             if leftover not in ports or (ports[leftover] in own and ports[leftover] in gone):
                 leftover.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def another_probe(self):
-        """A second probe, whose subscriptions end with the `with` block."""
-        probe = Probe(self.domain.id)
-        try:
-            yield probe
-        finally:
-            probe.close()
 
     def run(self, command: list[str], **environment: str) -> Program:
         """Start any program in the domain."""

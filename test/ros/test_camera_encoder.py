@@ -181,9 +181,8 @@ def test_the_overlay_is_drawn_only_while_somebody_looks(module_bench, camera, en
         report = module_bench.probe.wait_for_report("camera_encoder", lambda report: True, "a report")
         return int(report.values.get("overlay_total", 0))
 
-    with module_bench.another_probe() as viewer:
-        seen = viewer.hear(Image, "mask_overlay", BEST_EFFORT)
-        viewer.wait(lambda: seen, "an overlay")
+    with module_bench.probe.hearing({"mask_overlay": Image}, BEST_EFFORT) as seen:
+        module_bench.probe.wait(lambda: seen["mask_overlay"], "an overlay")
     module_bench.probe.wait(lambda: not module_bench.probe.node.count_subscribers("mask_overlay"), "the viewer to go")
     drawn()  # one may still have been in work
     before = drawn()

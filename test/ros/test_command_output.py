@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import rclpy
 from bench import NAMESPACE, Probe
-from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -33,15 +31,13 @@ def probe(domain):
 
 
 @pytest.fixture
-def node(domain):
+def node(probe):
     """A node that may publish, as it is active; `command` is remapped, as bringup does it."""
-    context = Context()
-    rclpy.init(args=["--ros-args", "-r", "command:=/arm/command"], context=context, domain_id=domain.id)
-    opened = LifecycleNode("sender", namespace=NAMESPACE, context=context)
+    remapping = ["--ros-args", "-r", "command:=/arm/command"]
+    opened = LifecycleNode("sender", namespace=NAMESPACE, context=probe.context, cli_args=remapping)
     opened.trigger_configure()
     yield opened
     opened.destroy_node()
-    context.try_shutdown()
 
 
 @pytest.fixture

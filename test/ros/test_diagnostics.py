@@ -6,9 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
-import rclpy
 from bench import Probe
-from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -20,13 +18,11 @@ class Speaker:
     """A node with diagnostics, and a probe that hears what it publishes."""
 
     def __init__(self, domain_id: int, period_s: float):
-        self._context = Context()
-        rclpy.init(args=[], context=self._context, domain_id=domain_id)
-        self.node = Node("speaker", context=self._context)
-        self.diagnostics = Diagnostics(self.node, period_s=period_s)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
         self.probe = Probe(domain_id)
+        self.node = Node("speaker", context=self.probe.context)
+        self.diagnostics = Diagnostics(self.node, period_s=period_s)
+        self._executor = SingleThreadedExecutor(context=self.probe.context)
+        self._executor.add_node(self.node)
 
     def report(self, condition=lambda report: True):
         """The first report of those to come for which the condition holds; the node's timer runs meanwhile."""
@@ -47,7 +43,6 @@ class Speaker:
     def close(self) -> None:
         self._executor.shutdown()
         self.node.destroy_node()
-        self._context.try_shutdown()
         self.probe.close()
 
 

@@ -84,13 +84,12 @@ def test_an_image_becomes_features_mask_overlay_and_confidence_of_the_same_momen
         "mask_overlay": Image,
         "mask_confidence": Image,
     }
-    with run.bench.another_probe() as eyes:
-        heard = {topic: eyes.hear(kind, topic, BEST_EFFORT) for topic, kind in kinds.items()}
+    with run.probe.hearing(kinds, BEST_EFFORT) as heard:
 
         def stamps_on_all() -> set[int]:
             return set.intersection(*({stamp_of(each) for each in messages} for messages in heard.values()))
 
-        stamp_ns = max(eyes.wait(stamps_on_all, "one image on all topics"))
+        stamp_ns = max(run.probe.wait(stamps_on_all, "one image on all topics"))
         image, features, mask, overlay, confidence = (
             next(each.message for each in messages if stamp_of(each) == stamp_ns) for messages in heard.values()
         )
@@ -110,15 +109,14 @@ def test_an_image_becomes_features_mask_overlay_and_confidence_of_the_same_momen
 
 
 def test_a_chunk_names_the_joints_its_image_and_growing_times(run, robot):
-    with run.bench.another_probe() as eyes:
-        images = eyes.hear(Image, "image_raw", BEST_EFFORT)
-        chunks = eyes.hear(JointTrajectory, "action_chunk")
+    with run.probe.hearing({"image_raw": Image}, BEST_EFFORT) as heard:
+        known = len(run.chunks)
 
         def of_heard_images() -> list[JointTrajectory]:
-            stamps = {stamp_of(image) for image in images}
-            return [chunk.message for chunk in chunks if stamp_of(chunk) in stamps]
+            stamps = {stamp_of(image) for image in heard["image_raw"]}
+            return [chunk.message for chunk in run.chunks[known:] if stamp_of(chunk) in stamps]
 
-        eyes.wait(lambda: len(of_heard_images()) >= 3, "three chunks with the stamps of images")
+        run.probe.wait(lambda: len(of_heard_images()) >= 3, "three chunks with the stamps of images")
     for chunk in of_heard_images():
         assert tuple(chunk.joint_names) == robot.joint_names
         times = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in chunk.points]
