@@ -1,8 +1,8 @@
 """Changes the policy of camera_encoder and inference together, while both go on with the one they have.
 
 Whoever is given another `policy_path` begins, the other joins: both load beside the old policy. When both are ready
-the encoder switches, and inference does so at the first features of the new one. If either fails, neither changes.
-Each says on the latched topic `policy` where it stands.
+the encoder switches, and inference does so at the first features of the new one. If either fails, neither changes; once
+inference has said that it is ready, the encoder decides alone. Each says on the latched topic `policy` where it stands.
 """
 
 from __future__ import annotations
@@ -155,8 +155,11 @@ class PolicySwap(Generic[Loaded]):
         return True
 
     def lost(self, peer: str) -> None:
-        """The other node has died."""
-        if self._swap is not None and self._swap.peer is not None:
+        """The other node gives no sign of life: it died, or was stopped, or we were."""
+        swap = self._swap
+        if swap is None or swap.peer is None:
+            return
+        if self._leads or swap.loaded is None:  # else the encoder may have switched, and what it says is on its way
             self._give_up(f"{peer} was lost meanwhile")
 
     def close(self) -> None:

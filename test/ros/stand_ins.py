@@ -16,6 +16,17 @@ from maskact_ros.nodes.messages import chunk_to_message, image_to_message, ns_to
 from maskact_ros.robot import RobotSpec
 
 Message = TypeVar("Message")
+# A program: a node of the name that it is given, of which nothing but its signs of life is there.
+PEER = """
+import sys
+import rclpy
+from maskact_ros.nodes.managed import ManagedNode
+from maskact_ros.nodes.peers import Peers
+rclpy.init()
+node = ManagedNode(sys.argv[1], ())
+peers = Peers(node)
+rclpy.spin(node)
+"""
 _SILENT_S = 0.5  # without a command: it sends none
 
 

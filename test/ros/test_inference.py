@@ -1,21 +1,23 @@
 """Inference between a stand-in encoder and a stand-in arm: from which images it plans, and which it refuses."""
 
 import signal
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from asking import ask
-from bench import LATCHED, Bench, Program
+from bench import LATCHED, NAMESPACE, Bench, Program
 from sensor_msgs.msg import CompressedImage, JointState
-from stand_ins import healthy, shuffled, silent, with_a_nan, without_the_last_joint
+from stand_ins import PEER, healthy, shuffled, silent, with_a_nan, without_the_last_joint
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.nodes.messages import Features, features_to_message, ns_to_stamp, stamp_to_ns, state_to_message
+from maskact_ros.nodes.policy_swap import Phase, Standing
 
 
 @dataclass
@@ -266,3 +268,37 @@ def test_what_the_planner_runs_on_is_said(rig):
     assert report.values["engine"].startswith("torch, fp32, cpu, ")
     said = f"the planner runs on {report.values['engine']}; no patches are dropped"
     assert sum(said in line for line in rig.program.output.splitlines()) == 1
+
+
+def test_ready_for_another_policy_it_waits_for_what_the_encoder_decides_though_that_falls_silent(
+    bench, policy, robot, make_policy
+):
+    rig = start(bench, policy, robot)
+    encoder = bench.run([sys.executable, "-c", PEER, "camera_encoder", "--ros-args", "-r", f"__ns:={NAMESPACE}"])
+    other = make_policy(seed=1)
+    standings = bench.probe.hear(String, "policy", LATCHED)
+    encoder_stands = bench.probe.publisher(String, "policy", LATCHED)
+
+    def inference_stands(phase: Phase) -> bool:
+        return any(
+            (standing.node, standing.swap, standing.phase) == ("inference", "1", phase)
+            for standing in (Standing.from_message(heard.message) for heard in standings)
+        )
+
+    bench.probe.wait_for_report(
+        "inference", lambda r: r.values["peer_camera_encoder"] == "alive", "the two to have met"
+    )
+    encoder_stands.publish(Standing("camera_encoder", "1", Phase.LOADING, str(other)).to_message())
+    bench.probe.wait(lambda: inference_stands(Phase.READY), "inference to be ready")
+    encoder.send(signal.SIGSTOP)
+    bench.probe.wait_for_problem("inference", "camera_encoder gave no sign of life")
+    known = len(rig.chunks)
+    rig.see_until(lambda: len(rig.chunks) > known + 3, "chunks of the old policy")
+    known = len(rig.chunks)
+    rig.see_until(
+        lambda: len(rig.chunks) > known + 3,
+        "chunks of the policy to which the encoder had switched",
+        weights_hash=CheckpointInfo.read(other).weights_hash,
+    )
+    assert inference_stands(Phase.RUNNING)
+    assert not inference_stands(Phase.FAILED)

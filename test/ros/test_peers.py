@@ -13,6 +13,7 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSLivelinessPolicy, QoSProfile
+from stand_ins import PEER
 from std_msgs.msg import Empty
 
 from maskact_ros.nodes.managed import ManagedNode
@@ -25,15 +26,6 @@ ON_DEMAND = QoSProfile(
     liveliness=QoSLivelinessPolicy.MANUAL_BY_TOPIC,
     liveliness_lease_duration=Duration(nanoseconds=LEASE_NS),
 )
-PEER = """
-import rclpy
-from maskact_ros.nodes.managed import ManagedNode
-from maskact_ros.nodes.peers import Peers
-rclpy.init()
-node = ManagedNode("peer", ())
-peers = Peers(node)
-rclpy.spin(node)
-"""
 DRIVER = """
 import rclpy
 from maskact_ros.nodes.managed import ManagedNode
@@ -104,7 +96,7 @@ def test_who_lives_is_not_lost_though_dds_never_said_that_it_lives_and_its_silen
     bench, listen
 ):
     add, until = listen
-    peer = bench.run([sys.executable, "-c", PEER])
+    peer = bench.run([sys.executable, "-c", PEER, "peer"])
     first = add("first")
     until(lambda: alive(first), "the first to hear the peer")
     # Fast DDS says that a writer lives when that changes: a second reader in the process is never told of it.
@@ -123,12 +115,12 @@ def test_who_lives_is_not_lost_though_dds_never_said_that_it_lives_and_its_silen
 
 def test_who_is_restarted_is_not_lost_when_dds_forgets_the_one_that_was_killed(bench, listen):
     add, until = listen
-    peer = bench.run([sys.executable, "-c", PEER])
+    peer = bench.run([sys.executable, "-c", PEER, "peer"])
     listener = add("listener")
     until(lambda: alive(listener), "the peer to be heard")
     peer.send(signal.SIGKILL)
     until(lambda: listener.peers.missing, "being told that it is lost")
-    peer = bench.run([sys.executable, "-c", PEER])
+    peer = bench.run([sys.executable, "-c", PEER, "peer"])
     until(lambda: not listener.peers.missing, "being told that it is found")
     until(lambda: listener.peers._offers["peer"] == 1, "the killed one to be forgotten", within_s=40.0)
     beats = []
