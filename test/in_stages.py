@@ -14,6 +14,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 
+NO_TESTS = 5  # pytest's exit code
 STAGES = (("not alone", 2), ("alone", 1))  # the mark, and how many files at a time
 
 
@@ -23,11 +24,11 @@ def pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def files_with(mark: str, arguments: list[str]) -> list[str]:
-    """The files with such tests, those with most of them first; what pytest says instead, if it finds none."""
+    """The files with such tests, those with most of them first."""
     listing = pytest("--collect-only", "-q", "-m", mark, *arguments)
     counts = {file: int(count) for file, count in re.findall(r"^(\S+\.py): (\d+)$", listing.stdout, re.MULTILINE)}
-    if listing.returncode or not counts:
-        sys.exit(f"{listing.stdout}\nno tests were found that are {mark}")
+    if listing.returncode not in (0, NO_TESTS):
+        sys.exit(f"{listing.stdout}\nthe tests cannot be collected")
     return sorted(counts, key=counts.__getitem__, reverse=True)
 
 
@@ -41,9 +42,11 @@ def passes(file: str, *options: str) -> bool:
 
 
 def main(arguments: list[str]) -> int:
+    ran = False
     again: list[str] = []
     for mark, at_a_time in STAGES:
         files = files_with(mark, arguments)
+        ran |= bool(files)
         print(f"\n== {len(files)} files with tests that are {mark}, {at_a_time} at a time", flush=True)
         with ThreadPoolExecutor(at_a_time) as pool:
             try:
@@ -52,6 +55,8 @@ def main(arguments: list[str]) -> int:
                 pool.shutdown(cancel_futures=True)
                 raise
         again += [file for file, good in zip(files, passed, strict=True) if not good]
+    if not ran:
+        sys.exit("there are no tests")
     again = list(dict.fromkeys(again))
     if again:
         print(f"\n== Once more, alone: {', '.join(again)}", flush=True)

@@ -14,13 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
 
 from maskact_ros.nodes.action_publisher import ActionPublisher
 from maskact_ros.nodes.diagnostics import Diagnostics
 from maskact_ros.nodes.engine_parameters import let_waiting_threads_sleep
 from maskact_ros.nodes.managed import ManagedNode, main
-from maskact_ros.nodes.messages import stamp_to_ns
 from maskact_ros.nodes.wire import stamp_of
 
 
@@ -113,9 +111,9 @@ def _traced_encoder() -> type[ManagedNode]:
             super().deactivate()
             self.diagnostics.save()
 
-        def _receive(self, message: Image | CompressedImage) -> None:
-            with self.diagnostics.image(stamp_to_ns(message.header.stamp)):
-                super()._receive(message)
+        def _receive(self, data: bytes) -> None:
+            with self.diagnostics.image(stamp_of(data)):
+                super()._receive(data)
 
         def _encode(self, captured: Captured) -> None:
             with self.diagnostics.image(captured.stamp_ns):
@@ -136,9 +134,9 @@ def _traced_inference() -> type[ManagedNode]:
             super().deactivate()
             self.diagnostics.save()
 
-        def _receive_features(self, message: CompressedImage) -> None:
-            with self.diagnostics.image(stamp_to_ns(message.header.stamp)):
-                super()._receive_features(message)
+        def _receive_features(self, data: bytes) -> None:
+            with self.diagnostics.image(stamp_of(data)):
+                super()._receive_features(data)
 
         def _plan(self, received: Received) -> None:
             with self.diagnostics.image(received.features.stamp_ns):

@@ -6,12 +6,13 @@ The newest image wins: images that come while one is encoded are dropped and cou
 
 from __future__ import annotations
 
-import array
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.lifecycle import LifecyclePublisher
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -19,13 +20,16 @@ from std_msgs.msg import String
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.control.mask_health import MaskFigures, MaskHealth
+from maskact_ros.errors import MaskACTError
 from maskact_ros.images import ImageError
+from maskact_ros.nodes.bulk import SeenCompressedImage, SeenImage, see_compressed_image, see_image, with_block
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.image_decoder import ImageDecoder
 from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
     Features,
-    features_to_message,
+    MessageError,
+    features_parts,
     image_to_message,
     ns_to_stamp,
     picture_used,
@@ -105,7 +109,7 @@ class Setup:
 class Captured:
     """An image as it came."""
 
-    message: Image | CompressedImage
+    message: SeenImage | SeenCompressedImage
     stamp_ns: int
     received_s: float  # on the steady clock
 
@@ -128,7 +132,7 @@ class CameraEncoder(ManagedNode):
         runtime.warm_up()
         self._say_engine(runtime)
         self._setup = Setup(snapshot(Settings, self.get), runtime, MaskHealth(config.num_mask))
-        self._content: array.array[int] | None = None  # of the picture before
+        self._content: NDArray[np.uint8] | None = None  # the bytes of the picture before
         self._content_stamp_ns = 0
         self._swap = PolicySwap(
             self,
@@ -151,8 +155,12 @@ class CameraEncoder(ManagedNode):
         self._overlay = self.create_lifecycle_publisher(Image, "mask_overlay", 10)
         self._confidence = self.create_lifecycle_publisher(Image, "mask_confidence", 10)
         self._used = self.create_lifecycle_publisher(String, "~/used", 10)
-        kind = CompressedImage if self.get("compressed") else Image
-        self._images = self.create_subscription(kind, "image_raw", self._receive, newest)
+        compressed = self.get("compressed")
+        self._see: Callable[[bytes], SeenImage | SeenCompressedImage] = (
+            see_compressed_image if compressed else see_image
+        )
+        kind = CompressedImage if compressed else Image
+        self._images = self.create_subscription(kind, "image_raw", self._receive, newest, raw=True)
         self._peers = Peers(self, ("inference",), lost=self._swap.lost)
 
     def activate(self) -> None:
@@ -205,13 +213,18 @@ class CameraEncoder(ManagedNode):
         """What ended the worker, if anything did."""
         return self._worker.crash if self._worker is not None else None
 
-    def _receive(self, message: Image | CompressedImage) -> None:
+    def _receive(self, data: bytes) -> None:
         if self._worker is None:
             return
         now_ns = self.get_clock().now().nanoseconds
         self._received_s = time.monotonic()
         self.diagnostics.event("images")
         self.diagnostics.solved("silence")
+        try:
+            message = self._see(data)
+        except MessageError as error:
+            self._refuse(error)
+            return
         stamp_ns = now_ns if self.get("stamp_source") == "receipt" else stamp_to_ns(message.header.stamp)
         if self._is_usable(stamp_ns, now_ns) and self._worker.hand_over(Captured(message, stamp_ns, self._received_s)):
             self.diagnostics.count("frames_dropped")
@@ -249,8 +262,7 @@ class CameraEncoder(ManagedNode):
         try:
             rgb = self._decoder(message)
         except ImageError as error:
-            self.diagnostics.problem("image", f"the camera's image is refused: {error}")
-            self.diagnostics.count("frames_refused")
+            self._refuse(error)
             return
         height, width = rgb.shape[:2]
         if (width, height) != (self._camera.width, self._camera.height):
@@ -276,7 +288,8 @@ class CameraEncoder(ManagedNode):
             self._content_since(captured),
         )
         if self._is_healthy(setup, features):
-            self._features.publish(features_to_message(features, message.header.frame_id))
+            head, blocks = features_parts(features, message.header.frame_id)
+            self._features.publish(with_block(head, *blocks))
             self.diagnostics.event("features")
         if self._used.get_subscription_count():
             self._used.publish(picture_used(stamp_ns, model_image))
@@ -300,6 +313,10 @@ class CameraEncoder(ManagedNode):
             confidence = info.geometry.to_camera(seen.confidence_image, height, width)
             self._confidence.publish(image_to_message(confidence, "32FC1", header))
 
+    def _refuse(self, error: MaskACTError) -> None:
+        self.diagnostics.problem("image", f"the camera's image is refused: {error}")
+        self.diagnostics.count("frames_refused")
+
     def _is_recent(self, captured: Captured, limit_s: float) -> bool:
         """Whether an image is not too old by the time that work on it begins, by its stamp and by its receipt."""
         age_s = (self.get_clock().now().nanoseconds - captured.stamp_ns) / 1e9
@@ -311,8 +328,8 @@ class CameraEncoder(ManagedNode):
 
     def _content_since(self, captured: Captured) -> int:
         """The stamp of the first of the pictures, up to this one, that are the same byte for byte."""
-        before, self._content = self._content, captured.message.data
-        if before != self._content or captured.stamp_ns < self._content_stamp_ns:
+        before, self._content = self._content, np.frombuffer(captured.message.data, np.uint8)
+        if before is None or not np.array_equal(before, self._content) or captured.stamp_ns < self._content_stamp_ns:
             self._content_stamp_ns = captured.stamp_ns
         return self._content_stamp_ns
 

@@ -26,6 +26,7 @@ from maskact_ros.config import MaskACTConfig
 from maskact_ros.control.ensemble import TemporalEnsembler
 from maskact_ros.control.schedule import PlanSchedule
 from maskact_ros.errors import MaskACTError
+from maskact_ros.nodes.bulk import see_compressed_image
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
@@ -155,6 +156,7 @@ class Inference(ManagedNode):
                 "features",
                 self._receive_features,
                 reliable if self.get("features_reliable") else newest,
+                raw=True,
             ),
         ]
         self._joint_states = PolledSubscription(self, JointState, "joint_states", all_since)
@@ -270,11 +272,11 @@ class Inference(ManagedNode):
             self._publisher_epoch_began_ns = self.get_clock().now().nanoseconds
             self._new_epoch()
 
-    def _receive_features(self, message: CompressedImage) -> None:
+    def _receive_features(self, data: bytes) -> None:
         if self._worker is None:
             return
         try:
-            features = features_from_message(message)
+            features = features_from_message(see_compressed_image(data))
         except MessageError as error:
             self.diagnostics.problem("features", str(error))
             return

@@ -61,8 +61,8 @@ def ns_to_duration(duration_ns: int) -> Duration:
     return Duration(sec=duration_ns // 1_000_000_000, nanosec=duration_ns % 1_000_000_000)
 
 
-def features_to_message(features: Features, frame_id: str) -> CompressedImage:
-    """One message with everything the planner needs of one image."""
+def features_parts(features: Features, frame_id: str) -> tuple[CompressedImage, list[NDArray[Any]]]:
+    """One message with all that the planner needs of one image, but for its data: these arrays, one after the other."""
     count, width = features.features.shape
     blocks: list[NDArray[Any]] = [features.features]
     if features.patch_labels is not None and features.patch_confidence is not None:
@@ -70,12 +70,11 @@ def features_to_message(features: Features, frame_id: str) -> CompressedImage:
     message = CompressedImage(header=Header(stamp=ns_to_stamp(features.stamp_ns), frame_id=frame_id))
     message.format = f"{_FEATURES} {count} {width} {'mask' if len(blocks) > 1 else 'plain'} {features.weights_hash}"
     message.format += f" {features.content_stamp_ns}"
-    message.data = _bytes_of(*blocks)
-    return message
+    return message, blocks
 
 
 def features_from_message(message: CompressedImage) -> Features:
-    """The inverse of `features_to_message`, viewing the message's memory; raises MessageError."""
+    """The inverse of `features_parts`, viewing the message's memory; raises MessageError."""
     layout = _FEATURES_FORMAT.fullmatch(message.format)
     if layout is None:
         raise MessageError(f"the features' format is {message.format[:80]!r}; allowed: what camera_encoder sends")

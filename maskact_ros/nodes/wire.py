@@ -26,10 +26,10 @@ from maskact_ros.chunk import Chunk
 from maskact_ros.nodes.messages import MessageError, chunk_from_message, chunk_to_message, stamp_to_ns
 
 _STAMP = slice(4, 12)  # behind four bytes that say how the rest is encoded
-_COUNT = 4  # bytes that say how many of something follow
+COUNT = 4  # bytes that say how many of something follow
 # Between the positions of two points: how many velocities, accelerations and efforts, which is none, the time, and how
 # many positions follow.
-_BETWEEN_POINTS = 3 * _COUNT + 8 + _COUNT
+_BETWEEN_POINTS = 3 * COUNT + 8 + COUNT
 
 
 class CommandMessage:
@@ -90,7 +90,7 @@ class ChunkReader:
         if numbers is not None:
             with contextlib.suppress(AlignmentError, ValueError):  # which are said in the same words below
                 return Chunk(stamp_of(data), self._period_ns, self._joints.pick(self._names, numbers))
-        message = _deserialized(data, JointTrajectory)
+        message = deserialized(data, JointTrajectory)
         chunk = chunk_from_message(message, self._joints)
         self._layout = _Layout.of_chunk(data, np.array([point.positions for point in message.points]))
         self._names, self._period_ns = tuple(message.joint_names), chunk.period_ns
@@ -115,7 +115,7 @@ class JointStateReader:
         numbers = None if self._layout is None else self._layout.numbers(data)
         if numbers is not None:
             return stamp_of(data), self._joints.pick(self._names, numbers)
-        message = _deserialized(data, JointState)
+        message = deserialized(data, JointState)
         positions = self._joints.pick(message.name, message.position)
         self._layout = _Layout.of_joint_state(data, np.array(message.position))
         self._names = tuple(message.name)
@@ -135,7 +135,7 @@ class _Layout:
     @classmethod
     def of_joint_state(cls, data: bytes, positions: NDArray[np.float64]) -> _Layout | None:
         """That of a message with these positions (N,), or None if it is encoded in a way that is not known here."""
-        walk = _Walk(data)
+        walk = Walk(data)
         walk.over_names()
         walk.to_numbers()
         return cls._checked(data, positions, walk, (8,), walk.at + 8 * len(positions))
@@ -143,17 +143,17 @@ class _Layout:
     @classmethod
     def of_chunk(cls, data: bytes, positions: NDArray[np.float64]) -> _Layout | None:
         """The same of positions (K, N), a row for each point."""
-        walk = _Walk(data)
+        walk = Walk(data)
         walk.over_names()
         walk.count()  # of the points
         walk.to_numbers()
         points, joints = positions.shape
         stride = 8 * joints + _BETWEEN_POINTS
-        return cls._checked(data, positions, walk, (stride, 8), walk.at + points * stride - _COUNT)
+        return cls._checked(data, positions, walk, (stride, 8), walk.at + points * stride - COUNT)
 
     @classmethod
     def _checked(
-        cls, data: bytes, numbers: NDArray[np.float64], walk: _Walk, strides: tuple[int, ...], end: int
+        cls, data: bytes, numbers: NDArray[np.float64], walk: Walk, strides: tuple[int, ...], end: int
     ) -> _Layout | None:
         if len(data) < end:
             return None
@@ -190,7 +190,7 @@ class _Layout:
             message[part] = bytes(part.stop - part.start)
 
 
-class _Walk:
+class Walk:
     """Goes through a message's bytes, from behind its stamp on, and notes what fills up between things."""
 
     def __init__(self, data: bytes):
@@ -200,24 +200,25 @@ class _Walk:
 
     def over_names(self) -> None:
         """Over the rest of the header, and a list of names."""
-        self._over_text()
+        self.over_text()
         for _ in range(self.count()):
-            self._over_text()
+            self.over_text()
             if self.at > len(self._data):
                 return  # it is in another byte order, and these are no counts
 
     def count(self) -> int:
         """Over the number that says how many of something follow."""
-        self._align(_COUNT)
-        self.at += _COUNT
-        return int.from_bytes(self._data[self.at - _COUNT : self.at], sys.byteorder)
+        self._align(COUNT)
+        self.at += COUNT
+        return int.from_bytes(self._data[self.at - COUNT : self.at], sys.byteorder)
 
     def to_numbers(self) -> None:
         """To the first of a list of numbers."""
         self.count()
         self._align(8)
 
-    def _over_text(self) -> None:
+    def over_text(self) -> None:
+        """Over a text."""
         length = self.count()
         self.at += length
 
@@ -234,7 +235,8 @@ def stamp_of(data: bytes) -> int:
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
-def _deserialized(data: bytes, kind: type) -> Any:
+def deserialized(data: bytes, kind: type) -> Any:
+    """A message of its bytes, by rclpy; raises MessageError."""
     try:
         return deserialize_message(data, kind)
     except Exception as error:  # noqa: BLE001 - rclpy's own has no public name

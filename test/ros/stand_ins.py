@@ -7,12 +7,19 @@ from typing import TypeVar
 
 import numpy as np
 from bench import BEST_EFFORT, LATCHED, Heard, Probe, set_points, state_of
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.chunk import Chunk
-from maskact_ros.nodes.messages import chunk_to_message, image_to_message, ns_to_stamp, stamp_to_ns
+from maskact_ros.nodes.messages import (
+    Features,
+    chunk_to_message,
+    features_parts,
+    image_to_message,
+    ns_to_stamp,
+    stamp_to_ns,
+)
 from maskact_ros.robot import RobotSpec
 
 Message = TypeVar("Message")
@@ -134,6 +141,13 @@ class Planner:
         amplitude = np.minimum(0.8 * self._robot.velocity / np.pi, 0.4 * (upper - lower))
         times_s = np.arange(1, 1 + round(seconds * self._robot.policy_rate_hz)) / self._robot.policy_rate_hz
         return (lower + upper) / 2 + np.sin(np.pi * times_s)[:, None] * amplitude
+
+
+def features_to_message(features: Features, frame_id: str) -> CompressedImage:
+    """What the encoder sends of an image, made by rclpy."""
+    message, blocks = features_parts(features, frame_id)
+    message.data = array.array("B", b"".join(block.tobytes() for block in blocks))
+    return message
 
 
 def healthy(message: Message) -> Message:

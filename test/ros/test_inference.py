@@ -10,13 +10,13 @@ import pytest
 from asking import ask
 from bench import LATCHED, NAMESPACE, Bench, Program
 from sensor_msgs.msg import CompressedImage, JointState
-from stand_ins import PEER, healthy, shuffled, silent, with_a_nan, without_the_last_joint
+from stand_ins import PEER, features_to_message, healthy, shuffled, silent, with_a_nan, without_the_last_joint
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.control.ladder import FollowerState, Rung
-from maskact_ros.nodes.messages import Features, features_to_message, ns_to_stamp, stamp_to_ns, state_to_message
+from maskact_ros.nodes.messages import Features, ns_to_stamp, stamp_to_ns, state_to_message
 from maskact_ros.nodes.policy_swap import Phase, Standing
 
 

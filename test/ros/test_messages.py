@@ -9,6 +9,7 @@ import pytest
 from builtin_interfaces.msg import Duration, Time
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
+from stand_ins import features_to_message
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -21,7 +22,6 @@ from maskact_ros.nodes.messages import (
     chunk_from_message,
     chunk_to_message,
     features_from_message,
-    features_to_message,
     image_to_message,
     ns_to_stamp,
     stamp_to_ns,
