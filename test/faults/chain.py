@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from bench import Bench, Probe, Program, set_points, state_of
+from bench import Bench, Probe, Program, rungs_of, set_points, state_of
 from rig import PERIOD_S
 from soundness import assert_sound, begin_index, periods_to_stop, rest_index, story
 from vision import MAX_IMAGE_AGE_S, Vision
@@ -61,7 +61,7 @@ class Chain:
         return state_of(self.arm.states[-1])["rung"] if self.arm.states else ""
 
     def rungs_since(self, index: int) -> list[str]:
-        return [state_of(heard)["rung"] for heard in self.arm.states[index:]]
+        return rungs_of(self.arm.states[index:])
 
     def revive(self) -> None:
         """Let all three nodes run, whatever an unfinished test left of them."""

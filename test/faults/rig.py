@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from bench import Bench, Probe, Program, set_points, state_of
+from bench import Bench, Probe, Program, rungs_of, set_points, state_of
 from proxy import Stream, faulty
 from sensor_msgs.msg import JointState
 from soundness import Pulse, assert_sound, begin_index, periods_to_stop, rest_index
@@ -114,7 +114,7 @@ class Rig:
 
     def rungs_since(self, index: int) -> list[str]:
         """The rungs that were said from this state on."""
-        return [state_of(heard)["rung"] for heard in self.arm.states[index:]]
+        return rungs_of(self.arm.states[index:])
 
     def move(self) -> None:
         """Enable, from whatever rung, and follow the stream of chunks; what comes now concerns the present test."""

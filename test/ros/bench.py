@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import itertools
 import json
 import os
 import re
@@ -339,6 +340,11 @@ def shared_memory_in_use() -> set[Path]:
 def state_of(heard: Heard) -> dict:
     """What a message of the `state` topic says."""
     return json.loads(heard.message.data)
+
+
+def rungs_of(states: list[Heard]) -> list[str]:
+    """The rungs that these messages tell of, one after the other; each can be said again, with another reason."""
+    return [rung for rung, _ in itertools.groupby(state_of(heard)["rung"] for heard in states)]
 
 
 def set_points(commands: list[Heard]) -> np.ndarray:
