@@ -1,4 +1,4 @@
-"""Runs the tests with ROS in stages: `python test/in_stages.py FOLDER… [pytest's options]`.
+"""Runs the tests with ROS in stages: `python test/in_stages.py FOLDER… [--ignore FILE]…`.
 
 Each file in a process of its own: a crash in a DDS that is taken apart costs a file, not the run. Two files at a time,
 as they mostly wait; then the tests that measure rates or delays (marked `alone`), which have the machine to themselves;
@@ -27,7 +27,7 @@ def files_with(mark: str, arguments: list[str]) -> list[str]:
     """The files with such tests, those with most of them first."""
     listing = pytest("--collect-only", "-q", "-m", mark, *arguments)
     counts = {file: int(count) for file, count in re.findall(r"^(\S+\.py): (\d+)$", listing.stdout, re.MULTILINE)}
-    if listing.returncode not in (0, NO_TESTS):
+    if listing.returncode != (0 if counts else NO_TESTS):
         sys.exit(f"{listing.stdout}\nthe tests cannot be collected")
     return sorted(counts, key=counts.__getitem__, reverse=True)
 

@@ -182,7 +182,7 @@ class Camera:
 
     def __init__(self, probe: Probe, robot: RobotSpec):
         self.camera = robot.only_camera
-        self.alter: Callable[[Image], Image | None] = healthy
+        self.alter: Callable[[Image], Image | bytes | None] = healthy  # bytes: of a message
         self._probe = probe
         self._images = probe.publisher(Image, "image_raw", BEST_EFFORT)
         self.stamps_ns: list[int] = []  # of all images, whether they were sent or not

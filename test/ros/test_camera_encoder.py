@@ -11,6 +11,7 @@ from asking import ask
 from bench import BEST_EFFORT, RELIABLE
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from stand_ins import Camera, healthy, silent
 
@@ -58,6 +59,11 @@ def _too_short(image: Image) -> Image:
     return image
 
 
+def _cut_off(image: Image) -> bytes:
+    """What no driver sends: the message ends amid its data."""
+    return serialize_message(image)[:1000]
+
+
 def _an_hour_old(image: Image) -> Image:
     image.header.stamp.sec -= HOUR_S
     return image
@@ -75,6 +81,7 @@ def _an_hour_ahead(image: Image) -> Image:
         (_smaller, ("the camera's image is 320x240", "allowed: 640x480", "the camera top")),
         (_unknown_encoding, ("the camera's image is refused", "32FC3")),
         (_too_short, ("the camera's image is refused", "1000")),
+        (_cut_off, ("the camera's image is refused: what came is no Image (it ends before its data do)",)),
         (_an_hour_old, ("s old by the robot's clock", "allowed: 0 to 1 s", "set stamp_source to receipt")),
         (_an_hour_ahead, ("the image's stamp is -3", "allowed: 0 to 1 s", "set stamp_source to receipt")),
     ],

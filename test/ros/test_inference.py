@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from asking import ask
 from bench import LATCHED, NAMESPACE, Bench, Program
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, JointState
 from stand_ins import PEER, features_to_message, healthy, shuffled, silent, with_a_nan, without_the_last_joint
 from std_msgs.msg import String
@@ -154,6 +155,9 @@ def test_features_that_are_none_are_refused(rig):
     known = len(rig.chunks)
     rig.publishers["features"].publish(CompressedImage(format="jpeg", data=b"1234"))
     rig.probe.wait_for_problem("inference", "the features' format is 'jpeg'")
+    whole = serialize_message(CompressedImage(format="jpeg", data=b"1234"))
+    rig.publishers["features"].publish(whole[:-6])
+    rig.probe.wait_for_problem("inference", "what came is no CompressedImage")
     assert len(rig.chunks) == known
 
 
