@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.ensemble import TemporalEnsembler
-from maskact_ros.control.follower import Measured, PlanFollower
+from maskact_ros.control.follower import PlanFollower
+from maskact_ros.control.joint_watch import Measured
 from maskact_ros.control.ladder import FollowerSettings
 from maskact_ros.control.safety import SafetyFilter
 from maskact_ros.paths import shared

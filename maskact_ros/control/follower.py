@@ -7,15 +7,17 @@ rung of the stop ladder that it stands on (`ladder.Rung`).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import ChunkCurve, Moment, MotionState, Rest, ToRest
+from maskact_ros.control.joint_watch import JointWatch, Measured
 from maskact_ros.control.ladder import MOVING, FollowerSettings, FollowerState, Rung
 from maskact_ros.control.plan import Plan
+from maskact_ros.control.retreat import retreating
 from maskact_ros.control.safety import SafetyFilter
 from maskact_ros.control.tracking import ClampingCheck, FollowingCheck, nearest_turn
 from maskact_ros.limits import Limits
@@ -32,20 +34,8 @@ _STALL_NS = 100_000_000
 # A clock that goes ahead or back by so much more than the steady one has been set, not corrected.
 _JUMP_NS = 200_000_000
 
-# How far in the future a joint state may be stamped: clocks of one machine, read in different processes, agree better.
-_AHEAD_NS = 50_000_000
-
 # Moments this close are the same one.
 _SAME_NS = 2_000
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The last joint state: positions (D,), its stamp, and when it came, on the steady clock."""
-
-    positions: Vector
-    stamp_ns: int
-    received_ns: int
 
 
 class PlanFollower:
@@ -64,8 +54,11 @@ class PlanFollower:
         self._chunk_is_new = False  # the plan has not been handed over to it yet
         self._on_plan = False  # whether the plan leads along a chunk, and not to rest
         self._sampled: tuple[Plan | None, Moment, Vector] = (None, Moment(0, 0), np.zeros(0))  # the last target
-        self._measured: Measured | None = None
-        self._anchor: Vector | None = None  # where a joint that does not follow was measured
+        self._joints = JointWatch(robot)
+        self._may_retreat = False  # in this fault: it was enabled when it began
+        self._left_behind = False  # the arm was found not to follow, and the set point has not gone back to it
+        self._retreats = False  # it is on its way there
+        self._releasing = False  # disabled in a fault: goes silent at rest
         self._position_before = self._filter.position  # of the set point
         self._check = FollowingCheck(robot, self._settings.following_tolerance_s)
         self._clamping = ClampingCheck(robot)
@@ -77,6 +70,7 @@ class PlanFollower:
         self._run_began_ns: int | None = None
         self._started = False  # whether set points are being sent; the first one starts from the measured pose
         self.state = FollowerState()
+        self.suspect = ""  # what else than the arm may be the cause when it does not follow, as the node knows it
         self.image_to_command_ms: deque[float] = deque(maxlen=100)  # age of each chunk at its first set point
         self.chunk_age_ms: deque[float] = deque(maxlen=4096)  # of the chunk in force, at each set point
         self.chunks_refused = 0
@@ -91,10 +85,26 @@ class PlanFollower:
             self._condemned = self._run_began_ns = None
             self._new_epoch(now_ns, Rung.ENGAGING, "waiting for a chunk captured after enabling")
 
-    def disable(self, reason: str) -> None:
-        """Come to rest, then keep the last set point or go silent, as chosen; silent if there never was one."""
+    def disable(self, reason: str) -> str:
+        """Come to rest, then keep the last set point or go silent, as chosen; return what comes of it.
+
+        A fault stays one, but it goes silent, too, where that was chosen.
+        """
+        released = self._settings.release_on_disable
+        if self.state.rung is Rung.FAULT:
+            fault = f"it is in a fault ({self.state.reason})"
+            if not self._started:
+                return f"{fault}; nothing is sent"
+            if not released:
+                again = "set release_on_disable to true and disable again to silence it"
+                return f"{fault}, and goes on sending the last set point; {again}"
+            self._releasing = True
+            return f"{fault}: going silent once the arm rests; call ~/reset before enabling"
         if self.state.enabled:
-            self._enter(Rung.DISABLED if self._started else Rung.IDLE, reason)
+            self._enter(self._resting_rung, reason)
+        if not self._started:
+            return "disabled; nothing is sent"
+        return f"coming to rest, then {'going silent' if released else 'holding the last set point'}"
 
     def leave(self, reason: str) -> None:
         """As `disable`, but brake as hard as the robot may, whatever its limits are now, within the end stops in force.
@@ -106,18 +116,25 @@ class PlanFollower:
         self._on_plan = True  # so that a way to rest that began under tighter limits is planned anew, too
         self.disable(reason)
 
-    def reset(self, now_ns: int) -> None:
-        """Throw away the plan and everything in flight, and clear a fault.
+    def reset(self, now_ns: int) -> str:
+        """Throw away the plan and everything in flight, and clear a fault; return what came of it.
 
-        Stays enabled if it was, and goes on from the set point; after a fault it is not enabled any more. Whose chunks
-        are not taken any more stays condemned until it is enabled again.
+        Stays enabled if it was, and goes on from the set point; after a fault it is not enabled any more. Where the arm
+        is not at its set point then, or nobody knows where it is, it goes silent: enabling begins where it is measured.
+        Whose chunks are not taken any more stays condemned until it is enabled again.
         """
+        done = "a new epoch begins; what is in flight is thrown away"
         if self.state.rung is Rung.FAULT:
+            astray = self._astray()
+            if astray is not None:
+                self._fall_silent()
+                done += f"; released, as {astray}: enabling begins where the arm is measured"
             self._new_epoch(now_ns, self._resting_rung, "reset after a fault; enable it to go on")
         elif self.state.enabled:
             self._new_epoch(now_ns, Rung.ENGAGING, "reset; waiting for a chunk captured after it")
         else:
             self._new_epoch(now_ns, self.state.rung, self.state.reason)
+        return done
 
     def fail(self, reason: str) -> None:
         """Come to rest and stay there, until reset and enabled again."""
@@ -165,20 +182,28 @@ class PlanFollower:
 
     # -- What is heard
 
-    def observe(self, measured: Measured) -> None:
-        """Take a joint state; raises ValueError unless it is a finite number for each joint."""
-        if measured.positions.shape != (len(self._robot.joints),) or not np.isfinite(measured.positions).all():
-            raise ValueError(f"the measured pose is {measured.positions}; allowed: a finite number for each joint")
-        positions = measured.positions
-        if self._started:
-            positions = nearest_turn(positions, self._filter.position, self._continuous)
-        self._measured = replace(measured, positions=positions)
-        if self._started and self._settings.following_tolerance_s > 0:
-            wrong = self._check.measured(positions, measured.received_ns)
-            if wrong is not None:
-                self.fail(f"{wrong}; blocked, or its drive is off")
-                self._anchor = positions
-                self._check.reset()
+    def observe(self, measured: Measured) -> str | None:
+        """Take a joint state; return why it is not believed, and so is not used, or None.
+
+        Raises:
+            ValueError: it is not a finite number for each joint.
+        """
+        checked = self._started and self._settings.following_tolerance_s > 0
+        set_point = self._filter.position if self._started else None
+        refusal = self._joints.take(measured, set_point, sending=checked, as_commanded=self._is_as_commanded)
+        if refusal is not None:
+            return refusal
+        assert self._joints.last is not None
+        positions, received_ns = self._joints.last.positions, measured.received_ns
+        wrong = self._check.measured(positions, received_ns) if checked else None
+        if wrong is not None:
+            self.fail(f"{wrong}; {self.suspect or 'blocked, or its drive is off'}")
+            self._left_behind = True
+            self._check.reset()
+        return None
+
+    def _is_as_commanded(self, positions: Vector, received_ns: int) -> bool:
+        return self._started and self._check.as_commanded(positions, received_ns)
 
     def offer(self, chunk: Chunk, now_ns: int) -> None:
         """Take a chunk, unless it is older than the plan in force or than the epoch, used up, or from the future.
@@ -199,6 +224,11 @@ class PlanFollower:
     # -- What comes of it
 
     @property
+    def poses_refused(self) -> int:
+        """Joint states that were not believed."""
+        return self._joints.refused
+
+    @property
     def clamped(self) -> int:
         """Set points whose target lay beyond a joint's limits."""
         return self._filter.clamped
@@ -213,9 +243,12 @@ class PlanFollower:
         """Why a fault cannot be reset yet, or None."""
         if self.state.rung is not Rung.FAULT:
             return None
-        if not self._filter.at_rest:
-            return "the arm is still coming to rest"
-        return None if self._measured is None else self._displaced(self._measured.positions)
+        return None if self._filter.at_rest else "the arm is still coming to rest"
+
+    def cannot_engage(self, moment: Moment, standing: str | None = None) -> str | None:
+        """Why enabling would be in vain as things are, or None; `standing` is as for `tick`."""
+        problem = self._joints.cannot_engage(moment, self._settings.joint_states_timeout_s) or standing
+        return problem or self._misplaced_arm()
 
     def brake(self) -> Vector | None:
         """The set point (D,) of the quickest stop, or None if none was ever sent; needs nothing but the last one."""
@@ -232,6 +265,7 @@ class PlanFollower:
         at = moment.later(self._lead_ns)
         self._watch_time(moment)
         self._watch_run(moment)
+        self._watch_belief(moment)
         if self.state.enabled:
             problem = self._problem(moment, at, standing)
             if problem is None:
@@ -295,24 +329,16 @@ class PlanFollower:
 
     def _problem(self, moment: Moment, at: Moment, standing: str | None) -> str | None:
         """Why there is nothing to follow, or None."""
-        timeout_s = self._settings.joint_states_timeout_s
-        measured = self._measured
-        if measured is None or moment.steady_ns - measured.received_ns > timeout_s * 1e9:
-            return f"no joint states for {timeout_s:g} s"
-        if moment.now_ns - measured.stamp_ns > timeout_s * 1e9:
-            return f"the joint states are older than {timeout_s:g} s by their stamp"
-        received_later_ns = max(0, measured.received_ns - moment.steady_ns)  # than this period began
-        if measured.stamp_ns > moment.now_ns + received_later_ns + _AHEAD_NS:
-            return "the joint states are stamped in the future; is their clock the robot's?"
-        if standing is not None:
-            return standing
+        problem = self._joints.problem(moment, self._settings.joint_states_timeout_s) or standing
+        if problem is not None:
+            return problem
         if self._chunk is None:
             return self._condemned or self._awaited
         if at.now_ns > self._chunk.end_ns:
             return self._condemned or "the chunk is used up and no new one has come"
         if at.now_ns > self._stale_ns + self._settings.remaining_timeout_s * 1e9:
             return self._condemned or "no new chunk has come for too long"
-        return None if self.state.rung in MOVING else self._misplaced(measured.positions, at)
+        return None if self.state.rung in MOVING else self._misplaced(at)
 
     @property
     def _stale_ns(self) -> float:
@@ -326,9 +352,17 @@ class PlanFollower:
         if most_s and self._run_began_ns is not None and moment.steady_ns - self._run_began_ns >= most_s * 1e9:
             self.disable(f"the maximum run time of {most_s:g} s is over")
 
-    def _misplaced(self, pose: Vector, at: Moment) -> str | None:
-        """Why the arm cannot engage, or None: where it is, or where the plan begins, would be a jump."""
-        assert self._chunk is not None
+    def _watch_belief(self, moment: Moment) -> None:
+        """Measurements that stay unbelievable while the arm is enabled are a fault."""
+        doubt = self._joints.lasting_doubt(moment)
+        if doubt is not None and self.state.enabled:
+            self.fail(doubt)
+
+    def _misplaced_arm(self) -> str | None:
+        """Why the arm cannot engage where it is measured, or None."""
+        if self._joints.last is None or self._joints.doubt is not None:
+            return self._joints.doubt
+        pose = self._joints.last.positions
         if not self._started:
             lower, upper = self._limits.lower, self._limits.upper
             beyond = np.maximum(lower - pose, pose - upper) - self._robot.velocity * _BEYOND_LIMITS_S
@@ -337,9 +371,15 @@ class PlanFollower:
                 # Without the position: its noise would make a new reason of every period.
                 limits = f"{lower[i]:g} to {upper[i]:g}"
                 return f"{self._robot.joints[i].name} is beyond its limits, {limits}; move it back by hand"
-        elif (displaced := self._displaced(pose)) is not None:
-            return displaced
-        begin = self._filter.position if self._started else pose
+            return None
+        return self._displaced(pose)
+
+    def _misplaced(self, at: Moment) -> str | None:
+        """Why the arm cannot engage, or None: where it is, or where the plan begins, would be a jump."""
+        assert self._joints.last is not None
+        if (misplaced := self._misplaced_arm()) is not None:
+            return misplaced
+        begin = self._filter.position if self._started else self._joints.last.positions
         target = self._curve(begin, at).sample(at)
         far = np.abs(target - begin) / self._robot.velocity
         far[self._grippers] = 0.0
@@ -357,12 +397,18 @@ class PlanFollower:
             return None
         return f"{self._robot.joints[int(np.argmax(far))].name} is not where its set point is"
 
+    def _astray(self) -> str | None:
+        """Why the set point is not to be held any longer: the arm is elsewhere, or nobody knows where; or None."""
+        if self._started and self._joints.doubt is not None:
+            return self._joints.doubt
+        return None if self._joints.last is None else self._displaced(self._joints.last.positions)
+
     def _follow(self, moment: Moment, at: Moment, period_ns: int) -> None:
         """Lead the plan along the newest chunk."""
         assert self._chunk is not None
-        assert self._measured is not None
+        assert self._joints.last is not None
         if not self._started:
-            self._filter.start(self._measured.positions)
+            self._filter.start(self._joints.last.positions)
             self._position_before = self._filter.position
             self._check.reset()
             self._started = True
@@ -413,6 +459,9 @@ class PlanFollower:
             self._since_ns = None
         if rung in (Rung.IDLE, Rung.DISABLED, Rung.FAULT):
             self._chunk = None
+        if rung is Rung.FAULT and self.state.rung is not rung:
+            self._may_retreat = self.state.enabled  # disabled, no measurement moves the arm
+            self._left_behind = self._retreats = False
         if (self.state.rung, self.state.reason) != (rung, reason):
             self.state = replace(self.state, rung=rung, reason=reason)
 
@@ -421,6 +470,7 @@ class PlanFollower:
         self._epoch_began_ns = now_ns
         self._awaited = reason
         self._since_ns = None
+        self._releasing = False
         self.state = FollowerState(rung=rung, epoch=self.state.epoch + 1, reason=reason)
 
     # -- The motion
@@ -431,13 +481,10 @@ class PlanFollower:
             return None
         before = at.later(-period_ns)
         if self.state.rung not in MOVING:
-            if self._anchor is not None:
-                # A gripper keeps its grip.
-                anchor = np.where(self._grippers, self._filter.position, self._anchor)
-                self._stop(before, np.clip(anchor, self._filter.limits.lower, self._filter.limits.upper))
-                self._anchor = None
-            elif self._on_plan:
+            if self._on_plan:
                 self._stop(before)
+            elif self.state.rung is Rung.FAULT:
+                self._retreat(before)
         if self._plan is None or (self._stopping is not None and self._stopping.ended(before)):
             set_point = self._filter.brake()
         else:
@@ -446,15 +493,16 @@ class PlanFollower:
             set_point = self._filter.follow(target, self._sampled_before(before), tighten=self._on_plan)
             self._sampled = self._plan, at, target
             self._watch_clamping(target, set_point, at)
-        if self.state.rung is Rung.DISABLED and self._settings.release_on_disable and self._filter.at_rest:
+        disabled = self.state.rung is Rung.DISABLED and self._settings.release_on_disable
+        if (disabled or self._releasing) and self._filter.at_rest:
             self._fall_silent()
-            self._enter(Rung.IDLE, f"{self.state.reason}; released")
+            self._enter(Rung.IDLE if disabled else Rung.FAULT, f"{self.state.reason}; released")
         return set_point
 
     def _fall_silent(self) -> None:
         """Send no more set points; the next one starts from the measured pose."""
-        self._started = self._on_plan = False
-        self._plan = self._stopping = self._anchor = None
+        self._started = self._on_plan = self._releasing = self._left_behind = self._retreats = False
+        self._plan = self._stopping = None
 
     def _sampled_before(self, before: Moment) -> Vector:
         """The plan a period ago: what it gave then, unless a period has been missed, or the clock corrected."""
@@ -464,12 +512,24 @@ class PlanFollower:
             return target
         return self._plan.sample(before)
 
+    def _retreat(self, before: Moment) -> None:
+        """In a fault, lead the set point slowly to where the arm stands; stop when it does not stand there any more."""
+        pose = self._joints.steady_pose(before.steady_ns, self._settings.joint_states_timeout_s)
+        if self._retreats and (pose is None or self._releasing):
+            self._retreats = False
+            self._stop(before)
+        elif self._may_retreat and self._left_behind and pose is not None and self._filter.at_rest:
+            self._left_behind, self._retreats = False, True
+            target = np.where(self._grippers, self._filter.position, pose)  # a gripper keeps its grip
+            self._stop(before, np.clip(target, self._filter.limits.lower, self._filter.limits.upper))
+
     def _stop(self, began: Moment, target: Vector | None = None) -> None:
-        """Make the way to rest the plan: where the motion leads, or to a pose."""
+        """Make the way to rest the plan: where the motion leads, or, slowly, to a pose."""
         self._on_plan = False
         state = MotionState(self._filter.position.copy(), self._filter.velocity, self._filter.acceleration)
         try:
-            self._stopping = ToRest(state, began, self._limits, target)
+            limits = self._limits if target is None else retreating(self._limits)
+            self._stopping = ToRest(state, began, limits, target)
             self._plan = Plan(self._stopping, self._grippers)
         except ValueError:  # no such motion within the limits: the filter brakes as hard as they allow
             self._plan = self._stopping = None

@@ -20,6 +20,7 @@ _STILL_IN_FORCE = np.iinfo(np.int64).max
 # A target further from the set point than a joint covers in so long at full speed asks for more than the limits give.
 _CLAMPED_S = 0.05
 _CATCHING_UP = 0.9  # of the largest such distance: one that has fallen so far is being closed
+_AS_COMMANDED_S = 0.2  # the least tolerance by which a joint is as commanded, also where following is not checked
 _SHARE_BEYOND = 0.25  # of the distance covered within the tolerance: for droop, noise and a lag that is not constant
 
 
@@ -40,7 +41,7 @@ class FollowingCheck:
 
     def __init__(self, robot: RobotSpec, tolerance_s: float):
         self._robot = robot
-        self._judged = ~robot.grippers
+        self._velocity, self._ignored = robot.velocity, np.flatnonzero(robot.grippers)
         self._sent = np.zeros((_KEPT, len(robot.joints)))  # a ring, newest at `_count - 1`
         self._until_ns = np.zeros(_KEPT, dtype=np.int64)  # when each was replaced by the next
         self._count = 0
@@ -49,8 +50,7 @@ class FollowingCheck:
 
     def set_tolerance(self, tolerance_s: float) -> None:
         """Judge by another tolerance from now on."""
-        self._tolerance_ns = round(tolerance_s * 1e9)
-        self._allowed = self._robot.velocity * tolerance_s * _SHARE_BEYOND
+        self._tolerance_s = tolerance_s
 
     def reset(self) -> None:
         """Forget what was sent: the motion begins anew."""
@@ -60,7 +60,7 @@ class FollowingCheck:
         """Note a set point (D,) and when it was sent, on the steady clock."""
         newest = (self._count - 1) % _KEPT
         # One that was in force for a moment only makes room for the next, so that the ring spans the tolerance.
-        if self._count < 2 or steady_ns - self._until_ns[(newest - 1) % _KEPT] > self._tolerance_ns / (_KEPT - 2):
+        if self._count < 2 or steady_ns - self._until_ns[(newest - 1) % _KEPT] > self._tolerance_s * 1e9 / (_KEPT - 2):
             self._until_ns[newest] = steady_ns
             self._count += 1
             newest = (self._count - 1) % _KEPT
@@ -70,16 +70,27 @@ class FollowingCheck:
         """What is wrong with positions (D,) measured at a time, if it has been wrong several times in a row."""
         if self._count == 0:
             return None
-        recent = self._until_ns[: self._count] >= steady_ns - self._tolerance_ns
-        sent = self._sent[: self._count][recent]
-        beyond = np.maximum(sent.min(axis=0) - positions, positions - sent.max(axis=0)) - self._allowed
-        beyond[~self._judged] = -np.inf
+        beyond = self._beyond(positions, steady_ns, self._tolerance_s)
         self._bad = self._bad + 1 if (beyond > 0).any() else 0
         if self._bad < _IN_A_ROW:
             return None
-        worst = int(np.argmax(beyond / self._allowed))
+        worst = int(np.argmax(beyond / self._velocity))
         error = abs(positions[worst] - self._sent[(self._count - 1) % _KEPT, worst])
         return f"{self._robot.joints[worst].name} does not follow: it is {error:.2f} from its set point"
+
+    def as_commanded(self, positions: Vector, steady_ns: int) -> bool:
+        """Whether positions (D,) are where the set points of the last moments led."""
+        tolerance_s = max(self._tolerance_s, _AS_COMMANDED_S)
+        return self._count > 0 and bool((self._beyond(positions, steady_ns, tolerance_s) <= 0).all())
+
+    def _beyond(self, positions: Vector, steady_ns: int, tolerance_s: float) -> Vector:
+        """How far (D,) each joint is beyond what a tolerance allows; -inf for those that are not judged."""
+        recent = self._until_ns[: self._count] >= steady_ns - round(tolerance_s * 1e9)
+        sent = self._sent[: self._count][recent]
+        beyond: Vector = np.maximum(sent.min(axis=0) - positions, positions - sent.max(axis=0))
+        beyond -= self._velocity * (tolerance_s * _SHARE_BEYOND)
+        beyond[self._ignored] = -np.inf
+        return beyond
 
 
 class ClampingCheck:

@@ -8,8 +8,7 @@ then it follows chunks captured after that, goes down the stop ladder when there
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -18,18 +17,21 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
-from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.align import JointOrder
 from maskact_ros.control.curves import Moment
-from maskact_ros.control.follower import Measured, PlanFollower
+from maskact_ros.control.follower import PlanFollower
+from maskact_ros.control.joint_watch import Measured
 from maskact_ros.control.ladder import MOVING, FollowerState, Rung
 from maskact_ros.control.plan_clock import PlanClock
 from maskact_ros.control.realtime import SERVING_PRIORITY, RateLoop, prefer_realtime
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import LEAVING_S
+from maskact_ros.nodes.command_graph import CommandGraph, publishing_nodes
 from maskact_ros.nodes.command_output import PositionOutput, TrajectoryOutput
+from maskact_ros.nodes.enabling import Enabling
+from maskact_ros.nodes.loop_inbox import LoopInbox, Question
 from maskact_ros.nodes.managed import ManagedNode, main
 from maskact_ros.nodes.messages import MessageError, state_to_message
 from maskact_ros.nodes.params import overwrite, refuse_unknown
@@ -46,7 +48,6 @@ _READ_WITHIN_NS = 200_000  # two clocks, to have been read at once
 # Who gives a sign of life so soon after one was missed was only kept waiting: while the plan lasts, and after that.
 _HICCUP_NS, _PAUSE_NS = 400_000_000, 100_000_000
 _TRAJECTORY_EVERY_S, _HORIZON_S = 0.05, 0.25
-Request = Callable[[PlanFollower, int], None]  # what is asked of the follower, and the node's clock then
 
 
 class ActionPublisher(ManagedNode):
@@ -68,8 +69,7 @@ class ActionPublisher(ManagedNode):
         self._tuning.check({})
         self._chunk_reader = ChunkReader(JointOrder(self._robot.joint_names))
         self._joint_state_reader = JointStateReader(JointOrder(self._robot.joint_names))
-        self._measured: Measured | None = None
-        self._inbox: deque[Request] = deque()  # from any thread to the command loop
+        self._inbox = LoopInbox()
         simulated, clock = self.get("use_sim_time"), self.get_clock()
         self._plan_clock = PlanClock() if simulated else None
         # Where time is not simulated, the node's clock is the system's, which rclpy takes 50 times as long to read.
@@ -82,6 +82,7 @@ class ActionPublisher(ManagedNode):
         if not self.get("dry_run"):
             kind = PositionOutput if self.get("command_interface") == "position" else TrajectoryOutput
             self._output = kind(self, self._robot)
+            self._graph = CommandGraph(self, self._output.to_controllers, self.get("command_interface"))
         self._states = self.create_lifecycle_publisher(String, "state", latched)
         self._subscriptions_made = [
             self.create_subscription(JointTrajectory, "action_chunk", self._receive_chunk, reliable, raw=True)
@@ -93,10 +94,9 @@ class ActionPublisher(ManagedNode):
             self._subscriptions_made.append(
                 self.create_subscription(String, "robot_description", self._receive_description, latched)
             )
-        self._services_made = [
-            self.create_service(SetBool, "~/enable", self._serve_enable),
-            self.create_service(Trigger, "~/reset", self._serve_reset),
-        ]
+        self._enabling = Enabling(
+            self, ask=self._ask, standing=self._standing, refusal=self._refusal, missing=lambda: self._peers.missing
+        )
         self._lost: tuple[str, int] | None = None  # who, and when, on the steady clock
         self._peers = Peers(self, ("camera_encoder", "inference"), lost=self._lose, found=self._find)
         self._sole_driver = SoleDriver(self, self.resolve_topic_name("command"), self._give_way)
@@ -105,7 +105,8 @@ class ActionPublisher(ManagedNode):
         """Start the command loop, silent."""
         rate_hz = self.get("control_rate_hz")
         self._inbox.clear()
-        self._measured, self._observed_ns = None, 0  # and when that was last asked for, on the steady clock
+        self._observed_ns = 0  # when joint states were last asked for, on the steady clock
+        self._doubted = 0
         self._follower = PlanFollower(self._robot, rate_hz=rate_hz, settings=self._tuning.settings({}))
         self._follower.change(limits=self._tuning.limits({}))
         self._bug: Exception | None = None
@@ -130,8 +131,8 @@ class ActionPublisher(ManagedNode):
 
     def clean_up(self) -> None:
         """Let go of topics and services."""
-        self.destroy_entities("_subscriptions_made", "_services_made", "_states")
-        for held in ("_output", "_joint_states", "_peers", "_sole_driver"):
+        self.destroy_entities("_subscriptions_made", "_states")
+        for held in ("_output", "_enabling", "_joint_states", "_peers", "_sole_driver"):
             entity = self.__dict__.pop(held, None)
             if entity is not None:
                 entity.destroy()
@@ -142,13 +143,13 @@ class ActionPublisher(ManagedNode):
         settings, limits = self._tuning.settings(values), self._tuning.limits(values)
         rate_hz = values.get("control_rate_hz")
         if self._loop is not None:
-            self._inbox.append(lambda follower, _: follower.change(settings=settings, limits=limits, rate_hz=rate_hz))
+            self._inbox.post(lambda follower, _: follower.change(settings=settings, limits=limits, rate_hz=rate_hz))
 
     def leave(self) -> None:
         """Decelerate within the limits, and wait until the set point rests."""
         if self._loop is None:
             return
-        self._inbox.append(lambda follower, _: follower.leave("the node is leaving"))
+        self._inbox.post(lambda follower, _: follower.leave("the node is leaving"))
         until_s = time.monotonic() + self._robot.stopping_s + LEAVING_S
         while self._inbox or not self._follower.at_rest:
             if self._loop.failure is not None or time.monotonic() > until_s:
@@ -216,18 +217,21 @@ class ActionPublisher(ManagedNode):
             self._inbox.clear()
             return self._follower.brake()
         self._observe()
-        while self._inbox:
-            self._inbox.popleft()(self._follower, now_ns)
+        self._inbox.serve(self._follower, Moment(now_ns, moment.steady_ns))
         if (lost := self._lost) is not None:
             moving = self._follower.state.rung in MOVING
             if moment.steady_ns > lost[1] + (_HICCUP_NS if moving else _PAUSE_NS):
                 self._lost = None
                 self._follower.condemn(f"{lost[0]} is gone; reset and enable to go on")
-        stands = self._plan_clock is not None and self._plan_clock.stands(moment.steady_ns)
-        set_point = self._follower.tick(moment, "the clock stands still" if stands else None)
+        set_point = self._follower.tick(moment, self._standing(moment))
         if self._loop is not None and self._follower.rate_hz != self._loop.rate_hz:
             self._loop.rate_hz = self._follower.rate_hz
         return set_point
+
+    def _standing(self, moment: Moment) -> str | None:
+        """What is wrong with the clock, or None."""
+        stands = self._plan_clock is not None and self._plan_clock.stands(moment.steady_ns)
+        return "the clock stands still" if stands else None
 
     def _observe(self) -> None:
         """Take the newest joint state, if one has come since the last period."""
@@ -241,10 +245,13 @@ class ActionPublisher(ManagedNode):
         except MaskACTError as error:
             self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
             return
-        self.diagnostics.solved("joint_states")
         # It came after the last one was asked for, whatever the system's clock has done since.
-        self._measured = Measured(positions, stamp_ns, max(before_ns, self._observed_ns - age_ns))
-        self._follower.observe(self._measured)
+        received_ns = max(before_ns, self._observed_ns - age_ns)
+        refusal = self._follower.observe(Measured(positions, stamp_ns, received_ns))
+        if refusal is not None:
+            self.diagnostics.problem("joint_states", f"joint_states is not believed: {refusal}")
+            return
+        self.diagnostics.solved("joint_states")
 
     def _send(self, output: PositionOutput | TrajectoryOutput, set_point: NDArray[np.float64], moment: Moment) -> None:
         if isinstance(output, PositionOutput):
@@ -269,7 +276,7 @@ class ActionPublisher(ManagedNode):
             return
         self.diagnostics.solved("action_chunk")
         self.diagnostics.event("chunks")
-        self._inbox.append(lambda follower, now_ns: follower.offer(chunk, now_ns))
+        self._inbox.post(lambda follower, moment: follower.offer(chunk, moment.now_ns))
 
     def _receive_description(self, message: String) -> None:
         before = self._tuning.described
@@ -283,7 +290,7 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.solved("robot_description")
         if self._loop is not None:
             limits = self._tuning.limits({})
-            self._inbox.append(lambda follower, _: follower.change(limits=limits))
+            self._inbox.post(lambda follower, _: follower.change(limits=limits))
 
     def _receive_policy(self, message: String) -> None:
         """Inference has changed its policy: the new one says for how long its chunks are fresh."""
@@ -300,66 +307,43 @@ class ActionPublisher(ManagedNode):
         overwrite(self, "policy_path", standing.path)
         if self._loop is not None:
             settings = self._tuning.settings({})
-            self._inbox.append(lambda follower, _: follower.change(settings=settings))
+            self._inbox.post(lambda follower, _: follower.change(settings=settings))
 
     def _lose(self, name: str) -> None:
         self._lost = name, _steady_ns()
 
     def _give_way(self) -> None:
         reason = f"another action publisher drives {self.resolve_topic_name('command')}, and was there before"
-        self._inbox.append(lambda follower, _: follower.disable(reason))
+        self._inbox.post(lambda follower, _: follower.disable(reason))
 
     def _find(self, _: str) -> None:
         if not self._peers.missing:
             self._lost = None
 
-    def _serve_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if self._loop is not None and not request.data:
-            self._inbox.append(lambda follower, _: follower.disable("disabled by ~/enable"))
-            response.success, response.message = True, "coming to rest, then holding the last set point"
-            return response
-        refusal = self._refusal()
-        if refusal is not None:
-            response.success, response.message = False, refusal
-            return response
-        self._inbox.append(lambda follower, now_ns: follower.enable(now_ns))
-        topic, planners = self.resolve_topic_name("action_chunk"), self.count_publishers("action_chunk")
-        within = f"within {self.get('hold_timeout_s'):g} s"
-        missing = "" if planners else f"; nothing publishes {topic} yet"
-        response.success = True
-        response.message = f"enabled; engaging with the first chunk captured from now on, {within}{missing}"
-        return response
+    def _ask(self, question: Question) -> str:
+        """The command loop's answer, once it has done what is asked; raises MaskACTError."""
+        if self._loop is None:
+            raise MaskACTError("the node is not active")
+        return self._inbox.ask(question)
 
     def _refusal(self) -> str | None:
-        """Why the arm cannot be enabled now, or None."""
-        if self._loop is None:
-            return "the node is not active"
-        if self._follower.state.rung is Rung.FAULT:
-            return f"not enabled: it is in a fault ({self._follower.state.reason}); call ~/reset first"
+        """Why the arm cannot be enabled now, as far as the graph tells, or None."""
         if self._sole_driver.others:
-            return f"not enabled: another action publisher drives {self.resolve_topic_name('command')}; end it first"
-        if self._peers.missing:
-            return f"not enabled: {', '.join(self._peers.missing)} gave no sign of life; start it again first"
+            return f"another action publisher drives {self.resolve_topic_name('command')}; end it first"
         if self.get("limits_from") == "robot_description" and self._tuning.described is None:
-            topic = self.resolve_topic_name("robot_description")
-            return f"not enabled: no usable robot_description on {topic} yet (limits_from)"
-        if self._measured is None or _steady_ns() - self._measured.received_ns > 1e9:
-            return f"not enabled: no usable joint states on {self.resolve_topic_name('joint_states')} within 1 s"
-        return None
+            return f"no usable robot_description on {self.resolve_topic_name('robot_description')} yet (limits_from)"
+        if self._loop is not None:
+            self._follower.suspect = self._suspect()
+        return self._graph.unheard if self._output is not None else None
 
-    def _serve_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._loop is None:
-            response.success, response.message = False, "the node is not active"
-            return response
-        persists = self._follower.fault_persists
-        if self._peers.missing:
-            persists = f"{', '.join(self._peers.missing)} gave no sign of life; start it again first"
-        if persists is not None:
-            response.success, response.message = False, f"not reset: {persists}"
-            return response
-        self._inbox.append(lambda follower, now_ns: follower.reset(now_ns))
-        response.success, response.message = True, "a new epoch begins; what is in flight is thrown away"
-        return response
+    def _suspect(self) -> str:
+        """What else than the arm may be the cause when it does not follow."""
+        if self._output is None:
+            return ""
+        if (unheard := self._graph.unheard) is not None:
+            return unheard
+        others = self._graph.others
+        return f"blocked, its drive is off, or driven by {', '.join(others)}, too" if others else ""
 
     def _report_loop(self) -> None:
         """Figures of the command loop for /diagnostics, once a second."""
@@ -376,6 +360,8 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.value("unasked_stops", follower.unasked_stops)
         self.diagnostics.value("targets_clamped", follower.clamped)
         self.diagnostics.value("chunks_out_of_date", follower.chunks_refused)
+        self.diagnostics.value("joint_states_not_believed", follower.poses_refused)
+        self._follower.suspect = self._suspect()
         for name, samples, scale in (
             ("command_lateness", self._loop.lateness_us, 1e-3),
             ("chunk_age_at_use", follower.chunk_age_ms, 1.0),
@@ -386,7 +372,7 @@ class ActionPublisher(ManagedNode):
         self._report_problems(state)
 
     def _report_problems(self, state: FollowerState) -> None:
-        topic = self.resolve_topic_name("command")
+        topic, suspect = self.resolve_topic_name("command"), self._follower.suspect
         reports = {
             "rung": {
                 Rung.FAULT: (f"fault: {state.reason}", self.diagnostics.ERROR),
@@ -397,6 +383,8 @@ class ActionPublisher(ManagedNode):
             "driver": (f"another action publisher drives {topic}, too", self.diagnostics.ERROR)
             if self._sole_driver.others
             else None,
+            "command": (suspect, self.diagnostics.WARN) if suspect and state.rung is not Rung.IDLE else None,
+            "joint_states_twice": self._report_two_arms(),
             "dry_run": ("dry run: commands are not sent", self.diagnostics.WARN) if self.get("dry_run") else None,
         }
         for name, report in reports.items():
@@ -404,6 +392,15 @@ class ActionPublisher(ManagedNode):
                 self.diagnostics.solved(name)
             else:
                 self.diagnostics.problem(name, *report)
+
+    def _report_two_arms(self) -> tuple[str, bytes] | None:
+        """Several nodes that send joint states, when some of these are not believed."""
+        before, self._doubted = self._doubted, self._follower.poses_refused
+        topic = self.resolve_topic_name("joint_states")
+        nodes = publishing_nodes(self, topic) if self._doubted > before else []
+        return (
+            (f"several nodes publish {topic}: {', '.join(nodes)}", self.diagnostics.ERROR) if len(nodes) > 1 else None
+        )
 
 
 def _steady_ns() -> int:

@@ -51,6 +51,11 @@ class _Output:
             for topic, names in carried.items()
         ]
 
+    @property
+    def to_controllers(self) -> list[LifecyclePublisher]:
+        """The publishers that controllers listen to; where these have topics of their own, `command` is for bags."""
+        return [part.publisher for part in self._parts[1:] or self._parts]
+
     def settle(self) -> None:
         """Wait until all listeners have the last message, or for a tenth of a second: it goes with its sender."""
         until_s = time.monotonic() + _SETTLE_S

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import Moment
-from maskact_ros.control.follower import Measured, PlanFollower
+from maskact_ros.control.follower import PlanFollower
+from maskact_ros.control.joint_watch import Measured
 from maskact_ros.control.ladder import FollowerSettings
 from maskact_ros.robot import RobotSpec
 from maskact_ros.sim.expert import Expert

@@ -255,7 +255,7 @@ def test_without_usable_joint_states_it_cannot_be_enabled(bench, robot):
         arm.wait_for_measurements(20)
         response = bench.probe.enable()
         assert not response.success
-        assert "no usable joint states on /maskact/joint_states" in response.message
+        assert "no usable joint states within 1 s (/maskact/joint_states)" in response.message
     assert not arm.commands
 
 

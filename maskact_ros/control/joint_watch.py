@@ -1,0 +1,125 @@
+"""`JointWatch`: what the action publisher knows of where the joints are, and whether that can be relied upon.
+
+In: joint states. Out: the last one that is believed, and what is wrong: silence, stamps of another clock, poses that
+cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.control.believable import PoseBelief
+from maskact_ros.control.curves import Moment
+from maskact_ros.control.retreat import SteadyPose
+from maskact_ros.control.tracking import nearest_turn
+from maskact_ros.robot import RobotSpec
+
+Vector = NDArray[np.float64]
+
+# How far in the future a joint state may be stamped: clocks of one machine, read in different processes, agree better.
+_AHEAD_NS = 50_000_000
+
+# Who enables is told at once when no joint state has come for so long.
+_SILENCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A joint state: positions (D,), its stamp, and when it came, on the steady clock."""
+
+    positions: Vector
+    stamp_ns: int
+    received_ns: int
+
+
+class JointWatch:
+    """Takes joint states, and judges them."""
+
+    def __init__(self, robot: RobotSpec):
+        self._count, self._continuous = len(robot.joints), robot.continuous
+        self._belief, self._steady = PoseBelief(robot), SteadyPose(robot)
+        self.last: Measured | None = None  # that is believed
+
+    def take(
+        self,
+        measured: Measured,
+        set_point: Vector | None,
+        *,
+        sending: bool,
+        as_commanded: Callable[[Vector, int], bool],
+    ) -> str | None:
+        """Take a joint state, and return why it is not believed, or None.
+
+        `set_point` (D,) says on which turn continuous joints are, where one is in force; for the rest, see
+        `PoseBelief.judge`.
+
+        Raises:
+            ValueError: it is not a finite number for each joint.
+        """
+        positions = measured.positions
+        if positions.shape != (self._count,) or not np.isfinite(positions).all():
+            raise ValueError(f"the measured pose is {positions}; allowed: a finite number for each joint")
+        if set_point is not None:
+            positions = nearest_turn(positions, set_point, self._continuous)
+        refusal = self._belief.judge(positions, measured.received_ns, sending=sending, as_commanded=as_commanded)
+        if refusal is not None:
+            self._steady.doubted()
+            return refusal
+        self.last = replace(measured, positions=positions)
+        self._steady.measured(positions, measured.received_ns)
+        return None
+
+    @property
+    def refused(self) -> int:
+        """How many were not believed."""
+        return self._belief.refused
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the newest one is not believed, or None."""
+        return _unbelievable(self._belief.doubt)
+
+    def lasting_doubt(self, moment: Moment) -> str | None:
+        """Why some have not been believed for a second, or None."""
+        return _unbelievable(self._belief.persists(moment.steady_ns))
+
+    def problem(self, moment: Moment, timeout_s: float) -> str | None:
+        """Why it is not known where the joints are, or None."""
+        if self._is_silent(moment, timeout_s):
+            return self.doubt or f"no joint states for {timeout_s:g} s"
+        return self._misdated(moment, timeout_s)
+
+    def cannot_engage(self, moment: Moment, timeout_s: float) -> str | None:
+        """Why enabling would be in vain, or None; a moment of silence would not matter."""
+        longest_s = max(_SILENCE_S, timeout_s)
+        if self._is_silent(moment, longest_s):
+            return self.doubt or f"no usable joint states within {longest_s:g} s"
+        doubt = self.lasting_doubt(moment) or self.doubt
+        if doubt is not None or self._is_silent(moment, timeout_s):
+            return doubt
+        return self._misdated(moment, timeout_s)
+
+    def steady_pose(self, now_ns: int, timeout_s: float) -> Vector | None:
+        """The pose (D,) at which the arm stands, or None."""
+        return self._steady.at(now_ns, timeout_s)
+
+    def _is_silent(self, moment: Moment, timeout_s: float) -> bool:
+        return self.last is None or moment.steady_ns - self.last.received_ns > timeout_s * 1e9
+
+    def _misdated(self, moment: Moment, timeout_s: float) -> str | None:
+        """What is wrong with the stamp, or None."""
+        assert self.last is not None
+        if moment.now_ns - self.last.stamp_ns > timeout_s * 1e9:
+            return f"the joint states are older than {timeout_s:g} s by their stamp"
+        received_later_ns = max(0, self.last.received_ns - moment.steady_ns)  # than this period began
+        if self.last.stamp_ns > moment.now_ns + received_later_ns + _AHEAD_NS:
+            return "the joint states are stamped in the future; is their clock the robot's?"
+        return None
+
+
+def _unbelievable(refusal: str | None) -> str | None:
+    return None if refusal is None else f"joint states are not believable: {refusal}"
