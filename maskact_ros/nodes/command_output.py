@@ -60,7 +60,11 @@ class _Output:
         """Wait until all listeners have the last message, or for a tenth of a second: it goes with its sender."""
         until_s = time.monotonic() + _SETTLE_S
         for part in self._parts:
-            part.publisher.wait_for_all_acked(Duration(seconds=max(0.0, until_s - time.monotonic())))
+            left_s = max(0.0, until_s - time.monotonic())
+            try:
+                part.publisher.wait_for_all_acked(Duration(seconds=left_s))
+            except RuntimeError:  # rcl's, from an RMW that cannot tell
+                time.sleep(left_s)
 
     def destroy(self) -> None:
         """Take the publishers from the node."""

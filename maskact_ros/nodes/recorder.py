@@ -6,6 +6,7 @@ closed properly on Ctrl-C, on SIGTERM and after a given time. What a kill leaves
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -177,14 +178,19 @@ class Recorder:
             raise BagError(f"{topic} is published with the types {' and '.join(kinds)}; allowed: one")
         profiles = [publisher.qos_profile for publisher in publishers]
         self._bag.add_topic(topic, kinds[0], [_for_bag(profile) for profile in profiles])
-        self._node.create_subscription(
+        subscribe = functools.partial(
+            self._node.create_subscription,
             _message_class(topic, kinds[0]),
             topic,
             lambda message, info: self._write(topic, message, info),
             _that_hears_all(profiles),
             raw=True,
-            event_callbacks=SubscriptionEventCallbacks(message_lost=self._count_lost),
         )
+        try:
+            subscribe(event_callbacks=SubscriptionEventCallbacks(message_lost=self._count_lost))
+        except UnsupportedEventTypeError:
+            self._node.get_logger().warning(f"{topic}: this RMW does not tell how many messages are lost")
+            subscribe()
 
     def _write(self, topic: str, message: bytes, info: dict[str, Any]) -> None:
         if self._began_s is None:

@@ -15,6 +15,7 @@ from stand_ins import Witness
 from test_bringup import MASKACT, NODES, node_pids
 
 from maskact_ros.nodes.messages import stamp_to_ns
+from maskact_ros.nodes.peers import LASTING_S
 
 pytestmark = pytest.mark.alone
 
@@ -69,8 +70,10 @@ def test_a_killed_planner_is_noticed_at_once_and_its_restart_moves_nothing(chain
     phase.let_it_move()
     known, position = len(chain.arm.states), len(chain.publisher.output)
     struck_s = strike(chain, chain.vision.programs[victim], signal.SIGKILL)
-    assert_noticed(chain, said(chain, chain.publisher, position, victim), struck_s, "the publisher")
+    assert_noticed(chain, said(chain, chain.publisher, position, victim, "[WARN]"), struck_s, "the publisher")
     chain.wait_for_the_ladder(known)
+    lasting_s = said(chain, chain.publisher, position, victim, "[ERROR]", "killed, stopped, or hung") - struck_s[0]
+    assert lasting_s > LASTING_S - 0.15, f"an error after {lasting_s:.2f} s already"
     assert victim in state_of(chain.arm.wait_for_rung("fault"))["reason"]
     rungs = chain.rungs_since(known)
     assert rungs[-1] == "fault"

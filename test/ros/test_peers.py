@@ -113,6 +113,31 @@ def test_who_lives_is_not_lost_though_dds_never_said_that_it_lives_and_its_silen
         until(lambda told=told: first.told[-1:] == second.told[-1:] == [told], f"both to be told {told}")
 
 
+def test_a_short_silence_is_a_warning_and_one_that_lasts_an_error(bench, listen):
+    add, until = listen
+    peer = bench.run([sys.executable, "-c", PEER, "peer"])
+    listener = add("listener")
+    until(lambda: alive(listener), "the peer to be heard")
+    diagnostics = listener.node.diagnostics
+    levels = []
+
+    def look() -> None:
+        if listener.peers.missing:
+            levels.append(diagnostics._problems["peers peer"].level)
+
+    listener.node.create_steady_timer(0.01, look)
+    for stopped, last in ((False, diagnostics.WARN), (True, diagnostics.ERROR)) * 2:
+        levels.clear()
+        peer.send(signal.SIGSTOP)
+        until(lambda: listener.peers.missing and levels, "being told that it is lost")
+        assert levels[0] == diagnostics.WARN
+        if stopped:
+            until(lambda: levels[-1] == diagnostics.ERROR, "an error")
+        peer.send(signal.SIGCONT)
+        until(lambda: not listener.peers.missing, "being told that it is found")
+        assert levels[-1] == last
+
+
 def test_who_is_restarted_is_not_lost_when_dds_forgets_the_one_that_was_killed(bench, listen):
     add, until = listen
     peer = bench.run([sys.executable, "-c", PEER, "peer"])
