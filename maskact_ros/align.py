@@ -90,17 +90,20 @@ class StateBuffer:
         moved: NDArray[np.float64] = np.abs(known - known[0]).max(axis=0)
         return moved
 
-    def at(self, stamp_ns: int) -> NDArray[np.float64]:
-        """The state (D,) in force at `stamp_ns`; raises AlignmentError when there is none within the tolerance."""
-        return self.in_force(stamp_ns)[1]
+    def at(self, stamp_ns: int, off_ns: int = 0) -> NDArray[np.float64]:
+        """The state (D,) in force at `stamp_ns`; raises AlignmentError when there is none within the tolerance.
 
-    def in_force(self, stamp_ns: int) -> tuple[int, NDArray[np.float64]]:
+        A state's stamp may be `off_ns` too old, as those of a clock that ticks coarsely are.
+        """
+        return self.in_force(stamp_ns, off_ns)[1]
+
+    def in_force(self, stamp_ns: int, off_ns: int = 0) -> tuple[int, NDArray[np.float64]]:
         """The state in force at `stamp_ns`, and its own stamp; raises AlignmentError as `at` does."""
         # A copy, because another thread may be adding.
         for state_stamp_ns, positions in reversed(self._states.copy()):
             if state_stamp_ns <= stamp_ns:
                 age_ns = stamp_ns - state_stamp_ns
-                if age_ns <= round(self.tolerance_s * 1e9):
+                if age_ns <= round(self.tolerance_s * 1e9) + off_ns:
                     return state_stamp_ns, positions
                 raise AlignmentError(
                     f"the joint state before the image is {age_ns / 1e9:.3f} s older than it; "

@@ -33,10 +33,11 @@ class Moment(NamedTuple):
 
     now_ns: int
     steady_ns: int
+    off_ns: int = 0  # how far a right stamp may lie from now_ns: a simulated clock ticks coarsely; else 0
 
     def later(self, by_ns: int) -> Moment:
         """This much later."""
-        return Moment(self.now_ns + by_ns, self.steady_ns + by_ns)
+        return Moment(self.now_ns + by_ns, self.steady_ns + by_ns, self.off_ns)
 
 
 class MotionState(NamedTuple):

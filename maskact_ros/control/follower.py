@@ -66,6 +66,8 @@ class PlanFollower:
         self._awaited = ""  # what the epoch waits for until its first chunk
         self._condemned: str | None = None  # why no more chunks are taken
         self._last: Moment | None = None
+        self._step_ns = self._filter.period_ns  # by how much the node's clock moves on while one period passes
+        self._paused_ns = 0  # how much less time than on the steady clock has passed in a simulation, slow or paused
         self._since_ns: int | None = None  # the first tick on this rung, on the steady clock
         self._run_began_ns: int | None = None
         self._started = False  # whether set points are being sent; the first one starts from the measured pose
@@ -188,6 +190,7 @@ class PlanFollower:
         Raises:
             ValueError: it is not a finite number for each joint.
         """
+        measured = replace(measured, received_ns=measured.received_ns - self._paused_ns)
         checked = self._started and self._settings.following_tolerance_s > 0
         set_point = self._filter.position if self._started else None
         refusal = self._joints.take(measured, set_point, sending=checked, as_commanded=self._is_as_commanded)
@@ -205,8 +208,10 @@ class PlanFollower:
     def _is_as_commanded(self, positions: Vector, received_ns: int) -> bool:
         return self._started and self._check.as_commanded(positions, received_ns)
 
-    def offer(self, chunk: Chunk, now_ns: int) -> None:
+    def offer(self, chunk: Chunk, now_ns: int, off_ns: int = 0) -> None:
         """Take a chunk, unless it is older than the plan in force or than the epoch, used up, or from the future.
+
+        A right stamp may be `off_ns` ahead of `now_ns`, see `Moment`.
 
         Raises:
             ValueError: the chunk is not of this robot's joints.
@@ -214,7 +219,7 @@ class PlanFollower:
         if chunk.actions.shape[1] != len(self._robot.joints):
             raise ValueError(f"the chunk has {chunk.actions.shape[1]} joints, the robot {len(self._robot.joints)}")
         newest_ns = self._epoch_began_ns if self._chunk is None else max(self._epoch_began_ns, self._chunk.stamp_ns)
-        in_time = newest_ns < chunk.stamp_ns <= now_ns < chunk.end_ns
+        in_time = newest_ns < chunk.stamp_ns <= now_ns + off_ns and now_ns < chunk.end_ns
         if not self.state.enabled or self._condemned is not None or not in_time:
             self.chunks_refused += 1
             return
@@ -247,7 +252,9 @@ class PlanFollower:
 
     def cannot_engage(self, moment: Moment, standing: str | None = None) -> str | None:
         """Why enabling would be in vain as things are, or None; `standing` is as for `tick`."""
-        problem = self._joints.cannot_engage(moment, self._settings.joint_states_timeout_s) or standing
+        problem = (
+            self._joints.cannot_engage(self._of_the_arm(moment), self._settings.joint_states_timeout_s) or standing
+        )
         return problem or self._misplaced_arm()
 
     def brake(self) -> Vector | None:
@@ -264,17 +271,18 @@ class PlanFollower:
         self._lead_ns += min(max(wished_ns - self._lead_ns, -most_ns), most_ns)
         at = moment.later(self._lead_ns)
         self._watch_time(moment)
+        before = Moment(at.now_ns - self._step_ns, at.steady_ns - period_ns)
         self._watch_run(moment)
         self._watch_belief(moment)
         if self.state.enabled:
             problem = self._problem(moment, at, standing)
             if problem is None:
-                self._follow(moment, at, period_ns)
+                self._follow(moment, at, before)
             else:
                 self._descend(problem, moment)
-        set_point = self._move(at, period_ns)
+        set_point = self._move(at, before)
         if set_point is not None:
-            self._check.sent(set_point, moment.steady_ns)
+            self._check.sent(set_point, self._of_the_arm(moment).steady_ns)
         return set_point
 
     def retract(self) -> None:
@@ -310,6 +318,8 @@ class PlanFollower:
         if last is None:
             return
         elapsed_ns = moment.steady_ns - last.steady_ns
+        pace = self._step_ns / self._filter.period_ns
+        most_ns = elapsed_ns * max(1.0, pace) + _JUMP_NS + moment.off_ns
         if elapsed_ns > self.stall_ns:
             self.stalls += 1
             self._filter.halt()
@@ -323,13 +333,24 @@ class PlanFollower:
                 if self.state.rung not in (Rung.IDLE, Rung.FAULT):
                     stood_s = elapsed_ns / 1e9
                     self._enter(Rung.IDLE, f"the command loop stood still for {stood_s:.1f} s; enable it again")
-        if not 0 <= moment.now_ns - last.now_ns <= elapsed_ns + _JUMP_NS and self.state.enabled:
-            direction = "back" if moment.now_ns < last.now_ns else "ahead"
+        moved_ns = moment.now_ns - last.now_ns
+        jumped = not 0 <= moved_ns <= most_ns
+        self._step_ns = self._filter.period_ns
+        if not jumped and elapsed_ns > 0:
+            self._step_ns = round(moved_ns * self._filter.period_ns / elapsed_ns)
+        if moment.off_ns:
+            self._paused_ns += max(0, elapsed_ns - max(0, moved_ns))
+        if jumped and self.state.enabled:
+            direction = "back" if moved_ns < 0 else "ahead"
             self._new_epoch(moment.now_ns, Rung.ENGAGING, f"the clock jumped {direction}; waiting for a new chunk")
+
+    def _of_the_arm(self, moment: Moment) -> Moment:
+        """With the steady time that has passed for the arm: a simulated one moves and measures in its own time."""
+        return moment._replace(steady_ns=moment.steady_ns - self._paused_ns)
 
     def _problem(self, moment: Moment, at: Moment, standing: str | None) -> str | None:
         """Why there is nothing to follow, or None."""
-        problem = self._joints.problem(moment, self._settings.joint_states_timeout_s) or standing
+        problem = self._joints.problem(self._of_the_arm(moment), self._settings.joint_states_timeout_s) or standing
         if problem is not None:
             return problem
         if self._chunk is None:
@@ -354,7 +375,7 @@ class PlanFollower:
 
     def _watch_belief(self, moment: Moment) -> None:
         """Measurements that stay unbelievable while the arm is enabled are a fault."""
-        doubt = self._joints.lasting_doubt(moment)
+        doubt = self._joints.lasting_doubt(self._of_the_arm(moment))
         if doubt is not None and self.state.enabled:
             self.fail(doubt)
 
@@ -403,7 +424,7 @@ class PlanFollower:
             return self._joints.doubt
         return None if self._joints.last is None else self._displaced(self._joints.last.positions)
 
-    def _follow(self, moment: Moment, at: Moment, period_ns: int) -> None:
+    def _follow(self, moment: Moment, at: Moment, before: Moment) -> None:
         """Lead the plan along the newest chunk."""
         assert self._chunk is not None
         assert self._joints.last is not None
@@ -416,7 +437,6 @@ class PlanFollower:
             self._plan = Plan(Rest(self._filter.position), self._grippers)
         if (self._chunk_is_new and self._plan.has_room) or not self._on_plan:
             self._chunk_is_new, self._on_plan, self._stopping = False, True, None
-            before = at.later(-period_ns)
             curve = self._curve(self._filter.position, before)
             self._plan.hand_over(curve, before, self._settings.blend_s, self._limits)
             self.image_to_command_ms.append((moment.now_ns - self._chunk.stamp_ns) / 1e6)
@@ -475,11 +495,10 @@ class PlanFollower:
 
     # -- The motion
 
-    def _move(self, at: Moment, period_ns: int) -> Vector | None:
+    def _move(self, at: Moment, before: Moment) -> Vector | None:
         """The next set point of the plan, or of the way to rest."""
         if not self._started:
             return None
-        before = at.later(-period_ns)
         if self.state.rung not in MOVING:
             if self._on_plan:
                 self._stop(before)
@@ -514,7 +533,7 @@ class PlanFollower:
 
     def _retreat(self, before: Moment) -> None:
         """In a fault, lead the set point slowly to where the arm stands; stop when it does not stand there any more."""
-        pose = self._joints.steady_pose(before.steady_ns, self._settings.joint_states_timeout_s)
+        pose = self._joints.steady_pose(self._of_the_arm(before).steady_ns, self._settings.joint_states_timeout_s)
         if self._retreats and (pose is None or self._releasing):
             self._retreats = False
             self._stop(before)

@@ -23,6 +23,9 @@ Vector = NDArray[np.float64]
 # How far in the future a joint state may be stamped: clocks of one machine, read in different processes, agree better.
 _AHEAD_NS = 50_000_000
 
+# In simulated time ticks can grow so much larger from one to the next.
+_PACE_RISES = 3
+
 # Who enables is told at once when no joint state has come for so long.
 _SILENCE_S = 1.0
 
@@ -113,10 +116,10 @@ class JointWatch:
     def _misdated(self, moment: Moment, timeout_s: float) -> str | None:
         """What is wrong with the stamp, or None."""
         assert self.last is not None
-        if moment.now_ns - self.last.stamp_ns > timeout_s * 1e9:
+        if moment.now_ns - self.last.stamp_ns > timeout_s * 1e9 + moment.off_ns:
             return f"the joint states are older than {timeout_s:g} s by their stamp"
         received_later_ns = max(0, self.last.received_ns - moment.steady_ns)  # than this period began
-        if self.last.stamp_ns > moment.now_ns + received_later_ns + _AHEAD_NS:
+        if self.last.stamp_ns > moment.now_ns + received_later_ns + _AHEAD_NS + _PACE_RISES * moment.off_ns:
             return "the joint states are stamped in the future; is their clock the robot's?"
         return None
 

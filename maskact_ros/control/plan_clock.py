@@ -1,58 +1,136 @@
-"""The node's clock without its steps: a simulated one ticks coarsely, and commands must not.
+"""The node's clock without its steps: a simulated one ticks coarsely and at any pace, and commands must not.
 
-In: readings of the node's clock at each control period, and the steady clock. Out: a time that goes on evenly between
-the readings, and whether the clock stands still. A jump is passed on as one, for the follower to begin a new epoch.
+In: readings of the node's clock, at about the control rate, and the steady clock. Out: a time that goes on evenly
+between the ticks, how coarse they are, and whether the clock stands still. A jump is passed on as one.
 """
 
 from __future__ import annotations
 
-_JUMP_NS = 200_000_000  # further from what was expected, the clock has been set
-_STANDS_S = 0.5  # without a new reading for so long, it is paused
-_SLEW = 0.2  # of the time that passes, at most, goes into correcting what was estimated
-_SMOOTHING = 0.2  # the weight of a new measurement of the clock's pace, once there are a few
+from collections import deque
+from typing import NamedTuple
+
+_JUMP_NS = 200_000_000  # further ahead than this, and than a simulation gets at the next pace, the clock was set
+_FASTEST, _FASTEST_FIRST = 3.0, 20.0  # paces that a simulation may suddenly have, and have when nothing was measured
+_STANDS_NS = 500_000_000  # without a tick for so long the clock is paused, unless its ticks are as rare as that
+_STANDS_TICKS = 2.5
+_RAREST_NS = 1_000_000_000  # ticks further apart than this are not waited for
+_WINDOW_NS, _LEAST_NS = 300_000_000, 50_000_000  # the pace is measured over so long, and over no less
+_PAUSE_INTERVALS = 3.0  # an interval so many times the usual one is a pause or a stall, not a pace
+_SLACK_NS = 20_000_000  # how late a tick may be noticed, and more than usual, without the time being corrected at once
+_OVERDUE, _OVERDUE_NS = (
+    1.25,
+    50_000_000,
+)  # so many usual intervals, or so long, after a tick the time waits for the next
+_SLEW_NS = 300_000_000  # the time constant with which the estimate is drawn to the readings
+_FORGOTTEN = 0.8  # of a tick that was larger than the next one
+_SLOWEST = 0.02  # at a slower pace than this, timeouts by receipt do not grow any more
+
+
+class _Line(NamedTuple):
+    """What is known, exchanged as a whole so that any thread may read it."""
+
+    estimate_ns: float  # of the node's clock
+    at_ns: int  # on the steady clock
+    pace: float  # of the node's clock, in its seconds per steady second; 0 until it was measured
+    most_ns: float  # the estimate waits here for the next tick
+    off_ns: int  # how far a right stamp may lie from the estimate
 
 
 class PlanClock:
-    """Follows a clock that may tick coarsely and at another pace than the steady one's."""
+    """Follows a clock that may tick coarsely and at another pace than the steady one's.
+
+    The truth lies between the last tick and the next one, and so does the estimate, but for what a tick is noticed
+    late. It never goes back, unless the clock does.
+    """
 
     def __init__(self) -> None:
-        self._reading_ns: int | None = None  # the last one that was new
-        self._read_at_ns = 0  # when that was, on the steady clock
-        self._pace = 1.0  # of this clock, in its seconds per steady second
-        self._paces = 0  # measured so far
-        self._estimate_ns = 0.0
-        self._last_steady_ns = 0
+        self._reading_ns: int | None = None
+        self._ticks: deque[tuple[int, int]] = deque()  # reading and when it was noticed, on the steady clock
+        self._noticed_ns = 0  # the last new reading
+        self._interval_ns = 0.0  # usual, between two ticks; 0 until it was measured
+        self._tick_ns = 0  # by how much the clock moves at a time
+        self._line: _Line | None = None
 
-    def read(self, reading_ns: int, steady_ns: int) -> int:
-        """The time now, in ns, of a clock that just said `reading_ns`."""
-        if self._reading_ns is None:
-            return self._begin(reading_ns, steady_ns)
-        elapsed_ns = steady_ns - self._last_steady_ns
-        self._last_steady_ns = steady_ns
-        expected_ns = self._reading_ns + self._pace * (steady_ns - self._read_at_ns)
-        stood = self.stands(steady_ns) and reading_ns != self._reading_ns
-        if stood or reading_ns < self._reading_ns or reading_ns > expected_ns + _JUMP_NS:
-            return self._begin(reading_ns, steady_ns)
+    def read(self, reading_ns: int, steady_ns: int, at_ns: int | None = None) -> int:
+        """The time, in ns, of a clock that said `reading_ns` at `steady_ns`: then, or at `at_ns` shortly before."""
+        at_ns = steady_ns if at_ns is None else at_ns
+        line = self._line
+        if self._reading_ns is None or line is None or self._jumped(reading_ns, steady_ns, line.pace):
+            return self._begin(reading_ns, steady_ns, at_ns)
+        pace = line.pace
         if reading_ns > self._reading_ns:
-            pace = (reading_ns - self._reading_ns) / max(1, steady_ns - self._read_at_ns)
-            self._paces += 1
-            self._pace += max(_SMOOTHING, 1.0 / self._paces) * (min(pace, 20.0) - self._pace)
-            self._reading_ns, self._read_at_ns = reading_ns, steady_ns
-        if self.stands(steady_ns):
-            return round(self._estimate_ns)
-        passed_ns = self._pace * elapsed_ns
-        target_ns = self._reading_ns + self._pace * (steady_ns - self._read_at_ns)
-        correction_ns = target_ns - (self._estimate_ns + passed_ns)
-        most_ns = _SLEW * passed_ns
-        self._estimate_ns += passed_ns + min(max(correction_ns, -most_ns), most_ns)
-        return round(self._estimate_ns)
+            pace = self._note_tick(reading_ns, steady_ns, pace)
+        since_ns = at_ns - self._noticed_ns
+        elapsed_ns = max(0, at_ns - line.at_ns)
+        target_ns = reading_ns + pace * since_ns
+        passed_ns = pace * elapsed_ns
+        correction_ns = (target_ns - line.estimate_ns - passed_ns) * min(1.0, elapsed_ns / _SLEW_NS)
+        estimate_ns = line.estimate_ns + max(0.0, passed_ns + correction_ns)
+        least_ns = reading_ns + pace * (min(since_ns, 0) - _SLACK_NS)
+        most_ns = reading_ns + pace * max(_OVERDUE * self._interval_ns, _OVERDUE_NS)
+        estimate_ns = max(line.estimate_ns, least_ns, min(estimate_ns, most_ns))
+        self._line = _Line(estimate_ns, max(at_ns, line.at_ns), pace, most_ns, self._off_ns(pace))
+        return round(estimate_ns)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was a reading."""
+        return self._line is not None
+
+    def at(self, steady_ns: int) -> int:
+        """The time at a moment since the last reading, of which there must be one; from any thread."""
+        line = self._line
+        assert line is not None
+        ahead_ns = line.pace * max(0, steady_ns - line.at_ns)
+        return round(max(line.estimate_ns, min(line.estimate_ns + ahead_ns, line.most_ns)))
+
+    @property
+    def off_ns(self) -> int:
+        """How far a right stamp may lie from the time that this clock gives: a tick, and what that is noticed late."""
+        return 0 if self._line is None else self._line.off_ns
+
+    @property
+    def slowness(self) -> float:
+        """Steady seconds per second of a clock that is slower; 1 for one that is not, and until it was measured."""
+        pace = 0.0 if self._line is None else self._line.pace
+        return 1.0 / min(1.0, max(_SLOWEST, pace)) if pace > 0 else 1.0
 
     def stands(self, steady_ns: int) -> bool:
-        """Whether the clock has not moved for half a second."""
-        return self._reading_ns is not None and steady_ns - self._read_at_ns > _STANDS_S * 1e9
+        """Whether the clock has not moved for half a second, or for longer where its ticks are rare."""
+        allowed_ns = max(_STANDS_NS, _STANDS_TICKS * min(self._interval_ns, _RAREST_NS))
+        return self._reading_ns is not None and steady_ns - self._noticed_ns > allowed_ns
 
-    def _begin(self, reading_ns: int, steady_ns: int) -> int:
-        self._reading_ns, self._read_at_ns = reading_ns, steady_ns
-        self._estimate_ns, self._pace, self._paces = float(reading_ns), 1.0, 0
-        self._last_steady_ns = steady_ns
+    def _jumped(self, reading_ns: int, steady_ns: int, pace: float) -> bool:
+        assert self._reading_ns is not None
+        moved_ns = reading_ns - self._reading_ns
+        fastest = max(pace, _FASTEST) if pace > 0 else _FASTEST_FIRST
+        return not 0 <= moved_ns <= _JUMP_NS + fastest * (steady_ns - self._noticed_ns)
+
+    def _off_ns(self, pace: float) -> int:
+        return self._tick_ns + round(pace * _SLACK_NS)
+
+    def _begin(self, reading_ns: int, steady_ns: int, at_ns: int) -> int:
+        """Begin anew at a reading; its pace is not known before two ticks were seen."""
+        self._ticks.clear()
+        if self._reading_ns is not None:  # else it may be the last tick's for long
+            self._ticks.append((reading_ns, steady_ns))
+        self._reading_ns, self._noticed_ns, self._interval_ns = reading_ns, steady_ns, 0.0
+        self._line = _Line(float(reading_ns), at_ns, 0.0, float(reading_ns), self._off_ns(1.0))
         return reading_ns
+
+    def _note_tick(self, reading_ns: int, steady_ns: int, pace: float) -> float:
+        """Take a new reading; gives the pace."""
+        paused_ns = _PAUSE_INTERVALS * self._interval_ns + _OVERDUE_NS
+        if len(self._ticks) > 1 and steady_ns - self._noticed_ns > paused_ns:
+            self._ticks.clear()
+        if self._ticks:
+            self._tick_ns = max(reading_ns - self._ticks[-1][0], round(_FORGOTTEN * self._tick_ns))
+        self._reading_ns, self._noticed_ns = reading_ns, steady_ns
+        self._ticks.append((reading_ns, steady_ns))
+        while len(self._ticks) > 3 and self._ticks[1][1] < steady_ns - _WINDOW_NS:
+            self._ticks.popleft()
+        first_reading_ns, first_ns = self._ticks[0]
+        if steady_ns - first_ns < _LEAST_NS:
+            return pace
+        self._interval_ns = (steady_ns - first_ns) / (len(self._ticks) - 1)
+        return (reading_ns - first_reading_ns) / (steady_ns - first_ns)

@@ -24,6 +24,7 @@ from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import PlanFollower
 from maskact_ros.control.joint_watch import Measured
 from maskact_ros.control.ladder import MOVING, FollowerState, Rung
+from maskact_ros.control.lost_peers import LostPeers, gone
 from maskact_ros.control.plan_clock import PlanClock
 from maskact_ros.control.realtime import SERVING_PRIORITY, RateLoop, prefer_realtime
 from maskact_ros.errors import MaskACTError
@@ -97,8 +98,8 @@ class ActionPublisher(ManagedNode):
         self._enabling = Enabling(
             self, ask=self._ask, standing=self._standing, refusal=self._refusal, missing=lambda: self._peers.missing
         )
-        self._lost: tuple[str, int] | None = None  # who, and when, on the steady clock
-        self._peers = Peers(self, ("camera_encoder", "inference"), lost=self._lose, found=self._find)
+        self._lost = LostPeers()
+        self._peers = Peers(self, ("camera_encoder", "inference"), lost=self._lose, found=self._lost.found)
         self._sole_driver = SoleDriver(self, self.resolve_topic_name("command"), self._give_way)
 
     def activate(self) -> None:
@@ -205,11 +206,12 @@ class ActionPublisher(ManagedNode):
             woken_ns = time.monotonic_ns()
             if woken_ns - before_ns < _READ_WITHIN_NS:
                 break  # else the thread was interrupted in between, and the readings do not belong together
-        if self._plan_clock is not None:
-            now_ns = self._plan_clock.read(now_ns, steady_ns)
         # More than a period late, it is another period: a stall is told by when commands are sent, not were due.
         late_ns = min(woken_ns - deadline_ns, self._follower.period_ns)
-        return Moment(now_ns - late_ns, steady_ns - late_ns), now_ns
+        if (clock := self._plan_clock) is None:
+            return Moment(now_ns - late_ns, steady_ns - late_ns), now_ns
+        began_ns = clock.read(now_ns, steady_ns, steady_ns - late_ns)
+        return Moment(began_ns, steady_ns - late_ns, clock.off_ns), clock.at(steady_ns)
 
     def _decide(self, moment: Moment, now_ns: int) -> NDArray[np.float64] | None:
         """The set point of this period; after a bug the arm brakes, whatever else is the matter."""
@@ -217,12 +219,10 @@ class ActionPublisher(ManagedNode):
             self._inbox.clear()
             return self._follower.brake()
         self._observe()
-        self._inbox.serve(self._follower, Moment(now_ns, moment.steady_ns))
-        if (lost := self._lost) is not None:
-            moving = self._follower.state.rung in MOVING
-            if moment.steady_ns > lost[1] + (_HICCUP_NS if moving else _PAUSE_NS):
-                self._lost = None
-                self._follower.condemn(f"{lost[0]} is gone; reset and enable to go on")
+        self._inbox.serve(self._follower, moment._replace(now_ns=now_ns))
+        moving = self._follower.state.rung in MOVING
+        if lost := self._lost.due(moment.steady_ns, _HICCUP_NS if moving else _PAUSE_NS):
+            self._follower.condemn(gone(lost))
         set_point = self._follower.tick(moment, self._standing(moment))
         if self._loop is not None and self._follower.rate_hz != self._loop.rate_hz:
             self._loop.rate_hz = self._follower.rate_hz
@@ -267,8 +267,9 @@ class ActionPublisher(ManagedNode):
     def _receive_chunk(self, data: bytes) -> None:
         try:
             chunk = self._chunk_reader.read(data)
-            ahead_s = (chunk.stamp_ns - self.get_clock().now().nanoseconds) / 1e9
-            if ahead_s > 0:
+            now_ns, off_ns = self._even_time()
+            if chunk.stamp_ns > now_ns + off_ns:
+                ahead_s = (chunk.stamp_ns - now_ns) / 1e9
                 raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
         except MessageError as error:
             self.diagnostics.problem("action_chunk", str(error))
@@ -276,7 +277,14 @@ class ActionPublisher(ManagedNode):
             return
         self.diagnostics.solved("action_chunk")
         self.diagnostics.event("chunks")
-        self._inbox.post(lambda follower, moment: follower.offer(chunk, moment.now_ns))
+        self._inbox.post(lambda follower, moment: follower.offer(chunk, moment.now_ns, moment.off_ns))
+
+    def _even_time(self) -> tuple[int, int]:
+        """The node's clock as the command loop has it, in ns, and how far a right stamp may lie from that."""
+        clock = self._plan_clock
+        if clock is None or not clock.begun or self._loop is None:
+            return self._read_clock_ns(), 0
+        return clock.at(_steady_ns()), clock.off_ns
 
     def _receive_description(self, message: String) -> None:
         before = self._tuning.described
@@ -310,15 +318,11 @@ class ActionPublisher(ManagedNode):
             self._inbox.post(lambda follower, _: follower.change(settings=settings))
 
     def _lose(self, name: str) -> None:
-        self._lost = name, _steady_ns()
+        self._lost.note(name, _steady_ns())
 
     def _give_way(self) -> None:
         reason = f"another action publisher drives {self.resolve_topic_name('command')}, and was there before"
         self._inbox.post(lambda follower, _: follower.disable(reason))
-
-    def _find(self, _: str) -> None:
-        if not self._peers.missing:
-            self._lost = None
 
     def _ask(self, question: Question) -> str:
         """The command loop's answer, once it has done what is asked; raises MaskACTError."""

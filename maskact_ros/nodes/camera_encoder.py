@@ -24,6 +24,7 @@ from maskact_ros.errors import MaskACTError
 from maskact_ros.images import ImageError
 from maskact_ros.nodes.bulk import SeenCompressedImage, SeenImage, see_compressed_image, see_image, with_block
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
+from maskact_ros.nodes.even_clock import EvenClock
 from maskact_ros.nodes.image_decoder import ImageDecoder
 from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
@@ -83,7 +84,7 @@ PARAMETERS = (
     ),
 )
 STAMP_SOURCES = ("header", "receipt")
-CLOCK_TOLERANCE_NS = 50_000_000  # a stamp further in the future is another clock's
+CLOCK_TOLERANCE_NS = 50_000_000  # a stamp further in the future, and than a tick of /clock, is another clock's
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class CameraEncoder(ManagedNode):
         self._decoder = ImageDecoder()
         self.get_logger().info(self._decoder.reason)
         self._last_stamp_ns: int | None = None
+        self._even_clock = EvenClock(self)
 
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -216,7 +218,7 @@ class CameraEncoder(ManagedNode):
     def _receive(self, data: bytes) -> None:
         if self._worker is None:
             return
-        now_ns = self.get_clock().now().nanoseconds
+        now_ns = self._even_clock.now_ns()
         self._received_s = time.monotonic()
         self.diagnostics.event("images")
         self.diagnostics.solved("silence")
@@ -234,7 +236,8 @@ class CameraEncoder(ManagedNode):
         age_s = (now_ns - stamp_ns) / 1e9
         self.diagnostics.duration("image_age_at_receipt", age_s * 1e3)
         limit_s = self._setup.settings.max_image_age_s
-        if stamp_ns > now_ns + CLOCK_TOLERANCE_NS or age_s > limit_s:
+        off_ns = self._even_clock.off_ns
+        if stamp_ns > now_ns + CLOCK_TOLERANCE_NS + off_ns or age_s > limit_s + off_ns / 1e9:
             self.diagnostics.problem(
                 "stamp",
                 f"the image's stamp is {age_s:.3f} s old by the robot's clock; allowed: 0 to {limit_s:g} s; if the "
@@ -296,7 +299,7 @@ class CameraEncoder(ManagedNode):
         self.diagnostics.duration("prepare", (prepared_s - started_s) * 1e3)
         self.diagnostics.duration("encoder", seen.timings.encoder_s * 1e3)
         self.diagnostics.duration("mask_head", seen.timings.mask_head_s * 1e3)
-        self.diagnostics.duration("features_age", (self.get_clock().now().nanoseconds - stamp_ns) / 1e6)
+        self.diagnostics.duration("features_age", (self._even_clock.now_ns() - stamp_ns) / 1e6)
 
         header = message.header
         header.stamp = ns_to_stamp(stamp_ns)
@@ -319,9 +322,9 @@ class CameraEncoder(ManagedNode):
 
     def _is_recent(self, captured: Captured, limit_s: float) -> bool:
         """Whether an image is not too old by the time that work on it begins, by its stamp and by its receipt."""
-        age_s = (self.get_clock().now().nanoseconds - captured.stamp_ns) / 1e9
+        age_s = (self._even_clock.now_ns() - captured.stamp_ns) / 1e9
         self.diagnostics.duration("image_age_at_encode", age_s * 1e3)
-        if max(age_s, time.monotonic() - captured.received_s) > limit_s:
+        if not self._even_clock.is_recent(age_s, captured.received_s, limit_s):
             self.diagnostics.count("frames_too_old")
             return False
         return True
@@ -361,7 +364,7 @@ class CameraEncoder(ManagedNode):
     def _watch_silence(self) -> None:
         silent_s = time.monotonic() - self._received_s
         limit_s = self._setup.settings.max_image_age_s
-        if silent_s > limit_s:
+        if silent_s > self._even_clock.steady_s(limit_s):
             topic = self.resolve_topic_name("image_raw")
             publishers = self.count_publishers("image_raw")
             self.diagnostics.problem(

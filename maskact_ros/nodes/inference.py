@@ -28,6 +28,7 @@ from maskact_ros.control.schedule import PlanSchedule
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bulk import see_compressed_image
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
+from maskact_ros.nodes.even_clock import EvenClock
 from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
     Features,
@@ -125,6 +126,7 @@ class Inference(ManagedNode):
         self._chunk_message = ChunkMessage(self._robot.joint_names)
         self._joint_state_reader = JointStateReader(JointOrder(self._robot.joint_names))
         self._hearing = threading.Lock()  # of joint states, by the executor or by the worker
+        self._even_clock = EvenClock(self)
         self._states = StateBuffer(tolerance_s=self._setup.settings.state_tolerance_s)
         self._ensembler = self._ensembler_of(config)
         self._schedule = PlanSchedule(
@@ -269,7 +271,7 @@ class Inference(ManagedNode):
             return
         if state.epoch != self._publisher_epoch:
             self._publisher_epoch = state.epoch
-            self._publisher_epoch_began_ns = self.get_clock().now().nanoseconds
+            self._publisher_epoch_began_ns = self._even_clock.now_ns() + self._even_clock.off_ns
             self._new_epoch()
 
     def _receive_features(self, data: bytes) -> None:
@@ -298,16 +300,16 @@ class Inference(ManagedNode):
 
     def _is_recent(self, received: Received, stage: str) -> bool:
         """Whether features are of an image that is not too old, by its stamp and by their receipt."""
-        age_s = (self.get_clock().now().nanoseconds - received.features.stamp_ns) / 1e9
+        age_s = (self._even_clock.now_ns() - received.features.stamp_ns) / 1e9
         self.diagnostics.duration(stage, age_s * 1e3)
-        if max(age_s, time.monotonic() - received.received_s) > self._setup.settings.max_image_age_s:
+        if not self._even_clock.is_recent(age_s, received.received_s, self._setup.settings.max_image_age_s):
             self.diagnostics.count("features_too_old")
             return False
         return True
 
     def _is_of_the_epoch(self, features: Features) -> bool:
         """Whether the publisher takes a chunk of the image: one captured after its epoch began."""
-        now_ns = self.get_clock().now().nanoseconds
+        now_ns = self._even_clock.now_ns() + self._even_clock.off_ns
         if features.stamp_ns <= self._publisher_epoch_began_ns <= now_ns:  # a later one is of a clock that went back
             self.diagnostics.count("features_of_an_old_epoch")
             return False
@@ -347,7 +349,7 @@ class Inference(ManagedNode):
             return
         self._hear_joints()
         try:
-            state = self._states.at(features.stamp_ns)
+            state = self._states.at(features.stamp_ns, self._even_clock.off_ns)
             frozen = self._is_frozen(features, setup.settings.frozen_timeout_s)
         except AlignmentError as error:
             topic = self.resolve_topic_name("joint_states")
@@ -372,7 +374,7 @@ class Inference(ManagedNode):
             if self._ensembler is not None:
                 chunk = self._ensembler.add(chunk)
             self._chunks.publish(self._chunk_message.of(chunk))
-            ready_ns = self.get_clock().now().nanoseconds
+            ready_ns = self._even_clock.now_ns()
             self._schedule.planned(chunk.stamp_ns, ready_ns)
         if self._used.get_subscription_count():
             self._used.publish(state_used(features.stamp_ns, state))

@@ -71,6 +71,14 @@ def test_a_state_older_than_the_tolerance_is_refused_with_both_ages():
         buffer.at(250 * MS)
 
 
+def test_a_state_that_a_coarse_clock_stamped_may_be_older_by_a_tick():
+    buffer = StateBuffer(tolerance_s=0.1)
+    buffer.add(0, np.array([1.0]))
+    assert buffer.at(170 * MS, off_ns=80 * MS)[0] == 1.0
+    with pytest.raises(AlignmentError, match=r"0\.190 s older than it"):
+        buffer.at(190 * MS, off_ns=80 * MS)
+
+
 def test_a_clock_that_goes_back_empties_the_buffer():
     buffer = StateBuffer(tolerance_s=10.0)
     buffer.add(5000 * MS, np.array([1.0]))

@@ -3,13 +3,13 @@
 No such RMW is on the package index: the nodes run on theirs, and rclpy is made to refuse each event as it does there.
 """
 
-import os
 import re
 import signal
 
 import pytest
 from bench import state_of
 from chain import Chain
+from stand_ins import without_events
 from test_killed import said, strike
 
 from maskact_ros.nodes.peers import SILENT_TURNS, TURN_S
@@ -17,23 +17,13 @@ from maskact_ros.nodes.peers import SILENT_TURNS, TURN_S
 pytestmark = pytest.mark.alone
 
 NOTICED_S = 0.8
-NO_EVENTS = """
-import rclpy.event_handler as events
-
-class NoEvents(events.EventHandler):
-    def __init__(self, *, callback_group, callback, event_type, parent_impl):
-        raise events.UnsupportedEventTypeError(f"provided event_type {event_type} is not supported")
-
-events.EventHandler = NoEvents
-"""
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, policy, robot):
     folder = tmp_path_factory.mktemp("no_events")
-    (folder / "sitecustomize.py").write_text(NO_EVENTS, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
+        patch.setenv("PYTHONPATH", without_events(folder))
         with Chain.start(folder, policy, robot) as opened:
             yield opened
 

@@ -1,8 +1,10 @@
 """Stand-ins, inside the test's process, for what surrounds a node under test: arm, planner and camera."""
 
 import array
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -34,7 +36,23 @@ node = ManagedNode(sys.argv[1], ())
 peers = Peers(node)
 rclpy.spin(node)
 """
+# Makes a process's rclpy refuse each event, as it does on an RMW that has none.
+NO_EVENTS = """
+import rclpy.event_handler as events
+
+class NoEvents(events.EventHandler):
+    def __init__(self, *, callback_group, callback, event_type, parent_impl):
+        raise events.UnsupportedEventTypeError(f"provided event_type {event_type} is not supported")
+
+events.EventHandler = NoEvents
+"""
 _SILENT_S = 0.5  # without a command: it sends none
+
+
+def without_events(folder: Path) -> str:
+    """The PYTHONPATH of a program whose RMW has no events; the folder becomes part of it."""
+    (folder / "sitecustomize.py").write_text(NO_EVENTS, encoding="utf-8")
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
 
 
 class Witness:

@@ -13,6 +13,7 @@ from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from shape_msgs.msg import Mesh
+from stand_ins import without_events
 from std_msgs.msg import Float64MultiArray, Header
 
 from maskact_ros.nodes.messages import image_to_message
@@ -64,6 +65,20 @@ def test_what_is_published_is_in_the_bag_byte_for_byte_and_the_bag_is_closed(ben
     assert before_ns <= received[0] <= received[-1] <= after_ns
     assert received == sorted(received)
     assert "nothing came on /maskact/mask_truth, /maskact/command" in program.output
+
+
+def test_where_nobody_tells_of_lost_messages_it_says_so_and_records(bench, tmp_path):
+    bag, probe = tmp_path / "bag", bench.probe
+    program = start_recording(bench, bag, PYTHONPATH=without_events(tmp_path))
+    joints = probe.publisher(JointState, "joint_states")
+    probe.wait(joints.get_subscription_count, "the recorder")
+    state = serialize_message(JointState(name=["a"], position=[0.25]))
+    joints.publish(state)
+    assert joints.wait_for_all_acked(Duration(seconds=30))
+    program.send(signal.SIGINT)
+    assert program.wait() == 0, program.output
+    assert [raw for _, raw in raw_messages(bag)["/maskact/joint_states"]] == [state]
+    assert "/maskact/joint_states: this RMW does not tell how many messages are lost" in program.output
 
 
 def test_what_each_publisher_offers_is_heard_and_stands_in_the_bag(bench, tmp_path):
