@@ -1,8 +1,8 @@
 """A stand-in for ros2_controllers' joint_trajectory_controller: what it refuses, and what it sends to the drives.
 
-In: trajectories as they arrive, the measured state, and a call at each update. Out: a command (D,) an update. Follows
-the behaviour of releases 4.42 (Jazzy) and 5.17 (Kilted), without what our trajectories have no part in: effort, actions,
-tolerances, speed scaling, partial goals and wrapped joints. Written from their behaviour, not from their code.
+In: trajectories as they arrive, the measured state, and a call at each update. Out: a command (D,) an update. As
+releases 4.42 (Jazzy) and 5.17 (Kilted) behave, without what has no part in our trajectories: effort, actions,
+tolerances, speed scaling, partial goals and wrapped joints. Written from that behaviour, not from their code.
 """
 
 import bisect

@@ -176,7 +176,7 @@ def arms(controller_hz: float, lags_s=LAGS_S) -> list[Arm]:
 
 
 def the_whole_story(cell: Cell) -> None:
-    """A minute: following, a hold, going on; stopped, enabled and reset in motion; other limits and rates; late periods."""
+    """A minute: following, a hold, disabled and reset in motion, other limits and rates, late periods and stalls."""
     cell.run(0.5)
     cell.follower.enable(cell.now_ns)
     cell.run(14.0)
@@ -192,8 +192,8 @@ def the_whole_story(cell: Cell) -> None:
         cell.run(2.0)
         cell.follower.reset(cell.now_ns)
         cell.run(1.5)
-    rate_hz = cell.follower.rate_hz
-    for rate_hz, share in ((0.5 * rate_hz, 1.0), (0.5 * rate_hz, 0.4), (rate_hz, 1.0)):
+    usual_hz = cell.follower.rate_hz
+    for rate_hz, share in ((0.5 * usual_hz, 1.0), (0.5 * usual_hz, 0.4), (usual_hz, 1.0)):
         limits = replace(ROBOT.limits, velocity=share * ROBOT.velocity, acceleration=share * ROBOT.acceleration)
         cell.follower.change(rate_hz=rate_hz, limits=limits)
         cell.run(2.0)

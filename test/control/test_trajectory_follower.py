@@ -1,5 +1,7 @@
 """Horizons: when one is sent, where it begins, that it is where the plan is, and that it ends at rest."""
 
+import itertools
+
 import numpy as np
 import pytest
 from arms import ARM
@@ -175,7 +177,7 @@ def test_between_its_points_the_controllers_cubic_has_one_acceleration_within_li
     horizon = rig.last
     points = [Point(0, p, v, NOTHING) for p, v in zip(horizon.positions, horizon.velocities, strict=True)]
     period_s = horizon.period_ns / 1e9
-    for i, (begin, end) in enumerate(zip(points[:-1], points[1:], strict=True)):
+    for i, (begin, end) in enumerate(itertools.pairwise(points)):
         coefficients = spline(begin, end, period_s)
         assert (np.abs(coefficients[3]) * period_s**3 < 1e-12).all()
         assert (np.abs(2 * coefficients[2]) <= ARM.acceleration * (1 + 1e-9)).all()
