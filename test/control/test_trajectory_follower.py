@@ -129,8 +129,11 @@ def test_released_it_sends_nothing_and_begins_anew_where_the_arm_is_measured():
     rig.follower.disable("to teleoperation")
     rig.tick(100)
     assert rig.follower.state.rung is Rung.IDLE
-    rig.last, rig.pose = None, np.array([-0.4, 2.0])
-    assert rig.tick(30) == [None] * 30
+    rig.last, left, moved = None, rig.pose, np.array([-0.4, 2.0])
+    for share in np.linspace(0.0, 1.0, 300):  # by hand
+        rig.pose = left + share * (moved - left)
+        assert rig.tick() == [None]
+    rig.tick(30)
     rig.follower.enable(rig.moment.now_ns)
     rig.tick(2)
     rig.ramp(0.2)
