@@ -30,19 +30,25 @@ class TrajectoryFollower(PlanFollower):
     _horizon: Horizon | None = None  # the last one that was sent; None while silent
     _unsent = 0  # periods since then
     _tick_period_ns = 0  # the last period's length
+    _braked = False  # in this period, instead of a tick
 
     def tick(self, moment: Moment, standing: str | None = None) -> Vector | None:
         """As `PlanFollower.tick`, from where the controller is at this moment."""
-        period_s, self._tick_period_ns = self._filter.period_s, self._filter.period_ns
-        if self._horizon is not None:
-            state = self._horizon.at(moment.steady_ns)
-            self._filter.position = state.position + state.velocity * (period_s / 2.0)
-            self._filter.velocity, self._filter.acceleration = state.velocity, state.acceleration
-        self._unsent += 1
+        self._braked = False
+        self._go_on_from_horizon(moment)
         return super().tick(moment, standing)
 
+    def brake(self) -> Vector | None:
+        """As `PlanFollower.brake`; it is `horizon` that knows the moment, and so where the braking begins."""
+        self._braked = True
+        return super().brake()
+
     def horizon(self, moment: Moment) -> Horizon | None:
-        """The horizon to send in this period, after its `tick`; None while the last one says what is to happen."""
+        """The horizon to send after a period's `tick` or `brake`; None while the last one says what is to happen."""
+        if self._braked:
+            self._go_on_from_horizon(moment)
+            self._position_before = self._filter.position
+            super().brake()
         after, period_s = self._filter, self._filter.period_s
         if not self._started or after.period_ns != self._tick_period_ns:
             return None  # the last horizon ends at rest, or holds for one period more, until the new rate does
@@ -54,6 +60,14 @@ class TrajectoryFollower(PlanFollower):
         set_points = np.vstack((before - velocity * period_s, before, after.position, ahead))
         self._horizon, self._unsent = Horizon.between(set_points, moment.steady_ns, after.period_ns), 0
         return self._horizon
+
+    def _go_on_from_horizon(self, moment: Moment) -> None:
+        self._tick_period_ns = self._filter.period_ns
+        self._unsent += 1
+        if self._horizon is not None:
+            state = self._horizon.at(moment.steady_ns)
+            self._filter.position = state.position + state.velocity * (self._filter.period_s / 2.0)
+            self._filter.velocity, self._filter.acceleration = state.velocity, state.acceleration
 
     def _departs(self, moment: Moment) -> bool:
         """Whether the motion decided on in this period is another one than the controller has."""

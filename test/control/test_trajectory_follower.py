@@ -171,6 +171,24 @@ def test_a_period_that_came_too_late_to_send_anything_changes_nothing():
     np.testing.assert_allclose(after.positions[0], before.at(after.began_ns).position, rtol=0, atol=1e-12)
 
 
+def test_after_a_bug_it_brakes_from_where_the_controller_is_as_hard_as_the_limits_allow():
+    rig = Rig()
+    rig.moving()
+    sent = [rig.last]
+    for _ in range(40):
+        rig.moment = rig.moment.later(rig.follower.period_ns)
+        assert rig.follower.brake() is not None
+        horizon = rig.follower.horizon(rig.moment)
+        if horizon is not None:
+            met = sent[-1].at(horizon.began_ns)
+            np.testing.assert_allclose(horizon.positions[0], met.position, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(horizon.velocities[0], met.velocity, rtol=0, atol=1e-9)
+            sent.append(horizon)
+    assert len(sent[1].positions) == 8  # at once, and from 0.3 rad/s to rest in six periods
+    assert len(sent) == 1 + 8
+    assert rig.follower.at_rest
+
+
 def test_between_its_points_the_controllers_cubic_has_one_acceleration_within_limits_and_is_what_it_says():
     random = np.random.default_rng(3)
     rig = Rig()
