@@ -41,6 +41,8 @@ _SAME_NS = 2_000
 class PlanFollower:
     """One command loop's memory; every method is called from that loop's thread, times come with each call."""
 
+    _DUE_PERIODS = 0.0  # how long after its period's begin a set point is due
+
     def __init__(self, robot: RobotSpec, *, rate_hz: float, settings: FollowerSettings | None = None):
         self._robot, self._grippers, self._continuous = robot, robot.grippers, robot.continuous
         self._limits = robot.limits
@@ -269,7 +271,8 @@ class PlanFollower:
         wished_ns = round(self._settings.lead_s * 1e9)
         most_ns = period_ns // 10 if self._started else wished_ns + self._lead_ns
         self._lead_ns += min(max(wished_ns - self._lead_ns, -most_ns), most_ns)
-        at = moment.later(self._lead_ns)
+        due = self._due(moment)
+        at = due.later(self._lead_ns)
         self._watch_time(moment)
         before = Moment(at.now_ns - self._step_ns, at.steady_ns - period_ns)
         self._watch_run(moment)
@@ -282,7 +285,7 @@ class PlanFollower:
                 self._descend(problem, moment)
         set_point = self._move(at, before)
         if set_point is not None:
-            self._check.sent(set_point, self._of_the_arm(moment).steady_ns)
+            self._check.sent(set_point, self._of_the_arm(due).steady_ns)
         return set_point
 
     def retract(self) -> None:
@@ -294,8 +297,9 @@ class PlanFollower:
         """Set points (N, D) to come, a period apart: along the plan for so long, then to rest. For trajectories."""
         ahead = self._filter.copy()
         period_ns = ahead.period_ns
+        ahead.change(self._limits, ahead.period_s)  # at one rate to the end, whatever is pending
         points = []
-        at = moment.later(self._lead_ns)
+        at = self._due(moment).later(self._lead_ns)
         if self._plan is not None:
             for _ in range(max(1, round(horizon_s / ahead.period_s))):
                 before, at = at, at.later(period_ns)
@@ -306,6 +310,10 @@ class PlanFollower:
         while not ahead.at_rest:
             points.append(ahead.brake())
         return np.array(points)
+
+    def _due(self, moment: Moment) -> Moment:
+        """When the set point of the period that began at a moment is due."""
+        return moment.later(round(self._DUE_PERIODS * self._filter.period_ns))
 
     # -- The ladder
 
@@ -322,10 +330,7 @@ class PlanFollower:
         most_ns = elapsed_ns * max(1.0, pace) + _JUMP_NS + moment.off_ns
         if elapsed_ns > self.stall_ns:
             self.stalls += 1
-            self._filter.halt()
-            if self._started:
-                self._plan, self._stopping = Plan(Rest(self._filter.position), self._grippers), None
-                self._on_plan = False
+            self._stand_still()
             if self.state.rung in MOVING:
                 self._descend("the command loop stood still; waiting for a new chunk", moment)
             if elapsed_ns > self._settings.hold_timeout_s * 1e9:
@@ -347,6 +352,13 @@ class PlanFollower:
     def _of_the_arm(self, moment: Moment) -> Moment:
         """With the steady time that has passed for the arm: a simulated one moves and measures in its own time."""
         return moment._replace(steady_ns=moment.steady_ns - self._paused_ns)
+
+    def _stand_still(self) -> None:
+        """Take note that the arm has stopped at the last set point, as nothing was sent for so long."""
+        self._filter.halt()
+        if self._started:
+            self._plan, self._stopping = Plan(Rest(self._filter.position), self._grippers), None
+            self._on_plan = False
 
     def _problem(self, moment: Moment, at: Moment, standing: str | None) -> str | None:
         """Why there is nothing to follow, or None."""

@@ -27,6 +27,7 @@ from maskact_ros.control.ladder import MOVING, FollowerState, Rung
 from maskact_ros.control.lost_peers import LostPeers, gone
 from maskact_ros.control.plan_clock import PlanClock
 from maskact_ros.control.realtime import SERVING_PRIORITY, RateLoop, prefer_realtime
+from maskact_ros.control.trajectory_follower import TrajectoryFollower
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import LEAVING_S
 from maskact_ros.nodes.command_graph import CommandGraph, publishing_nodes
@@ -48,7 +49,6 @@ from maskact_ros.urdf_limits import limits_from_urdf
 _READ_WITHIN_NS = 200_000  # two clocks, to have been read at once
 # Who gives a sign of life so soon after one was missed was only kept waiting: while the plan lasts, and after that.
 _HICCUP_NS, _PAUSE_NS = 400_000_000, 100_000_000
-_TRAJECTORY_EVERY_S, _HORIZON_S = 0.05, 0.25
 
 
 class ActionPublisher(ManagedNode):
@@ -108,11 +108,11 @@ class ActionPublisher(ManagedNode):
         self._inbox.clear()
         self._observed_ns = 0  # when joint states were last asked for, on the steady clock
         self._doubted = 0
-        self._follower = PlanFollower(self._robot, rate_hz=rate_hz, settings=self._tuning.settings({}))
+        kind = PlanFollower if self.get("command_interface") == "position" else TrajectoryFollower
+        self._follower = kind(self._robot, rate_hz=rate_hz, settings=self._tuning.settings({}))
         self._follower.change(limits=self._tuning.limits({}))
         self._bug: Exception | None = None
         self._said: FollowerState | None = None
-        self._ticks = 0
         self._report = self.create_steady_timer(1.0, self._report_loop)
         prefer_realtime(SERVING_PRIORITY)
         cpu = self.get("cpu")
@@ -176,7 +176,6 @@ class ActionPublisher(ManagedNode):
             set_point = self._follower.brake()
             if set_point is not None and isinstance(self._output, PositionOutput):
                 self._output.publish(set_point)
-        self._ticks += 1
         try:
             self._say_state()
         except Exception as bug:  # noqa: BLE001 - this period's command is out: the arm brakes from the next one on
@@ -208,6 +207,8 @@ class ActionPublisher(ManagedNode):
                 break  # else the thread was interrupted in between, and the readings do not belong together
         # More than a period late, it is another period: a stall is told by when commands are sent, not were due.
         late_ns = min(woken_ns - deadline_ns, self._follower.period_ns)
+        if isinstance(self._follower, TrajectoryFollower):
+            late_ns = 0  # a horizon begins when it is sent, however late that is
         if (clock := self._plan_clock) is None:
             return Moment(now_ns - late_ns, steady_ns - late_ns), now_ns
         began_ns = clock.read(now_ns, steady_ns, steady_ns - late_ns)
@@ -256,10 +257,12 @@ class ActionPublisher(ManagedNode):
     def _send(self, output: PositionOutput | TrajectoryOutput, set_point: NDArray[np.float64], moment: Moment) -> None:
         if isinstance(output, PositionOutput):
             output.publish(set_point)
-        elif self._ticks % max(1, round(_TRAJECTORY_EVERY_S * self._follower.rate_hz)) == 0:
-            output.publish(self._follower.preview(moment, _HORIZON_S), self._follower.period_ns)
         else:
-            return
+            assert isinstance(self._follower, TrajectoryFollower)
+            horizon = self._follower.horizon(moment)
+            if horizon is None:
+                return
+            output.publish(horizon.positions, horizon.velocities, horizon.period_ns)
         self.diagnostics.event("commands")
 
     # -- The executor's thread

@@ -1,7 +1,7 @@
 """What the action publisher sends: set points or trajectories, whole on `command`, and each controller's part.
 
-In: set points (D,), or positions (N, D) of a short horizon. Out: messages, prepared beforehand, on the topic of the
-whole vector, which bags are recorded from, and on those of the robot's controllers, if it has any.
+In: set points (D,), or positions and velocities (N, D) of a short horizon. Out: messages, prepared beforehand, on the
+topic of the whole vector, which bags are recorded from, and on those of the robot's controllers, if it has any.
 """
 
 from __future__ import annotations
@@ -93,9 +93,12 @@ class TrajectoryOutput(_Output):
         super().__init__(node, robot, JointTrajectory)
         self._messages = [_TrajectoryMessage(part.joint_names) for part in self._parts]
 
-    def publish(self, positions: NDArray[np.float64], step_ns: int) -> None:
-        """Send positions (N, D), point i due at `(i + 1) * step_ns` from now; the last one's velocity is zero."""
-        velocities = _velocities(positions, step_ns / 1e9)
+    def publish(self, positions: NDArray[np.float64], velocities: NDArray[np.float64], step_ns: int) -> None:
+        """Send positions and velocities (N, D), point i due at `i * step_ns` from receipt; the last one is at rest.
+
+        The first point, due at once, is where the controller's spline starts, whatever
+        `interpolate_from_desired_state` says. Without one it starts at the measured state, which lags behind.
+        """
         for part, message in zip(self._parts, self._messages, strict=True):
             part.publisher.publish(message.of(positions[:, part.columns], velocities[:, part.columns], step_ns))
 
@@ -114,7 +117,7 @@ class _TrajectoryMessage:
         if step_ns != self._step_ns:
             self._points, self._step_ns, self._message.points = [], step_ns, []
         for i in range(len(self._points), count):
-            self._points.append(JointTrajectoryPoint(time_from_start=ns_to_duration((i + 1) * step_ns)))
+            self._points.append(JointTrajectoryPoint(time_from_start=ns_to_duration(i * step_ns)))
         if len(self._message.points) != count:
             self._message.points = self._points[:count]
         all_positions, all_velocities = array.array("d", positions.tobytes()), array.array("d", velocities.tobytes())
@@ -122,15 +125,6 @@ class _TrajectoryMessage:
             row = slice(i * width, (i + 1) * width)
             point.positions, point.velocities = all_positions[row], all_velocities[row]
         return self._message
-
-
-def _velocities(positions: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
-    """Central differences (N, D), the first one ahead; zero at the end, as a joint trajectory controller demands."""
-    velocities = np.zeros_like(positions)
-    if len(positions) > 1:
-        velocities[0] = (positions[1] - positions[0]) / step_s
-        velocities[1:-1] = (positions[2:] - positions[:-2]) / (2 * step_s)
-    return velocities
 
 
 def _check_topics(node: LifecycleNode, topics: list[str]) -> None:

@@ -1,11 +1,16 @@
-"""`command_interface: trajectory` under faults: names and order exact, within limits, each horizon ends at rest."""
+"""`command_interface: trajectory` under faults: names and order exact, within limits, each horizon ends at rest.
+
+And a stock joint_trajectory_controller, with either setting, would send nothing but that motion to the drives.
+"""
 
 import itertools
+import signal
 import time
 
 import numpy as np
 import pytest
 from bench import Heard, Probe
+from drives import assert_drives_keep_limits
 from garbage import in_chunk
 from proxy import Stream, altered, dropped, faulty, reordered
 from rig import StreamingPlanner
@@ -48,8 +53,11 @@ def running(module_bench, robot):
     joints.close()
 
 
-def test_every_trajectory_is_sound_whatever_happens(running, robot, phase):
-    kind = phase.pick(["no chunks", "spoilt chunks", "chunks out of order", "no joint states", "disabled"])
+KINDS = ("no chunks", "spoilt chunks", "chunks out of order", "no joint states", "disabled", "reset", "stopped")
+
+
+def test_every_trajectory_is_sound_and_a_stock_controller_goes_along_it_whatever_happens(running, robot, phase):
+    kind = phase.pick(KINDS)
     bench, publisher, arm, planner, chunks, joints = running
     probe = bench.probe
     began, known = len(arm.trajectories), len(arm.states)
@@ -68,9 +76,15 @@ def test_every_trajectory_is_sound_whatever_happens(running, robot, phase):
         chunks.fault = reordered(0.6, phase.random)
     elif kind == "no joint states":
         joints.fault = dropped
-    else:
+    elif kind == "disabled":
         assert probe.enable(False).success
-    if kind in ("chunks out of order", "disabled"):
+    elif kind == "reset":
+        assert probe.reset("action_publisher").success
+    else:
+        publisher.send(signal.SIGSTOP)
+        time.sleep(phase.random.uniform(0.01, 0.4))
+        publisher.send(signal.SIGCONT)
+    if kind in ("chunks out of order", "disabled", "reset", "stopped"):
         until = len(arm.trajectories) + 30
         probe.wait(lambda: len(arm.trajectories) >= until, "more trajectories")
     else:
@@ -85,6 +99,7 @@ def test_every_trajectory_is_sound_whatever_happens(running, robot, phase):
     assert "Traceback" not in publisher.output, publisher.output
     try:
         assert_trajectories_sound(arm.trajectories[began:], robot)
+        assert_drives_keep_limits(arm.trajectories[began:], robot)
     except AssertionError as wrong:
         raise AssertionError(f"{wrong}\n{story(arm.states[known:])}") from None
 
@@ -95,7 +110,8 @@ def assert_trajectories_sound(heard: list[Heard], robot) -> None:
         message = item.message
         assert tuple(message.joint_names) == robot.joint_names, f"trajectory {i}: {message.joint_names}"
         times_s = [p.time_from_start.sec + p.time_from_start.nanosec / 1e9 for p in message.points]
-        assert (np.diff([0.0, *times_s]) > 0).all(), f"trajectory {i}: its times do not grow"
+        assert times_s[0] == 0.0, f"trajectory {i} begins at {times_s[0]} s"
+        assert (np.diff(times_s) > 0).all(), f"trajectory {i}: its times do not grow"
         positions = np.array([p.positions for p in message.points])
         velocities = np.array([p.velocities for p in message.points])
         assert positions.shape == velocities.shape == (len(message.points), len(robot.joints))

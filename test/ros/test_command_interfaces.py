@@ -61,7 +61,7 @@ def test_trajectories_are_short_horizons_of_one_motion_that_each_end_at_rest(ben
     for trajectory in (item.message for item in heard):
         assert list(trajectory.joint_names) == list(robot.joint_names)
         times_ns = [p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in trajectory.points]
-        assert times_ns == [STEP_NS * (i + 1) for i in range(len(times_ns))]
+        assert times_ns == [STEP_NS * i for i in range(len(times_ns))]
         assert not any(trajectory.points[-1].velocities)
         positions = positions_of(trajectory)
         if len(positions) > 3:

@@ -79,27 +79,20 @@ def test_set_points_go_out_whole_and_to_each_controller_its_part(probe, node, sh
 
 def test_trajectories_go_out_whole_and_to_each_controller_its_part(probe, node, shared):
     positions = np.arange(4.0)[:, None] ** 2 + np.arange(7.0)
+    velocities = 2.0 * np.arange(4.0)[::-1, None] + np.arange(7.0)
     output = TrajectoryOutput(node, shared)
     topics = ["/arm/command", f"{NAMESPACE}/arm_controller/commands", "/hand/commands"]
-    messages = sent(probe, node, output, JointTrajectory, topics, lambda: output.publish(positions, STEP_NS))
+    publish = lambda: output.publish(positions, velocities, STEP_NS)  # noqa: E731
+    messages = sent(probe, node, output, JointTrajectory, topics, publish)
     names = (shared.joint_names, *(controller.joints for controller in shared.controllers))
     for message, joints in zip(messages, names, strict=True):
         assert tuple(message.joint_names) == joints
         assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
         columns = [shared.joint_names.index(name) for name in joints]
         np.testing.assert_array_equal([list(point.positions) for point in message.points], positions[:, columns])
+        np.testing.assert_array_equal([list(point.velocities) for point in message.points], velocities[:, columns])
         times = [(point.time_from_start.sec, point.time_from_start.nanosec) for point in message.points]
-        assert times == [(1, 500_000_000), (3, 0), (4, 500_000_000), (6, 0)]
-
-
-def test_velocities_are_the_motions_own_and_the_last_is_exactly_zero(probe, node, robot):
-    positions = np.linspace(0.0, 3.0, 4)[:, None] * np.ones(7)
-    output = TrajectoryOutput(node, robot)
-    publish = lambda: output.publish(positions, STEP_NS)  # noqa: E731
-    (message,) = sent(probe, node, output, JointTrajectory, ["/arm/command"], publish)
-    velocities = np.array([list(point.velocities) for point in message.points])
-    np.testing.assert_allclose(velocities[:-1], 1.0 / 1.5)
-    assert (velocities[-1] == 0.0).all()
+        assert times == [(0, 0), (1, 500_000_000), (3, 0), (4, 500_000_000)]
 
 
 def test_a_horizon_may_grow_and_shrink_and_change_its_step(probe, node, robot):
@@ -107,12 +100,12 @@ def test_a_horizon_may_grow_and_shrink_and_change_its_step(probe, node, robot):
     heard = probe.hear(JointTrajectory, "/arm/command")
     node.trigger_activate()
     hold = np.zeros((1, 7))
-    probe.wait(lambda: output.publish(hold, STEP_NS) or heard, "the first trajectory")
+    probe.wait(lambda: output.publish(hold, hold, STEP_NS) or heard, "the first trajectory")
     rounds = [(5, 10), (2, 10), (8, 10), (3, 20), (3, 10), (1, 10)]
     random = np.random.default_rng(0)
     for count, step_ms in rounds:
         positions = random.random((count, 7))
-        output.publish(positions, step_ms * 1_000_000)
+        output.publish(positions, -positions, step_ms * 1_000_000)
 
         def arrived(positions=positions):
             points = heard[-1].message.points
@@ -121,9 +114,9 @@ def test_a_horizon_may_grow_and_shrink_and_change_its_step(probe, node, robot):
         probe.wait(arrived, f"{count} points")
         points = heard[-1].message.points
         np.testing.assert_array_equal([list(point.positions) for point in points], positions)
+        np.testing.assert_array_equal([list(point.velocities) for point in points], -positions)
         times_ms = [point.time_from_start.nanosec // 1_000_000 for point in points]
-        assert times_ms == [step_ms * (i + 1) for i in range(count)]
-        assert not any(points[-1].velocities)
+        assert times_ms == [step_ms * i for i in range(count)]
     output.destroy()
 
 
