@@ -45,6 +45,7 @@ from maskact_ros.nodes.params import (
     declare,
     declare_spec,
     effective_spec,
+    holds,
     is_spec,
     refuse_unknown,
     scope,
@@ -217,18 +218,24 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return MaskACTConfig.from_parameters(spec_values(self) | changes)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
-        """As rclpy's, but the node applies all of them before they are stored, or refuses them all with the reason."""
+        """As rclpy's, but the node applies all of them before they are stored, or refuses them all with the reason.
+
+        What holds already is no change: nothing is applied, stored or announced for it.
+        """
         try:
-            values = self._asked_for(parameter_list)
+            values = self._changes(parameter_list)
             if self._configured and values:
                 self.reconfigure(values)
         except MaskACTError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._set_since_start |= values.keys()
-        return super().set_parameters_atomically(parameter_list)
+        if not values:
+            return SetParametersResult(successful=True)
+        return super().set_parameters_atomically([item for item in parameter_list if item.name in values])
 
-    def _asked_for(self, parameter_list: list[Parameter[Any]]) -> dict[str, Any]:
-        """The values of a request, which fit their parameters and each other."""
+    def _changes(self, parameter_list: list[Parameter[Any]]) -> dict[str, Any]:
+        """The values of a request that do not hold yet, which fit their parameters and each other."""
+        named: set[str] = set()
         values: dict[str, Any] = {}
         for parameter in parameter_list:
             name = parameter.name
@@ -237,9 +244,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
                     raise ParameterError(f"{name} is not known before the node is configured, as its checkpoint is not")
                 shown = f"{name} (value {parameter.value!r})"
                 raise ParameterError(unknown_key(shown, name, dict.fromkeys(self._parameters)))
-            if name in values:
+            if name in named:
                 raise ParameterError(f"{name} is set twice in one request")
-            values[name] = checked(parameter, self.describe_parameter(name))
+            named.add(name)
+            if not holds(parameter, self.get_parameter(name)):
+                values[name] = checked(parameter, self.describe_parameter(name))
         if any(map(is_spec, values)):
             self.config_with(values)
         return values
