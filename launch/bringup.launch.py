@@ -5,10 +5,14 @@ What runs with which parameters is said in maskact_ros/nodes/bringup.py; this ha
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.events.process import ProcessExited
 from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
@@ -23,6 +27,7 @@ from maskact_ros.nodes.bringup import (
     how_ended,
     processes,
 )
+from maskact_ros.nodes.launch_arguments import check_names
 
 # Ctrl-C in a terminal reaches the nodes themselves; a SIGINT to `ros2 launch` alone does not, so SIGTERM, which means
 # the same to our nodes, follows soon. From then on the action publisher needs at most 2 s to bring the arm to rest; a
@@ -42,6 +47,8 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    for warning in check_names(sys.argv[1:], Path(__file__), context.launch_configurations, DESCRIPTIONS):
+        get_logger("maskact_ros").warning(warning)
     texts = {name: LaunchConfiguration(name).perform(context) for name in DESCRIPTIONS}
     given = BringupArguments.from_texts(texts)
     described = processes(given)
