@@ -28,6 +28,7 @@ from maskact_ros.nodes.bringup import (
     processes,
 )
 from maskact_ros.nodes.launch_arguments import check_names
+from maskact_ros.nodes.launcher import launcher_variable
 
 # Ctrl-C in a terminal reaches the nodes themselves; a SIGINT to `ros2 launch` alone does not, so SIGTERM, which means
 # the same to our nodes, follows soon. From then on the action publisher needs at most 2 s to bring the arm to rest; a
@@ -67,6 +68,7 @@ def _node(process: Process) -> Node:
             how = how_ended(event.returncode)
             raise BringupError(f"{process.name} ended by itself ({how}); {consequence(process.name)}")
 
+    ours = process.package == "maskact_ros"
     files = [process.params_file] if process.params_file else []
     return Node(
         package=process.package,
@@ -76,11 +78,12 @@ def _node(process: Process) -> Node:
         parameters=[*files, process.parameters],
         remappings=list(process.remappings.items()),
         arguments=list(process.arguments),
+        additional_env=launcher_variable() if ours else None,
         output="screen",
         emulate_tty=True,
         sigterm_timeout=SIGTERM_AFTER_S,
         sigkill_timeout=str(max(SIGKILL_AFTER_S, process.stops_within_s + 1.0)),
-        on_exit=ended if process.package == "maskact_ros" else None,  # RViz may be closed
+        on_exit=ended if ours else None,  # RViz may be closed
     )
 
 

@@ -6,6 +6,7 @@ logged sentence and a refused transition, never a stack trace.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import os
@@ -36,6 +37,7 @@ from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.diagnostics import Diagnostics
+from maskact_ros.nodes.launcher import Launcher
 from maskact_ros.nodes.parameter_service import RefusingParameterService
 from maskact_ros.nodes.params import (
     NodeParameter,
@@ -51,7 +53,7 @@ from maskact_ros.nodes.params import (
     scope,
     spec_values,
 )
-from maskact_ros.nodes.stop_request import StopRequest
+from maskact_ros.nodes.stop_request import StopRequest, end_signals
 from maskact_ros.paths import given
 from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 
@@ -74,6 +76,7 @@ CHANGEABLE_POLICY_PATH = replace(
     "it changes for both, or, where the new one does not do, for neither.",
     changeable=True,
 )
+ARM_FIRST_S = 5.0  # for so long the others wait for the action publisher, which brings the arm to rest
 _LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked for the end, has been read elsewhere
 
 
@@ -117,6 +120,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     def leave(self) -> None:
         """The process is about to end: come to rest."""
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it is this node's turn to end, of those of a bringup that end by themselves: the arm comes first."""
+        return bool(self.count_publishers("state") == 0)  # the action publisher has ended
 
     @property
     def crash(self) -> BaseException | None:
@@ -306,8 +314,11 @@ def main(node_class: type[ManagedNode]) -> None:
         print(_help(node_class))
         return
     # Loading weights takes seconds, and until the node is active there is nothing to bring to rest: it ends at once.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         signal.signal(number, lambda *_: os._exit(0))
+    launcher = Launcher()
+    if launcher.gone:
+        return
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
@@ -318,19 +329,20 @@ def main(node_class: type[ManagedNode]) -> None:
             f"{node_class.__name__}: unknown argument {unknown[0]}; allowed: --help, --ros-args and what follows it"
         )
     try:
-        code = _run(node_class)
+        code = _run(node_class, launcher)
     except MaskACTError as error:
         print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
         code = 2
     gc.collect()  # the node is in circles of references, and its shared memory goes when it does
     try_shutdown()  # not `rclpy.try_shutdown`, which lets a late signal end the process as if it had been killed
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody reads what we say any more
+        sys.stdout.flush()
+        sys.stderr.flush()
     # Threads of torch and DDS sometimes crash while Python takes itself down; everything of ours is closed by now.
     os._exit(code)
 
 
-def _run(node_class: type[ManagedNode]) -> int:
+def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
     prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
     executor = SingleThreadedExecutor()
@@ -341,7 +353,7 @@ def _run(node_class: type[ManagedNode]) -> int:
                 return 1
     stop = StopRequest()
     crash: BaseException | None = None
-    while not stop.is_set() and not node.finalized and crash is None:
+    while not node.finalized and crash is None and not (stop.is_set() and _turn_to_end(node, launcher, stop)):
         try:
             executor.spin_once(timeout_sec=0.1)
         except Exception as error:  # noqa: BLE001 - whatever ends a node, its arm comes to rest first
@@ -360,6 +372,11 @@ def _run(node_class: type[ManagedNode]) -> int:
     executor.shutdown()
     node.destroy_node()
     return 0
+
+
+def _turn_to_end(node: ManagedNode, launcher: Launcher, stop: StopRequest) -> bool:
+    """Whether a node that was asked to end does: without a launcher to keep the order, it is the arm's turn first."""
+    return not launcher.gone or node.may_end or time.monotonic() > stop.asked_s + ARM_FIRST_S
 
 
 def _help(node_class: type[ManagedNode]) -> str:
