@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from maskact_ros.nodes.bringup import DESCRIPTIONS, consequence
+from maskact_ros.nodes.launcher import LAUNCHER
 from maskact_ros.paths import shared
 
 try:
@@ -171,6 +172,13 @@ def test_every_node_has_the_fast_dds_profile(start):
     launch = start()
     for name in ("camera_encoder", "inference", "action_publisher"):
         assert str(shared("config/fastdds.xml")) in launch.started(name)["environment"].values()
+
+
+def test_our_nodes_know_who_launched_them_and_others_are_not_told(start):
+    launch = start("rviz:=true")
+    for name in ("camera_encoder", "inference", "action_publisher"):
+        assert launch.started(name)["environment"][LAUNCHER] == str(launch.process.pid)
+    assert LAUNCHER not in launch.started("rviz2")["environment"]
 
 
 def test_the_fast_dds_profile_is_left_out_by_argument(start):
