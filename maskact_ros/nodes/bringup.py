@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.config import unknown_key
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.params_file import check_params_file
 from maskact_ros.paths import given, shared
@@ -57,7 +58,14 @@ class BringupArguments:
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> BringupArguments:
-        """From `name:=text` as `ros2 launch` hands it over; raises BringupError for a text that is no true or false."""
+        """From `name:=text` as `ros2 launch` hands it over.
+
+        Raises:
+            BringupError: a name that does not exist, or a text that is no true or false.
+        """
+        for name, text in texts.items():
+            if name not in DESCRIPTIONS:
+                raise BringupError(unknown_key(f"{name}:={text}", name, DESCRIPTIONS, kind="launch argument"))
         switches = {entry.name for entry in fields(cls) if entry.type == "bool"}
         given: dict[str, Any] = {n: _switch(n, text) if n in switches else text for n, text in texts.items()}
         return cls(**given)
