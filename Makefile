@@ -53,8 +53,9 @@ JAZZY_SKIPS ?= evaluate_nodes live_reconfiguration monitor parity policy_swap
 test-jazzy: $(JAZZY_STAMP)  ## Run the ROS tests on Jazzy
 	$(RUN_jazzy) .venv-jazzy/bin/python test/in_stages.py test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
 
-# ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, chunks, joint_states, impossible_poses,
-# parameters, clock, checkpoints, transitions, trajectories, stock_controller, two_publishers.
+# ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, odd_messages, chunks, joint_states,
+# impossible_poses, parameters, clock, without_events, checkpoints, transitions, trajectories, stock_controller,
+# two_publishers, launcher.
 SEED ?= $(shell date +%s)
 PHASES ?= 20
 faults: $(STAMP)  ## Inject every fault at 20 random moments (an hour); SEED=… PHASES=… ROWS="clock or camera" choose

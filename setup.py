@@ -1,6 +1,8 @@
 """How colcon and pip install maskact_ros; what a ROS distribution supplies by apt is in package.xml, not here."""
 
+import os
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,6 +10,12 @@ from setuptools import find_packages, setup
 NAME = "maskact_ros"
 SHARE = Path("share") / NAME
 VERSION = re.search(r'__version__ = "(.+)"', Path(NAME, "__init__.py").read_text(encoding="utf-8")).group(1)
+# With colcon all scripts are in lib/maskact_ros (setup.cfg), and this one in bin/, which is on the PATH of a workspace.
+# pip makes bin/maskact itself, from the entry point.
+ON_PATH = Path("scripts/maskact")
+MADE_BY_PIP = "bdist_wheel" in sys.argv
+if not os.access(ON_PATH, os.X_OK):  # a copy that lost it; what is installed has the mode of its source
+    ON_PATH.chmod(0o755)
 
 
 def shared(folder: str) -> list[tuple[str, list[str]]]:
@@ -32,6 +40,7 @@ setup(
         *shared("launch"),
         *shared("config"),
         *shared("models"),
+        *([] if MADE_BY_PIP else [("bin", [str(ON_PATH)])]),
     ],
     # Ranges wide enough for what a ROS distribution brings by apt. OpenCV is missing on purpose: apt's cv2 is unknown
     # to pip, which would install a second one over it; machines without a distribution take it from the extra `ros`.

@@ -5,10 +5,14 @@ What runs with which parameters is said in maskact_ros/nodes/bringup.py; this ha
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.events.process import ProcessExited
 from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
@@ -23,6 +27,8 @@ from maskact_ros.nodes.bringup import (
     how_ended,
     processes,
 )
+from maskact_ros.nodes.launch_arguments import check_names
+from maskact_ros.nodes.launcher import launcher_variable
 
 # Ctrl-C in a terminal reaches the nodes themselves; a SIGINT to `ros2 launch` alone does not, so SIGTERM, which means
 # the same to our nodes, follows soon. From then on the action publisher needs at most 2 s to bring the arm to rest; a
@@ -42,6 +48,8 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    for warning in check_names(sys.argv[1:], Path(__file__), context.launch_configurations, DESCRIPTIONS):
+        get_logger("maskact_ros").warning(warning)
     texts = {name: LaunchConfiguration(name).perform(context) for name in DESCRIPTIONS}
     given = BringupArguments.from_texts(texts)
     described = processes(given)
@@ -60,6 +68,7 @@ def _node(process: Process) -> Node:
             how = how_ended(event.returncode)
             raise BringupError(f"{process.name} ended by itself ({how}); {consequence(process.name)}")
 
+    ours = process.package == "maskact_ros"
     files = [process.params_file] if process.params_file else []
     return Node(
         package=process.package,
@@ -69,11 +78,12 @@ def _node(process: Process) -> Node:
         parameters=[*files, process.parameters],
         remappings=list(process.remappings.items()),
         arguments=list(process.arguments),
+        additional_env=launcher_variable() if ours else None,
         output="screen",
         emulate_tty=True,
         sigterm_timeout=SIGTERM_AFTER_S,
         sigkill_timeout=str(max(SIGKILL_AFTER_S, process.stops_within_s + 1.0)),
-        on_exit=ended if process.package == "maskact_ros" else None,  # RViz may be closed
+        on_exit=ended if ours else None,  # RViz may be closed
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from maskact_ros import __version__
 from maskact_ros.bench import cli as bench
@@ -40,8 +42,24 @@ def _joined(argv: Sequence[str]) -> list[str]:
     return words
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no abbreviated options, which may be misspelt ones; names the closest to one that does not exist."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but an unknown option is an error here, where its neighbours are known."""
+        known, left = super().parse_known_args(args, namespace)
+        for word in left:
+            if word.startswith("--"):
+                close = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, n=1)
+                self.error(f"unrecognized arguments: {word}" + (f"; did you mean {close[0]}?" if close else ""))
+        return known, left
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="maskact",
         description="Run and make MaskACT policies. A first look: maskact demo --expert, then maskact demo.",
     )

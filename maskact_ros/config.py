@@ -339,11 +339,11 @@ class MaskACTConfig:
         return config if config.lora_config != LoraConfig() else cls.from_dict(values | {"lora_config": None})
 
 
-def unknown_key(shown: str, key: str, known: Mapping[str, Any]) -> str:
+def unknown_key(shown: str, key: str, known: Mapping[str, Any], *, kind: str = "parameter") -> str:
     """One sentence on a key that does not exist, with the closest that does."""
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean {close[0]}?" if close else "allowed: " + ", ".join(known)
-    return f"unknown parameter {shown}; {hint}"
+    return f"unknown {kind} {shown}; {hint}"
 
 
 def _error(name: str, value: Any, allowed: str) -> ConfigError:

@@ -159,6 +159,11 @@ class ActionPublisher(ManagedNode):
             time.sleep(0.01)
 
     @property
+    def may_end(self) -> bool:
+        """It is the one that the others wait for."""
+        return True
+
+    @property
     def crash(self) -> BaseException | None:
         """A bug that ended the command loop, or that will when the arm has come to rest."""
         if self._loop is None:

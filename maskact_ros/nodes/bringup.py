@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.config import unknown_key
 from maskact_ros.errors import MaskACTError
+from maskact_ros.nodes.params_file import check_params_file
 from maskact_ros.paths import given, shared
 from maskact_ros.robot import RobotSpec
 
 # Fast DDS 3, since Kilted, reads the first and warns of the second; Jazzy's Fast DDS 2 knows the second only.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 _ROS_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
-
-
+# Who reads the parameter file. It may have sections for all of them, whichever are started.
+NODES = ("sim_robot", "camera_encoder", "inference", "expert", "action_publisher")
 LEAVING_S = 1.0  # how much longer than its limits need to stop an arm may take to come to rest, before we say so
 
 
@@ -56,7 +58,14 @@ class BringupArguments:
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> BringupArguments:
-        """From `name:=text` as `ros2 launch` hands it over; raises BringupError for a text that is no true or false."""
+        """From `name:=text` as `ros2 launch` hands it over.
+
+        Raises:
+            BringupError: a name that does not exist, or a text that is no true or false.
+        """
+        for name, text in texts.items():
+            if name not in DESCRIPTIONS:
+                raise BringupError(unknown_key(f"{name}:={text}", name, DESCRIPTIONS, kind="launch argument"))
         switches = {entry.name for entry in fields(cls) if entry.type == "bool"}
         given: dict[str, Any] = {n: _switch(n, text) if n in switches else text for n, text in texts.items()}
         return cls(**given)
@@ -119,8 +128,11 @@ def processes(arguments: BringupArguments) -> list[Process]:
     policy = given(arguments.policy_path) if arguments.policy_path else demo_policy()
     robot_file = str(given(arguments.robot_file)) if arguments.robot_file else ""
     params_file = str(given(arguments.params_file)) if arguments.params_file else ""
-    if params_file and not Path(params_file).is_file():
-        raise BringupError(f"params_file is {params_file}; allowed: a file that exists")
+    namespace = _namespace(arguments.namespace)
+    if params_file:
+        if not Path(params_file).is_file():
+            raise BringupError(f"params_file is {params_file}; allowed: a file that exists")
+        check_params_file(Path(params_file), namespace, NODES)
     checkpoint = CheckpointInfo.read(policy)
     robot = RobotSpec.from_yaml(robot_file) if robot_file else checkpoint.robot
     if arguments.sim and not robot_file:
@@ -132,7 +144,6 @@ def processes(arguments: BringupArguments) -> list[Process]:
         "joint_states": _topic("joint_states_topic", arguments.joint_states_topic or robot.joint_states_topic),
         "command": _topic("command_topic", arguments.command_topic or robot.command_topic),
     }
-    namespace = _namespace(arguments.namespace)
     remappings = {name: topic for name, topic in topics.items() if topic != name}
     # A switch that nobody turned says nothing, so that params_file may.
     everywhere: dict[str, Any] = {"use_sim_time": True} if arguments.use_sim_time else {}

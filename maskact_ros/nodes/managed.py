@@ -6,6 +6,7 @@ logged sentence and a refused transition, never a stack trace.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import os
@@ -36,6 +37,7 @@ from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.diagnostics import Diagnostics
+from maskact_ros.nodes.launcher import Launcher
 from maskact_ros.nodes.parameter_service import RefusingParameterService
 from maskact_ros.nodes.params import (
     NodeParameter,
@@ -45,12 +47,13 @@ from maskact_ros.nodes.params import (
     declare,
     declare_spec,
     effective_spec,
+    holds,
     is_spec,
     refuse_unknown,
     scope,
     spec_values,
 )
-from maskact_ros.nodes.stop_request import StopRequest
+from maskact_ros.nodes.stop_request import StopRequest, end_signals
 from maskact_ros.paths import given
 from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 
@@ -73,6 +76,7 @@ CHANGEABLE_POLICY_PATH = replace(
     "it changes for both, or, where the new one does not do, for neither.",
     changeable=True,
 )
+ARM_FIRST_S = 5.0  # for so long the others wait for the action publisher, which brings the arm to rest
 _LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked for the end, has been read elsewhere
 
 
@@ -116,6 +120,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     def leave(self) -> None:
         """The process is about to end: come to rest."""
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it is this node's turn to end, of those of a bringup that end by themselves: the arm comes first."""
+        return bool(self.count_publishers("state") == 0)  # the action publisher has ended
 
     @property
     def crash(self) -> BaseException | None:
@@ -217,18 +226,24 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return MaskACTConfig.from_parameters(spec_values(self) | changes)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
-        """As rclpy's, but the node applies all of them before they are stored, or refuses them all with the reason."""
+        """As rclpy's, but the node applies all of them before they are stored, or refuses them all with the reason.
+
+        What holds already is no change: nothing is applied, stored or announced for it.
+        """
         try:
-            values = self._asked_for(parameter_list)
+            values = self._changes(parameter_list)
             if self._configured and values:
                 self.reconfigure(values)
         except MaskACTError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._set_since_start |= values.keys()
-        return super().set_parameters_atomically(parameter_list)
+        if not values:
+            return SetParametersResult(successful=True)
+        return super().set_parameters_atomically([item for item in parameter_list if item.name in values])
 
-    def _asked_for(self, parameter_list: list[Parameter[Any]]) -> dict[str, Any]:
-        """The values of a request, which fit their parameters and each other."""
+    def _changes(self, parameter_list: list[Parameter[Any]]) -> dict[str, Any]:
+        """The values of a request that do not hold yet, which fit their parameters and each other."""
+        named: set[str] = set()
         values: dict[str, Any] = {}
         for parameter in parameter_list:
             name = parameter.name
@@ -237,9 +252,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
                     raise ParameterError(f"{name} is not known before the node is configured, as its checkpoint is not")
                 shown = f"{name} (value {parameter.value!r})"
                 raise ParameterError(unknown_key(shown, name, dict.fromkeys(self._parameters)))
-            if name in values:
+            if name in named:
                 raise ParameterError(f"{name} is set twice in one request")
-            values[name] = checked(parameter, self.describe_parameter(name))
+            named.add(name)
+            if not holds(parameter, self.get_parameter(name)):
+                values[name] = checked(parameter, self.describe_parameter(name))
         if any(map(is_spec, values)):
             self.config_with(values)
         return values
@@ -297,8 +314,11 @@ def main(node_class: type[ManagedNode]) -> None:
         print(_help(node_class))
         return
     # Loading weights takes seconds, and until the node is active there is nothing to bring to rest: it ends at once.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         signal.signal(number, lambda *_: os._exit(0))
+    launcher = Launcher()
+    if launcher.gone:
+        return
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
@@ -309,19 +329,20 @@ def main(node_class: type[ManagedNode]) -> None:
             f"{node_class.__name__}: unknown argument {unknown[0]}; allowed: --help, --ros-args and what follows it"
         )
     try:
-        code = _run(node_class)
+        code = _run(node_class, launcher)
     except MaskACTError as error:
         print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
         code = 2
     gc.collect()  # the node is in circles of references, and its shared memory goes when it does
     try_shutdown()  # not `rclpy.try_shutdown`, which lets a late signal end the process as if it had been killed
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody reads what we say any more
+        sys.stdout.flush()
+        sys.stderr.flush()
     # Threads of torch and DDS sometimes crash while Python takes itself down; everything of ours is closed by now.
     os._exit(code)
 
 
-def _run(node_class: type[ManagedNode]) -> int:
+def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
     prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
     executor = SingleThreadedExecutor()
@@ -332,7 +353,7 @@ def _run(node_class: type[ManagedNode]) -> int:
                 return 1
     stop = StopRequest()
     crash: BaseException | None = None
-    while not stop.is_set() and not node.finalized and crash is None:
+    while not node.finalized and crash is None and not (stop.is_set() and _turn_to_end(node, launcher, stop)):
         try:
             executor.spin_once(timeout_sec=0.1)
         except Exception as error:  # noqa: BLE001 - whatever ends a node, its arm comes to rest first
@@ -351,6 +372,11 @@ def _run(node_class: type[ManagedNode]) -> int:
     executor.shutdown()
     node.destroy_node()
     return 0
+
+
+def _turn_to_end(node: ManagedNode, launcher: Launcher, stop: StopRequest) -> bool:
+    """Whether a node that was asked to end does: without a launcher to keep the order, it is the arm's turn first."""
+    return not launcher.gone or node.may_end or time.monotonic() > stop.asked_s + ARM_FIRST_S
 
 
 def _help(node_class: type[ManagedNode]) -> str:

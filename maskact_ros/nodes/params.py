@@ -40,6 +40,7 @@ _KINDS = {
     Parameter.Type.STRING_ARRAY: "a list of texts",
     Parameter.Type.DOUBLE_ARRAY: "a list of numbers with a decimal point",
 }
+_FRACTIONS = (Parameter.Type.DOUBLE, Parameter.Type.DOUBLE_ARRAY)
 
 
 class ParameterError(MaskACTError):
@@ -157,6 +158,17 @@ def scope(flat_name: str) -> str:
 def spec_values(node: Node) -> dict[str, Any]:
     """The specification's parameters as a node has declared them; empty before it was configured."""
     return {name: _plain(parameter.value) for name, parameter in node._parameters.items() if is_spec(name)}
+
+
+def holds(wanted: Parameter[Any], present: Parameter[Any]) -> bool:
+    """Whether a request asks for what is so already.
+
+    `ros2 param load` sends a number that Python writes without a point, such as 1e-05, as a text.
+    """
+    value, held = _plain(wanted.value), _plain(present.value)
+    if wanted.type_ == Parameter.Type.STRING and present.type_ in _FRACTIONS:
+        return bool(value == str(held))
+    return bool(wanted.type_ == present.type_ and value == held)
 
 
 def checked(parameter: Parameter[Any], descriptor: ParameterDescriptor) -> Any:

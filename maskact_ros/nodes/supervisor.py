@@ -7,7 +7,6 @@ arm at rest, because the action publisher is told first and the others only when
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -29,12 +28,11 @@ from maskact_ros.nodes.bringup import (
     how_ended,
     processes,
 )
+from maskact_ros.nodes.launcher import launcher_variable
 from maskact_ros.nodes.stop_request import StopRequest
 
 END_S = 0.6  # the others end within this, or are killed
 _LOOK_EACH_S = 0.01  # whether a process has ended
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Supervisor:
         self._folder = tempfile.TemporaryDirectory(prefix="maskact_ros_")  # of parameter files, removed with us
         self._rest_s = max(process.stops_within_s for process in processes) + END_S
         for process in processes:
-            self._start(process, {**os.environ, **environment, "PYTHONUNBUFFERED": "1"})
+            self._start(process, {**os.environ, **environment, **launcher_variable(), "PYTHONUNBUFFERED": "1"})
 
     def pid(self, name: str) -> int:
         """The process id of a node."""
@@ -88,7 +86,7 @@ class Supervisor:
         self._folder.cleanup()
 
     def _start(self, process: Process, environment: dict[str, str]) -> None:
-        # A session of its own: Ctrl-C reaches us alone, and we decide the order. Killed with us if we are killed.
+        # A session of its own: Ctrl-C reaches us alone, and we decide the order.
         running = subprocess.Popen(
             process.command(Path(self._folder.name)),
             env=environment,
@@ -98,7 +96,6 @@ class Supervisor:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_end_with_parent,
         )
         self._running[process.name] = running
         self._last_lines[process.name] = deque(maxlen=8)
@@ -115,10 +112,6 @@ class Supervisor:
 
     def _join_reader(self, name: str) -> None:
         next(reader for reader in self._readers if reader.name == name).join(timeout=0.5)
-
-
-def _end_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _signal(processes: Iterable[subprocess.Popen[str]], number: int) -> None:

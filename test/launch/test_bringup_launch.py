@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from maskact_ros.nodes.bringup import DESCRIPTIONS, consequence
+from maskact_ros.nodes.launcher import LAUNCHER
 from maskact_ros.paths import shared
 
 try:
@@ -46,6 +47,13 @@ print("stand-in is up", flush=True)
 while True:
     signal.pause()
 """
+PARENT = """
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+def generate_launch_description():
+    ours = IncludeLaunchDescription({file!r}, launch_arguments=[("namespace", "cell")])
+    return LaunchDescription([DeclareLaunchArgument("robot_ip"), ours])
+"""
 PACKAGES = {
     "maskact_ros": ["sim_robot", "camera_encoder", "inference", "action_publisher"],
     "robot_state_publisher": ["robot_state_publisher"],
@@ -56,7 +64,7 @@ PACKAGES = {
 class Launched:
     """A launch that runs; `started` waits until one of its nodes does, and returns how it was started."""
 
-    def __init__(self, folder, policy, *arguments, missing=""):
+    def __init__(self, folder, policy, *arguments, missing="", file=None):
         self._folder = folder
         for package, executables in PACKAGES.items():
             if package == missing:
@@ -80,7 +88,14 @@ class Launched:
         }
         self._log = (folder / "output").open("w")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, shared("launch/bringup.launch.py"), f"policy_path:={policy}", *arguments],
+            [
+                sys.executable,
+                "-c",
+                RUN,
+                file or shared("launch/bringup.launch.py"),
+                f"policy_path:={policy}",
+                *arguments,
+            ],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -127,8 +142,8 @@ class Launched:
 def start(tmp_path, policy):
     launched = []
 
-    def run(*arguments, missing=""):
-        launched.append(Launched(tmp_path, policy, *arguments, missing=missing))
+    def run(*arguments, **options):
+        launched.append(Launched(tmp_path, policy, *arguments, **options))
         return launched[-1]
 
     yield run
@@ -157,6 +172,13 @@ def test_every_node_has_the_fast_dds_profile(start):
     launch = start()
     for name in ("camera_encoder", "inference", "action_publisher"):
         assert str(shared("config/fastdds.xml")) in launch.started(name)["environment"].values()
+
+
+def test_our_nodes_know_who_launched_them_and_others_are_not_told(start):
+    launch = start("rviz:=true")
+    for name in ("camera_encoder", "inference", "action_publisher"):
+        assert launch.started(name)["environment"][LAUNCHER] == str(launch.process.pid)
+    assert LAUNCHER not in launch.started("rviz2")["environment"]
 
 
 def test_the_fast_dds_profile_is_left_out_by_argument(start):
@@ -211,6 +233,8 @@ def test_ctrl_c_ends_all_nodes_and_is_no_error(start):
         ("policy_path:=/nowhere", "checkpoint /nowhere: there is no such folder"),
         ("sim:=maybe", "sim is 'maybe'; allowed: true or false"),
         ("params_file:=/nowhere.yaml", "params_file is /nowhere.yaml; allowed: a file that exists"),
+        ("simm:=true", "unknown launch argument simm:=true; did you mean sim?"),
+        ("paramsfile:=x.yaml", "unknown launch argument paramsfile:=x.yaml; did you mean params_file?"),
     ],
 )
 def test_a_wrong_argument_is_one_sentence_and_starts_nothing(start, argument, sentence):
@@ -218,6 +242,24 @@ def test_a_wrong_argument_is_one_sentence_and_starts_nothing(start, argument, se
     assert launch.end() == 1
     (said,) = [line for line in launch.output.splitlines() if "[INFO]" not in line]
     assert said.endswith(sentence)
+
+
+def test_a_section_of_the_params_file_that_matches_no_node_starts_nothing(start, tmp_path):
+    (tmp_path / "mine.yaml").write_text("action_publisher:\n  ros__parameters: {release_on_disable: true}\n")
+    launch = start(f"params_file:={tmp_path / 'mine.yaml'}", "namespace:=right")
+    assert launch.end() == 1
+    assert "write /**/action_publisher or /right/action_publisher" in launch.output
+    assert "process started" not in launch.output
+
+
+def test_a_launch_file_that_includes_ours_keeps_its_own_arguments(start, tmp_path):
+    parent = tmp_path / "cell.launch.py"
+    parent.write_text(PARENT.format(file=str(shared("launch/bringup.launch.py"))))
+    launch = start("robot_ip:=192.168.0.7", "nmespace:=left", file=parent)
+    said = launch.started("action_publisher")
+    assert remappings(said["arguments"])["__ns"] == "/cell"
+    launch.says("nmespace is no argument of bringup.launch.py; did you mean namespace?")
+    assert "robot_ip is" not in launch.output
 
 
 def test_no_node_is_left_behind_where_rviz_is_not_installed(start, tmp_path):

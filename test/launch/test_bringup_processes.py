@@ -219,6 +219,11 @@ def test_another_text_for_a_switch_is_refused(text):
         BringupArguments.from_texts({"rviz": text})
 
 
+def test_a_name_that_does_not_exist_is_refused_with_the_closest_that_does():
+    with pytest.raises(MaskACTError, match=r"^unknown launch argument rvis:=true; did you mean rviz\?$"):
+        BringupArguments.from_texts({"sim": "true", "rvis": "true"})
+
+
 def test_texts_stay_texts():
     assert BringupArguments.from_texts({"policy_path": "1"}).policy_path == "1"
 

@@ -4,9 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import pytest
 from source_tree import PACKAGE, ROOT, committed_files
+
+from maskact_ros import __version__
 
 EXECUTABLES = {"camera_encoder", "inference", "action_publisher", "sim_robot", "expert", "maskact"}
 
@@ -17,13 +20,17 @@ def environment(home):
     return {**kept, "COLCON_HOME": str(home)}
 
 
+def copy_source(folder):
+    for file in committed_files():
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     workspace = tmp_path_factory.mktemp("workspace")
-    for file in committed_files():
-        copy = workspace / "src" / "maskact_ros" / file.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+    copy_source(workspace / "src" / "maskact_ros")
     command = [sys.executable, "-m", "colcon", "build"]
     done = subprocess.run(
         command, cwd=workspace, env=environment(workspace), capture_output=True, text=True, check=False
@@ -76,3 +83,23 @@ def test_an_installed_executable_runs(workspace, prefix):
     done = in_workspace(workspace, f"{prefix}/lib/maskact_ros/maskact --help")
     assert done.returncode == 0, done.stderr
     assert "maskact" in done.stdout
+
+
+def test_maskact_is_on_the_path_of_a_sourced_workspace(workspace, prefix):
+    done = in_workspace(workspace, "command -v maskact && cd / && maskact --version")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(prefix / "bin" / "maskact"), f"maskact {__version__}"]
+
+
+def test_only_maskact_is_on_the_path_as_the_nodes_are_for_ros2_run(prefix):
+    assert [path.name for path in (prefix / "bin").iterdir()] == ["maskact"]
+
+
+def test_pip_makes_maskact_from_its_entry_point_alone(tmp_path):
+    copy_source(tmp_path / "maskact_ros")
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(tmp_path / "wheels")]
+    subprocess.run(command, cwd=tmp_path / "maskact_ros", check=True, capture_output=True)
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    assert any(name.endswith("entry_points.txt") for name in names)
+    assert not [name for name in names if name.endswith("/maskact")]
