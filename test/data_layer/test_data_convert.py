@@ -317,8 +317,8 @@ def compressed_by(named, encoded):
         (
             "16UC1; png compressed ",
             lambda rgb: (".png", rgb[..., 0].astype(np.uint16) * 9),
-            "image: bytes of format '16UC1; png compressed ' carry depth; allowed: pictures in colour, or grey by mono8 "
-            "or mono16 (12 times)",
+            "image: bytes of format '16UC1; png compressed ' carry depth; allowed: pictures in colour, or grey by "
+            "mono8 or mono16 (12 times)",
         ),
         (
             "yuv422; jpeg compressed mono8",
