@@ -10,20 +10,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 WINDOW_S = 2.0  # what is looked at
 LASTING_S = 1.0  # of that, at least
 _FEWEST = 2  # messages, of a stream so slow that fewer come within the window
 _MOST = 10_000  # that are remembered, of the fastest stream
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Most messages are dropped for this reason; `share` of all that came, 1 where none is used."""
-
-    reason: str
-    share: float
 
 
 class StreamUse:
@@ -35,7 +26,7 @@ class StreamUse:
         self._seen: deque[tuple[float, str | None]] = deque(maxlen=_MOST)  # when, and why it was dropped
         self._counts: Counter[str | None] = Counter()  # of these, by reason
 
-    def note(self, reason: str | None) -> Verdict | None:
+    def note(self, reason: str | None) -> str | None:
         """One more was dropped for this reason, or used (None); returns why most of the last ones are dropped."""
         now_s = self._now_s()
         with self._lock:
@@ -57,7 +48,7 @@ class StreamUse:
         _, reason = self._seen.popleft()
         self._counts[reason] -= 1
 
-    def _verdict(self, now_s: float) -> Verdict | None:
+    def _verdict(self, now_s: float) -> str | None:
         if len(self._seen) < _FEWEST or self._seen[0][0] > now_s - LASTING_S:
             return None
         counts = {reason: count for reason, count in self._counts.items() if reason not in self._repeats and count}
@@ -65,6 +56,4 @@ class StreamUse:
         total, used = sum(counts.values()), counts.pop(None, 0)
         if 2 * used >= total:
             return None
-        reason = max(counts, key=counts.__getitem__)
-        assert reason is not None, "what was used is no longer among them"
-        return Verdict(reason, (total - used) / total)
+        return max(counts, key=counts.__getitem__)

@@ -29,12 +29,11 @@ class DropWatch:
     def dropped(self, count: str, why: Callable[[], str]) -> None:
         """One was dropped, and is counted under this name; `why` makes the rest of the sentence."""
         self._diagnostics.count(count)
-        verdict = self._use.note(count)
-        if verdict is None:
+        reason = self._use.note(count)
+        if reason is None:
             self._diagnostics.solved(self._what)
-        elif verdict.reason == count:
-            level = self._diagnostics.ERROR if verdict.share == 1.0 else self._diagnostics.WARN
-            self._diagnostics.problem(self._what, f"{self._what}: {why()}", level)
+        elif reason == count:
+            self._diagnostics.problem(self._what, f"{self._what}: {why()}")
 
     def reset(self) -> None:
         """The node begins anew."""

@@ -144,6 +144,7 @@ class Inference(ManagedNode):
         )
         self._received = DropWatch(self.diagnostics, "features are not planned from")
         self._begun = DropWatch(self.diagnostics, "features whose turn has come are not planned from")
+        self._planned = DropWatch(self.diagnostics, "chunks are not sent")
         self._epoch_lock = threading.Lock()
         self._epoch = 0
         self._publisher_epoch: int | None = None
@@ -173,8 +174,8 @@ class Inference(ManagedNode):
     def activate(self) -> None:
         """Begin to plan."""
         self._new_epoch()
-        self._received.reset()
-        self._begun.reset()
+        for watch in (self._received, self._begun, self._planned):
+            watch.reset()
         self._worker = NewestWorker(self._plan, name="plan")
 
     def deactivate(self) -> None:
@@ -388,8 +389,13 @@ class Inference(ManagedNode):
         chunk = Chunk(features.stamp_ns, self._robot.policy_period_ns, actions)
         with self._epoch_lock:
             if epoch != self._epoch:
-                self.diagnostics.count("chunks_of_an_old_epoch")
+                self._planned.dropped(
+                    "chunks_of_an_old_epoch",
+                    lambda: "while they were computed, action_publisher was enabled, reset or disabled, or the policy "
+                    "changed; that happens faster than this machine plans",
+                )
                 return
+            self._planned.used()
             if self._ensembler is not None:
                 chunk = self._ensembler.add(chunk)
             self._chunks.publish(self._chunk_message.of(chunk))
