@@ -65,7 +65,7 @@ def _jpeg(content: bytes) -> PictureHeader | None:
                 return None
             header = PictureHeader(int.from_bytes(frame[3:5]), int.from_bytes(frame[1:3]), frame[5], frame[0])
         if marker == _JPEG_SCAN:  # an end before it is that of a thumbnail
-            return header if _JPEG_END in content[at:] else None
+            return header if content.find(_JPEG_END, at) >= 0 else None
         at += 1
         if marker not in _JPEG_ALONE:
             at += 1 + int.from_bytes(content[at + 1 : at + 3])

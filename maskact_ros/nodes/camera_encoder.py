@@ -341,11 +341,11 @@ class CameraEncoder(ManagedNode):
         """Whether an image is not too old by the time that work on it begins, by its stamp and by its receipt."""
         age_s = (self.get_clock().now().nanoseconds - captured.stamp_ns) / 1e9
         self.diagnostics.duration("image_age_at_encode", age_s * 1e3)
-        if max(age_s, time.monotonic() - captured.received_s) > limit_s:
+        if (old_s := max(age_s, time.monotonic() - captured.received_s)) > limit_s:
             self._begun.dropped(
                 "frames_too_old",
                 lambda: (
-                    f"they are {age_s:.3f} s old when their turn comes; allowed: {limit_s:g} s (max_image_age_s); "
+                    f"they are {old_s:.3f} s old when their turn comes; allowed: {limit_s:g} s (max_image_age_s); "
                     "the encoder is too slow for this machine"
                 ),
             )

@@ -287,8 +287,9 @@ class Inference(ManagedNode):
             return
         self.diagnostics.solved("features")
         self.diagnostics.event("features")
-        under_way_s = (about["received_timestamp"] - about["source_timestamp"]) / 1e9
-        received = Received(features, time.monotonic(), under_way_s)
+        came_ns = about["received_timestamp"]
+        sent_ns = about["source_timestamp"] or came_ns  # zero where the middleware does not tell
+        received = Received(features, time.monotonic(), (came_ns - sent_ns) / 1e9)
         if not self._is_recent(received, "features_age_at_receipt", self._received):
             return
         self._received.used()
@@ -301,8 +302,8 @@ class Inference(ManagedNode):
         waited_s = time.monotonic() - received.received_s
         self.diagnostics.duration(stage, age_s * 1e3)
         limit_s = self._setup.settings.max_image_age_s
-        if max(age_s, waited_s) > limit_s:
-            watch.dropped("features_too_old", lambda: Lateness(age_s, received.under_way_s, waited_s).sentence(limit_s))
+        if (old_s := max(age_s, waited_s)) > limit_s:
+            watch.dropped("features_too_old", lambda: Lateness(old_s, received.under_way_s, waited_s).sentence(limit_s))
             return False
         if age_s < -AHEAD_S:
             self.diagnostics.problem(
@@ -391,8 +392,10 @@ class Inference(ManagedNode):
             if epoch != self._epoch:
                 self._planned.dropped(
                     "chunks_of_an_old_epoch",
-                    lambda: "while they were computed, action_publisher was enabled, reset or disabled, or the policy "
-                    "changed; that happens faster than this machine plans",
+                    lambda: (
+                        "while they were computed, action_publisher was enabled, reset or disabled, or the policy "
+                        "changed; that happens faster than this machine plans"
+                    ),
                 )
                 return
             self._planned.used()
