@@ -44,7 +44,7 @@ def header_of(content: bytes) -> PictureHeader | None:
 
 def _png(content: bytes) -> PictureHeader | None:
     """From the first chunk."""
-    if content[12:16] != b"IHDR" or _PNG_END not in content:
+    if content[12:16] != b"IHDR" or content.rfind(_PNG_END) < 0:
         return None
     width, height = int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
     depth, colour_type = content[24], content[25]
@@ -65,7 +65,7 @@ def _jpeg(content: bytes) -> PictureHeader | None:
                 return None
             header = PictureHeader(int.from_bytes(frame[3:5]), int.from_bytes(frame[1:3]), frame[5], frame[0])
         if marker == _JPEG_SCAN:  # an end before it is that of a thumbnail
-            return header if content.find(_JPEG_END, at) >= 0 else None
+            return header if content.rfind(_JPEG_END, at) >= 0 else None
         at += 1
         if marker not in _JPEG_ALONE:
             at += 1 + int.from_bytes(content[at + 1 : at + 3])
