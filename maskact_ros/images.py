@@ -2,11 +2,13 @@
 
 In: anything with the fields of sensor_msgs/Image or CompressedImage, or a file. Out: an array, or an `ImageError`
 that says what is wrong. Every rule is fixed, none looks at the values in the frame: 16 bits become 8 by round(v / 257);
-YUV is BT.601 in limited range, as in OpenCV and cv_bridge; JPEG is full range, as in JFIF; alpha is dropped.
+YUV is BT.601 in limited range, as in OpenCV and cv_bridge; JPEG is full range, as in JFIF; alpha is dropped. Depth is
+refused, raw or compressed; grey is taken where the camera is grey.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.errors import MaskACTError
 from maskact_ros.paths import given, read_bytes
+from maskact_ros.picture_header import PictureHeader, header_of, kind_of
 
 MOST_PIXELS = 2**26  # no camera has more; a picture of a few bytes can claim to need gigabytes
 
@@ -100,15 +103,20 @@ ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
 )
 
 
+_DEPTH = re.compile(r"(16U|16S|32S|32F|64F)C\d+")  # numbers of a measurement; 16UC1 and 32FC1 are depth images
+_COLOURS = ("rgb", "bgr", "yuv", "uyvy", "yuyv", "nv", "bayer")  # how names of encodings in colour begin
+
+
 def rgb_from_message(message: ImageMessage | CompressedImageMessage) -> NDArray[np.uint8]:
     """The picture (H, W, 3), RGB, contiguous; of unpadded rgb8 a view on the message's memory: copy it to keep it.
 
     Raises:
-        ImageError: the encoding is not one of ENCODINGS (compressed: JPEG and PNG), or the data do not fit it.
+        ImageError: the encoding is not one of ENCODINGS, or the data do not fit it; compressed: it is no whole JPEG or
+            PNG, carries depth, or has lost the camera's colour.
     """
     if isinstance(message, CompressedImageMessage):
         content = _bytes_of(message.data).tobytes()
-        return _decompressed(content, f"image: {len(content)} bytes of format {message.format!r}")
+        return _decompressed(content, f"image: {len(content)} bytes of format {message.format!r}", message.format)
     return rgb_from_samples(samples_from_message(message), message.encoding)
 
 
@@ -141,7 +149,8 @@ def samples_from_message(message: ImageMessage) -> NDArray[Any]:
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
-        raise ImageError(f"image: encoding is {message.encoding!r}; allowed: {', '.join(ENCODINGS)}")
+        depth = ", which carries depth" if _DEPTH.fullmatch(message.encoding) else ""
+        raise ImageError(f"image: encoding is {message.encoding!r}{depth}; allowed: {', '.join(ENCODINGS)}")
     height, width, step = int(message.height), int(message.width), int(message.step)
     shown = f"{width}x{height} in {message.encoding}"
     if min(height, width) < encoding.smallest:
@@ -173,56 +182,79 @@ def rgb_from_samples(samples: NDArray[Any], encoding: str) -> NDArray[np.uint8]:
     return samples if code is None else cv2.cvtColor(samples, code)  # type: ignore[return-value]
 
 
-# The second byte of a JPEG's markers: those that begin a frame header, and those that no length follows.
-_JPEG_FRAMES = [bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)]
-_JPEG_ALONE = [bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9), 0xFF)]
-
-
 def _bytes_of(data: Any) -> NDArray[np.uint8]:
     """A view on a message's bytes."""
     return np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
 
 
-def _decompressed(content: bytes, shown: str) -> NDArray[np.uint8]:
-    """RGB of the content of a JPEG or PNG file, which `shown` calls by name."""
-    if content.startswith(b"\xff\xd8"):
-        size, end = _jpeg_size(content), b"\xff\xd9"
-    elif content.startswith(b"\x89PNG\r\n"):
-        size, end = _png_size(content), b"IEND"
-    else:
-        raise ImageError(f"{shown} are no picture that is known here; allowed: JPEG, PNG")
+def _decompressed(content: bytes, shown: str, said: str = "") -> NDArray[np.uint8]:
+    """RGB of a JPEG's or PNG's content, which `shown` calls by name; `said` is the message's format."""
+    source, _, target = (part.strip() for part in said.partition(";"))
+    kind = kind_of(content)
+    if kind is None:
+        depth = ", but depth" if _carries_depth(said, source) else ""
+        raise ImageError(f"{shown} are no picture that is known here{depth}; allowed: JPEG, PNG")
 
-    picture = None
-    if size is not None and end in content:  # some releases of OpenCV would make up what was cut off
-        width, height = size
-        if width * height > MOST_PIXELS:
-            raise ImageError(f"{shown} are a picture of {width}x{height}; allowed: at most {MOST_PIXELS} pixels")
+    picture, header = None, header_of(content)
+    if header is not None:
+        size = f"{header.width}x{header.height}"
+        if header.width * header.height > MOST_PIXELS:
+            raise ImageError(f"{shown} are a picture of {size}; allowed: at most {MOST_PIXELS} pixels")
+        if header.channels not in (1, 3):  # such as a JPEG for print
+            raise ImageError(f"{shown} are a picture of {header.channels} channels; allowed: 1 or 3")
         try:
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
             picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # (H, W, 3), 8 or 16 bits, blue first
         except cv2.error:  # a side beyond OpenCV's limit
             picture = None
-    if picture is None:
+    if header is None or picture is None:
         raise ImageError(f"{shown} cannot be decoded; allowed: a whole JPEG or PNG")
+
+    if (wrong := _not_as_raw(said, source, target, header)) is not None:
+        raise ImageError(f"{shown} {wrong}")
+    if _is_mosaic(source, target, header):
+        if min(picture.shape[:2]) < ENCODINGS[source].smallest:
+            smallest = ENCODINGS[source].smallest
+            raise ImageError(f"{shown} are a picture of {size}; allowed: at least {smallest}x{smallest}")
+        return rgb_from_samples(np.ascontiguousarray(picture[..., 0]), source)
     return rgb_from_samples(picture, "bgr8")
 
 
-def _png_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height that a PNG announces in its first chunk."""
-    if content[12:16] != b"IHDR" or len(content) < 24:
-        return None
-    return int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
+def _not_as_raw(said: str, source: str, target: str, header: PictureHeader) -> str | None:
+    """Why a compressed picture is refused whose raw one would be, too; None of one that is good.
 
-
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG announces in its frame header; as decoders do, junk between segments is skipped."""
-    at = 2
-    while (at := content.find(b"\xff", at)) >= 0:
-        marker = content[at + 1 : at + 2]
-        if marker in _JPEG_FRAMES:
-            header = content[at + 5 : at + 9]
-            return (int.from_bytes(header[2:]), int.from_bytes(header[:2])) if len(header) == 4 else None
-        at += 1
-        if marker not in _JPEG_ALONE:
-            at += 1 + int.from_bytes(content[at + 1 : at + 3])
+    image_transport writes the format as `SOURCE; jpeg compressed TARGET`: the encodings of the raw picture and of the
+    one inside. Others write `jpeg` only; then the picture itself tells.
+    """
+    grey = header.channels == 1
+    if _carries_depth(said, source):
+        return "carry depth; allowed: pictures in colour, or grey by mono8 or mono16"
+    lost = grey or target.split()[-1:] in (["mono8"], ["mono16"])
+    if lost and _is_colour(source) and not _is_mosaic(source, target, header):
+        return (
+            f"are grey, while the camera's own pictures are {source}: the colour was lost when they were compressed; "
+            "allowed: the colour that the raw pictures have"
+        )
+    if grey and header.bits == 16 and not _is_sixteen_bits(source):
+        return "are a grey picture of 16 bits, which is depth unless the format says mono16; allowed: 8 bits"
     return None
+
+
+def _carries_depth(said: str, source: str) -> bool:
+    return "compressedDepth" in said or _DEPTH.fullmatch(source) is not None
+
+
+def _is_colour(encoding: str) -> bool:
+    """Whether a raw picture of this encoding, here known or not, has colours."""
+    known = ENCODINGS.get(encoding)
+    return known.to_rgb != cv2.COLOR_GRAY2RGB if known else encoding.startswith(_COLOURS)
+
+
+def _is_sixteen_bits(encoding: str) -> bool:
+    return encoding in ENCODINGS and ENCODINGS[encoding].bits == 16
+
+
+def _is_mosaic(source: str, target: str, header: PictureHeader) -> bool:
+    """Whether what was compressed is the Bayer pattern itself, which looks grey."""
+    as_it_is = target.split()[-1:] in ([], ["compressed"], [source])
+    return header.channels == 1 and as_it_is and source in ENCODINGS and source.startswith("bayer")

@@ -134,9 +134,9 @@ def _traced_inference() -> type[ManagedNode]:
             super().deactivate()
             self.diagnostics.save()
 
-        def _receive_features(self, data: bytes) -> None:
+        def _receive_features(self, data: bytes, about: dict[str, int]) -> None:
             with self.diagnostics.image(stamp_of(data)):
-                super()._receive_features(data)
+                super()._receive_features(data, about)
 
         def _plan(self, received: Received) -> None:
             with self.diagnostics.image(received.features.stamp_ns):

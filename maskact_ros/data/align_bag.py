@@ -6,6 +6,7 @@ is made up: where one of them is missing, there is no row, and the next one begi
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ _NEARER = "nearer to the one before than the policy's period"
 _GAIN = 0.1  # share of a picture's distance from its due moment by which the next one moves; so a clock is followed
 _STEPS = 30  # between pictures: so many tell the camera's rate
 _FEWEST_STEPS = 10
+_NUMBER = re.compile(r"^[-+(]?[\d.,]*\d[),;:]*$|\d{5}")
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _STATES = ("sensor_msgs/msg/JointState",)
 _COMMANDS = ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
@@ -336,5 +338,5 @@ def _header_ns(message: Any) -> int:
 
 
 def _kind_of(reason: str) -> str:
-    """A reason without its numbers, so that like reasons are counted together."""
-    return " ".join(word for word in reason.split() if not any(letter.isdigit() for letter in word))
+    """A reason without its numbers and stamps, so that like reasons are counted together; encodings stay."""
+    return " ".join(word for word in reason.split() if not _NUMBER.search(word))

@@ -41,6 +41,7 @@ from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import TOPIC, Phase, Standing
 from maskact_ros.nodes.polled import PolledSubscription
 from maskact_ros.nodes.publisher_parameters import PARAMETERS, PublisherParameters
+from maskact_ros.nodes.receipt import joint_states_clock
 from maskact_ros.nodes.sole_driver import SoleDriver
 from maskact_ros.nodes.wire import ChunkReader, JointStateReader
 from maskact_ros.paths import given
@@ -75,6 +76,7 @@ class ActionPublisher(ManagedNode):
         self._plan_clock = PlanClock() if simulated else None
         # Where time is not simulated, the node's clock is the system's, which rclpy takes 50 times as long to read.
         self._read_clock_ns = (lambda: clock.now().nanoseconds) if simulated else time.time_ns
+        self._receipts = joint_states_clock(self, self._read_clock_ns)
 
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -248,6 +250,7 @@ class ActionPublisher(ManagedNode):
         data, age_ns = taken
         try:
             stamp_ns, positions = self._joint_state_reader.read(data)
+            stamp_ns = self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns
         except MaskACTError as error:
             self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
             return

@@ -23,6 +23,7 @@ from maskact_ros.control.mask_health import MaskFigures, MaskHealth
 from maskact_ros.errors import MaskACTError
 from maskact_ros.images import ImageError
 from maskact_ros.nodes.bulk import SeenCompressedImage, SeenImage, see_compressed_image, see_image, with_block
+from maskact_ros.nodes.drop_watch import DropWatch
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.even_clock import EvenClock
 from maskact_ros.nodes.image_decoder import ImageDecoder
@@ -40,6 +41,8 @@ from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter, changed, snapshot
 from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import PolicySwap
+from maskact_ros.nodes.publishers import publishers_on, silence_of
+from maskact_ros.nodes.receipt import STAMP_SOURCES
 from maskact_ros.overlay import overlay
 from maskact_ros.policy.runtime import EncoderRuntime
 
@@ -83,7 +86,7 @@ PARAMETERS = (
         changeable=True,
     ),
 )
-STAMP_SOURCES = ("header", "receipt")
+RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CLOCK_TOLERANCE_NS = 50_000_000  # a stamp further in the future, and than a tick of /clock, is another clock's
 
 
@@ -147,6 +150,8 @@ class CameraEncoder(ManagedNode):
         self.get_logger().info(self._decoder.reason)
         self._last_stamp_ns: int | None = None
         self._even_clock = EvenClock(self)
+        self._received = DropWatch(self.diagnostics, "images are not used", repeats=("frames_repeated",))
+        self._begun = DropWatch(self.diagnostics, "images are not encoded")
 
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -168,6 +173,8 @@ class CameraEncoder(ManagedNode):
     def activate(self) -> None:
         """Begin to encode; the first good mask is what changes are measured against."""
         self._setup.health.reset()
+        self._received.reset()
+        self._begun.reset()
         self._worker = NewestWorker(self._encode, name="encode")
         self._silence = self.create_steady_timer(1.0, self._watch_silence)
         self._received_s = time.monotonic()
@@ -246,12 +253,25 @@ class CameraEncoder(ManagedNode):
             return False
         self.diagnostics.solved("stamp")
         if self._last_stamp_ns is not None and stamp_ns == self._last_stamp_ns:
-            self.diagnostics.count("frames_repeated")
+            self._received.dropped(
+                "frames_repeated",
+                lambda: (
+                    f"all have the stamp of the one before, {stamp_ns / 1e9:.3f} s; set stamp_source to receipt if "
+                    "the camera's driver does not stamp each, and see that the clock runs"
+                ),
+            )
             return False
         # Out of order is dropped, a clock that jumped back by more than an image may be old begins anew.
-        if self._last_stamp_ns is not None and 0 < self._last_stamp_ns - stamp_ns < limit_s * 1e9:
-            self.diagnostics.count("frames_out_of_order")
+        if self._last_stamp_ns is not None and 0 < (late_ns := self._last_stamp_ns - stamp_ns) < limit_s * 1e9:
+            self._received.dropped(
+                "frames_out_of_order",
+                lambda: (
+                    f"they were taken {late_ns / 1e9:.3f} s before one that came earlier; do two cameras send on "
+                    f"{self.resolve_topic_name('image_raw')} ({publishers_on(self, 'image_raw').total()} publishers)?"
+                ),
+            )
             return False
+        self._received.used()
         self._last_stamp_ns = stamp_ns
         return True
 
@@ -325,8 +345,16 @@ class CameraEncoder(ManagedNode):
         age_s = (self._even_clock.now_ns() - captured.stamp_ns) / 1e9
         self.diagnostics.duration("image_age_at_encode", age_s * 1e3)
         if not self._even_clock.is_recent(age_s, captured.received_s, limit_s):
-            self.diagnostics.count("frames_too_old")
+            old_s = max(age_s, time.monotonic() - captured.received_s)
+            self._begun.dropped(
+                "frames_too_old",
+                lambda: (
+                    f"they are {old_s:.3f} s old when their turn comes; allowed: {limit_s:g} s (max_image_age_s); "
+                    "the encoder is too slow for this machine"
+                ),
+            )
             return False
+        self._begun.used()
         return True
 
     def _content_since(self, captured: Captured) -> int:
@@ -365,11 +393,10 @@ class CameraEncoder(ManagedNode):
         silent_s = time.monotonic() - self._received_s
         limit_s = self._setup.settings.max_image_age_s
         if silent_s > self._even_clock.steady_s(limit_s):
+            wanted, other, set_to = (COMPRESSED, RAW, "false") if self.get("compressed") else (RAW, COMPRESSED, "true")
+            why = silence_of(publishers_on(self, "image_raw"), wanted, {other: f"set compressed: {set_to}"})
             topic = self.resolve_topic_name("image_raw")
-            publishers = self.count_publishers("image_raw")
-            self.diagnostics.problem(
-                "silence", f"no image on {topic} for {limit_s:g} s ({publishers} publishers there)"
-            )
+            self.diagnostics.problem("silence", f"no image on {topic} for {limit_s:g} s{why}")
 
 
 def _watched(publisher: LifecyclePublisher) -> bool:

@@ -14,21 +14,24 @@ from typing import Any
 
 import numpy as np
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from maskact_ros.align import AlignmentError, JointOrder, StateBuffer
+from maskact_ros.align import AlignmentError
 from maskact_ros.checkpoint import CheckpointError, CheckpointInfo
 from maskact_ros.chunk import Chunk
 from maskact_ros.config import MaskACTConfig
 from maskact_ros.control.ensemble import TemporalEnsembler
+from maskact_ros.control.lateness import Lateness
 from maskact_ros.control.schedule import PlanSchedule
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bulk import see_compressed_image
+from maskact_ros.nodes.drop_watch import DropWatch
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.even_clock import EvenClock
+from maskact_ros.nodes.joint_history import JointHistory
 from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
 from maskact_ros.nodes.messages import (
     Features,
@@ -41,8 +44,8 @@ from maskact_ros.nodes.newest import NewestWorker
 from maskact_ros.nodes.params import NodeParameter, changed, snapshot
 from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import PolicySwap
-from maskact_ros.nodes.polled import PolledSubscription
-from maskact_ros.nodes.wire import ChunkMessage, JointStateReader
+from maskact_ros.nodes.receipt import JOINT_STATES_STAMP_SOURCE
+from maskact_ros.nodes.wire import ChunkMessage
 from maskact_ros.policy.runtime import PlannerRuntime
 
 PARAMETERS = (
@@ -56,6 +59,7 @@ PARAMETERS = (
         "exact only for labels that the policy was trained without.",
         changeable=True,
     ),
+    JOINT_STATES_STAMP_SOURCE,
     NodeParameter("features_reliable", False, "Whether features come reliably; as the camera encoder sends them."),
     NodeParameter(
         "state_tolerance_s", 0.1, "How old the joint state at an image's stamp may be.", 0.001, 10.0, changeable=True
@@ -73,8 +77,7 @@ PARAMETERS = (
         changeable=True,
     ),
 )
-HEAR_EVERY_S = 0.1  # joint states, while no picture asks for them
-WAITING_STATES = 1000  # that may come in this time, and while the process is kept from running
+AHEAD_S = 0.2  # that features may be of the future: a simulation's clock has coarse ticks
 STILL_RAD = 0.02  # what a joint may move before a camera must have seen it
 STILL_SHARE = 0.01  # the same for a prismatic joint, as a share of its range
 
@@ -103,6 +106,7 @@ class Received:
 
     features: Features
     received_s: float  # on the steady clock
+    under_way_s: float  # by the system's clocks of sender and receiver
 
 
 class Inference(ManagedNode):
@@ -124,10 +128,10 @@ class Inference(ManagedNode):
         self._say_engine(runtime)
         self._setup = Setup(settings, runtime)
         self._chunk_message = ChunkMessage(self._robot.joint_names)
-        self._joint_state_reader = JointStateReader(JointOrder(self._robot.joint_names))
-        self._hearing = threading.Lock()  # of joint states, by the executor or by the worker
         self._even_clock = EvenClock(self)
-        self._states = StateBuffer(tolerance_s=self._setup.settings.state_tolerance_s)
+        self._joints = JointHistory(
+            self, self._robot, tolerance_s=settings.state_tolerance_s, now_ns=self._even_clock.now_ns
+        )
         self._ensembler = self._ensembler_of(config)
         self._schedule = PlanSchedule(
             n_action_steps=config.n_action_steps,
@@ -137,6 +141,9 @@ class Inference(ManagedNode):
         self._swap = PolicySwap(
             self, info, leads=False, check=self._check_policy, load=self._load_beside, switch=self._switch
         )
+        self._received = DropWatch(self.diagnostics, "features are not planned from")
+        self._begun = DropWatch(self.diagnostics, "features whose turn has come are not planned from")
+        self._planned = DropWatch(self.diagnostics, "chunks are not sent")
         self._epoch_lock = threading.Lock()
         self._epoch = 0
         self._publisher_epoch: int | None = None
@@ -148,7 +155,6 @@ class Inference(ManagedNode):
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        all_since = QoSProfile(depth=WAITING_STATES, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "action_chunk", reliable)
         self._used = self.create_lifecycle_publisher(String, "~/used", 10)
         self._subscriptions_made = [
@@ -161,14 +167,14 @@ class Inference(ManagedNode):
                 raw=True,
             ),
         ]
-        self._joint_states = PolledSubscription(self, JointState, "joint_states", all_since)
-        self._hear_timer = self.create_steady_timer(HEAR_EVERY_S, self._hear_joints)
         self._reset = self.create_service(Trigger, "~/reset", self._serve_reset)
         self._peers = Peers(self, ("camera_encoder", "action_publisher"), lost=self._lose)
 
     def activate(self) -> None:
         """Begin to plan."""
         self._new_epoch()
+        for watch in (self._received, self._begun, self._planned):
+            watch.reset()
         self._worker = NewestWorker(self._plan, name="plan")
 
     def deactivate(self) -> None:
@@ -181,11 +187,9 @@ class Inference(ManagedNode):
     def clean_up(self) -> None:
         """Let go of the transformer and the topics."""
         self.destroy_entities("_subscriptions_made", "_chunks", "_used", "_reset")
-        if timer := self.__dict__.pop("_hear_timer", None):
-            self.destroy_timer(timer)
         if swap := self.__dict__.pop("_swap", None):
             swap.close()
-        for held in ("_joint_states", "_peers"):
+        for held in ("_joints", "_peers"):
             if entity := self.__dict__.pop(held, None):
                 entity.destroy()
         self.__dict__.pop("_setup", None)
@@ -199,7 +203,7 @@ class Inference(ManagedNode):
             self._swap.begin(values)
         before, config = self._setup.runtime.info.config, self.config_with(values)
         settings = changed(self._setup.settings, values)
-        self._states.tolerance_s = settings.state_tolerance_s
+        self._joints.states.tolerance_s = settings.state_tolerance_s
         with self._epoch_lock:
             runtime = self._setup.runtime.with_config(config, drop_isolated=settings.drop_isolated_patches)
             self._setup = Setup(settings, runtime)
@@ -252,29 +256,19 @@ class Inference(ManagedNode):
         """What ended the worker, if anything did."""
         return self._worker.crash if self._worker is not None else None
 
-    def _hear_joints(self) -> None:
-        """Take all joint states that have come; from any thread."""
-        with self._hearing:
-            while (taken := self._joint_states.take()) is not None:
-                try:
-                    self._states.add(*self._joint_state_reader.read(taken[0]))
-                except MaskACTError as error:
-                    self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
-                else:
-                    self.diagnostics.solved("joint_states")
-
     def _receive_state(self, message: String) -> None:
         try:
             state = state_from_message(message)
         except MessageError as error:
             self.diagnostics.problem("state", str(error))
             return
+        self.diagnostics.solved("state")
         if state.epoch != self._publisher_epoch:
             self._publisher_epoch = state.epoch
             self._publisher_epoch_began_ns = self._even_clock.now_ns() + self._even_clock.off_ns
             self._new_epoch()
 
-    def _receive_features(self, data: bytes) -> None:
+    def _receive_features(self, data: bytes, about: dict[str, int]) -> None:
         if self._worker is None:
             return
         try:
@@ -292,26 +286,48 @@ class Inference(ManagedNode):
             return
         self.diagnostics.solved("features")
         self.diagnostics.event("features")
-        received = Received(features, time.monotonic())
-        if not self._is_recent(received, "features_age_at_receipt"):
+        came_ns = about["received_timestamp"]
+        sent_ns = about["source_timestamp"] or came_ns  # zero where the middleware does not tell
+        received = Received(features, time.monotonic(), (came_ns - sent_ns) / 1e9)
+        if not self._is_recent(received, "features_age_at_receipt", self._received):
             return
+        self._received.used()
         if self._worker.hand_over(received):
             self.diagnostics.count("features_dropped")
 
-    def _is_recent(self, received: Received, stage: str) -> bool:
+    def _is_recent(self, received: Received, stage: str, watch: DropWatch) -> bool:
         """Whether features are of an image that is not too old, by its stamp and by their receipt."""
         age_s = (self._even_clock.now_ns() - received.features.stamp_ns) / 1e9
+        waited_s = time.monotonic() - received.received_s
         self.diagnostics.duration(stage, age_s * 1e3)
-        if not self._even_clock.is_recent(age_s, received.received_s, self._setup.settings.max_image_age_s):
-            self.diagnostics.count("features_too_old")
+        limit_s = self._setup.settings.max_image_age_s
+        if not self._even_clock.is_recent(age_s, received.received_s, limit_s):
+            old_s = max(age_s, waited_s)
+            watch.dropped("features_too_old", lambda: Lateness(old_s, received.under_way_s, waited_s).sentence(limit_s))
             return False
+        if age_s < -AHEAD_S - self._even_clock.off_ns / 1e9:
+            self.diagnostics.problem(
+                "clock",
+                f"the features' image is {-age_s:.3f} s ahead of this node's clock: the clocks of the machines differ; "
+                "synchronise them",
+                self.diagnostics.WARN,
+            )
+        else:
+            self.diagnostics.solved("clock")
         return True
 
     def _is_of_the_epoch(self, features: Features) -> bool:
         """Whether the publisher takes a chunk of the image: one captured after its epoch began."""
+        began_ns = self._publisher_epoch_began_ns
         now_ns = self._even_clock.now_ns() + self._even_clock.off_ns
-        if features.stamp_ns <= self._publisher_epoch_began_ns <= now_ns:  # a later one is of a clock that went back
-            self.diagnostics.count("features_of_an_old_epoch")
+        if features.stamp_ns <= began_ns <= now_ns:  # a later one is of a clock that went back
+            self._begun.dropped(
+                "features_of_an_old_epoch",
+                lambda: (
+                    f"their image was taken {(began_ns - features.stamp_ns) / 1e9:.3f} s before action_publisher "
+                    "was enabled, reset or disabled; does that happen again and again, or is their age so great?"
+                ),
+            )
             return False
         return True
 
@@ -323,7 +339,7 @@ class Inference(ManagedNode):
             frozen = False
         else:  # once found out it stays so, also when the arm rests because of it
             frozen = content_ns == self._frozen_stamp_ns or bool(
-                (self._states.moved_since(content_ns) > self._still).any()
+                (self._joints.states.moved_since(content_ns) > self._still).any()
             )
         self._frozen_stamp_ns = content_ns if frozen else None
         if not frozen:
@@ -342,18 +358,24 @@ class Inference(ManagedNode):
         with self._epoch_lock:
             epoch, setup = self._epoch, self._setup
             if features.weights_hash != setup.runtime.info.weights_hash:
-                self.diagnostics.count("features_of_another_policy")  # which was in force when they came
+                self._begun.dropped(  # which was in force when they came
+                    "features_of_another_policy", lambda: "they are of another policy than this node runs by now"
+                )
                 return
             wanted = self._schedule.wants(features.stamp_ns)
-        if not wanted or not self._is_of_the_epoch(features) or not self._is_recent(received, "image_age_at_plan"):
+        if wanted and not (
+            self._is_of_the_epoch(features) and self._is_recent(received, "image_age_at_plan", self._begun)
+        ):
             return
-        self._hear_joints()
+        self._begun.used()
+        if not wanted:
+            return
+        self._joints.hear()
         try:
-            state = self._states.at(features.stamp_ns, self._even_clock.off_ns)
+            state = self._joints.states.at(features.stamp_ns, self._even_clock.off_ns)
             frozen = self._is_frozen(features, setup.settings.frozen_timeout_s)
         except AlignmentError as error:
-            topic = self.resolve_topic_name("joint_states")
-            self.diagnostics.problem("alignment", f"no chunk without the joints ({topic}): {error}")
+            self.diagnostics.problem("alignment", self._joints.why_none(error))
             return
         self.diagnostics.solved("alignment")
         if frozen:
@@ -369,8 +391,15 @@ class Inference(ManagedNode):
         chunk = Chunk(features.stamp_ns, self._robot.policy_period_ns, actions)
         with self._epoch_lock:
             if epoch != self._epoch:
-                self.diagnostics.count("chunks_of_an_old_epoch")
+                self._planned.dropped(
+                    "chunks_of_an_old_epoch",
+                    lambda: (
+                        "while they were computed, action_publisher was enabled, reset or disabled, or the policy "
+                        "changed; that happens faster than this machine plans"
+                    ),
+                )
                 return
+            self._planned.used()
             if self._ensembler is not None:
                 chunk = self._ensembler.add(chunk)
             self._chunks.publish(self._chunk_message.of(chunk))

@@ -255,7 +255,7 @@ class PolicySwap(Generic[Loaded]):
         swap = self._swap
         if swap is None:
             return
-        alone = self._node.count_publishers(TOPIC) < 2
+        alone = self._is_alone()
         if alone and swap.peer is not None:
             self._give_up("the other node has left meanwhile")
         elif not alone and swap.peer is None and time.monotonic() > swap.began_s + ANSWER_WITHIN_S:
@@ -263,13 +263,16 @@ class PolicySwap(Generic[Loaded]):
         else:
             self._go_on()
 
+    def _is_alone(self) -> bool:
+        return bool(self._node.count_publishers(self._node.resolve_topic_name(TOPIC)) < 2)
+
     def _go_on(self) -> None:
         """Switch if it is time to."""
         swap = self._swap
         if swap is None or swap.loaded is None:
             return
         if swap.peer is None:
-            due = self._node.count_publishers(TOPIC) < 2  # nobody to wait for
+            due = self._is_alone()  # nobody to wait for
         elif self._leads:
             due = swap.peer == Phase.READY
         else:  # features of the same weights do not tell which of the two policies they are from

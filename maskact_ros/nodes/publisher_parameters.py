@@ -16,6 +16,7 @@ from maskact_ros.control.ladder import FollowerSettings
 from maskact_ros.limits import Limits
 from maskact_ros.nodes.managed import POLICY_PATH, ROBOT_FILE, ManagedNode
 from maskact_ros.nodes.params import NodeParameter, ParameterError, declare
+from maskact_ros.nodes.receipt import JOINT_STATES_STAMP_SOURCE
 from maskact_ros.robot import RobotSpec
 
 _HOUR_S = 3600.0
@@ -51,6 +52,7 @@ PARAMETERS = (
         changeable=True,
     ),
     NodeParameter("blend_s", 0.2, "How long the hand-over from plan to plan takes.", 0.0, 5.0, changeable=True),
+    JOINT_STATES_STAMP_SOURCE,
     NodeParameter(
         "joint_states_timeout_s",
         0.2,

@@ -298,6 +298,52 @@ def test_pictures_may_be_of_any_encoding(made, kind):
     assert all((frame.rgb == bags.picture(i)).all() for i, frame in enumerate(dataset.frames(0)))
 
 
+def compressed_by(named, encoded):
+    """A recording whose pictures come compressed, with this format; `encoded` gives the suffix and the samples."""
+    messages = []
+    for topic, at, message in bags.recording(12):
+        if topic == "/arm/image":
+            stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            suffix, samples = encoded(message.data.reshape(*bags.SIZE, 3))
+            content = cv2.imencode(suffix, samples)[1].tobytes()
+            topic, message = "/arm/image/compressed", bags.compressed_message(stamp_ns, content, named)
+        messages.append((topic, at, message))
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("named", "encoded", "told"),
+    [
+        (
+            "16UC1; png compressed ",
+            lambda rgb: (".png", rgb[..., 0].astype(np.uint16) * 9),
+            "image: bytes of format '16UC1; png compressed ' carry depth; allowed: pictures in colour, or grey by "
+            "mono8 or mono16 (12 times)",
+        ),
+        (
+            "yuv422; jpeg compressed mono8",
+            lambda rgb: (".jpg", rgb[..., 0]),
+            "image: bytes of format 'yuv422; jpeg compressed mono8' are grey, while the camera's own pictures are "
+            "yuv422: the colour was lost when they were compressed; allowed: the colour that the raw pictures have (12",
+        ),
+    ],
+)
+def test_compressed_pictures_that_are_depth_or_have_lost_their_colour_make_no_dataset_and_are_named(
+    made, named, encoded, told
+):
+    with pytest.raises(MaskACTError) as caught:
+        made(compressed_by(named, encoded), images={"topics": ["image/compressed"]})
+    assert told in " ".join(str(caught.value).split())
+
+
+def test_compressed_pictures_of_a_grey_camera_still_make_a_dataset(made):
+    dataset = made(
+        compressed_by("mono8; png compressed ", lambda rgb: (".png", rgb[..., 0])),
+        images={"topics": ["image/compressed"]},
+    )
+    assert lengths(dataset) == [12]
+
+
 def test_the_report_tells_how_old_each_stream_was(made):
     (episode,) = report(made(bags.recording(10)))["episodes"]
     assert episode["age_ms"]["state"] == {"p50": 5.0, "p95": 5.0, "max": 5.0}

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from bench import LATCHED, Bench, Program, set_points, state_of
+from sensor_msgs.msg import JointState
 from soundness import assert_ends_at_rest, assert_sound
 from stand_ins import Arm, Planner, healthy, shuffled, silent, with_a_nan, without_the_last_joint
 from std_msgs.msg import Empty, String
 from test_peers import ON_DEMAND
 from trajectory_msgs.msg import JointTrajectory
+
+from maskact_ros.nodes.messages import ns_to_stamp
 
 # Plans of these tests are old, begin anywhere and ask for anything; what that leads to is for tests of their own.
 PATIENT = {
@@ -93,6 +96,25 @@ def test_it_is_silent_until_enabled_and_then_until_a_chunk_comes_that_was_captur
 def test_it_commands_at_the_control_rate_for_five_seconds(rig):
     rig.move()
     rig.arm.wait_for_rate(100.0, seconds=5.0)
+
+
+def test_stamped_at_receipt_joint_states_of_any_stamp_move_the_arm_and_their_silence_stops_it(bench, robot):
+    arm, planner = Arm(bench.probe, robot), Planner(bench.probe, robot)
+    stamps = iter(range(10**9))
+
+    def nonsense(joints: JointState) -> JointState:
+        joints.header.stamp = ns_to_stamp(next(stamps) % 4)  # zero, and going back
+        return joints
+
+    arm.alter = nonsense
+    publisher = bench.start_active("action_publisher", joint_states_stamp_source="receipt", **PATIENT)
+    rig = Rig(bench, publisher, arm, planner)
+    rig.move()
+    arm.wait_for_commands(150)
+    assert state_of(arm.states[-1])["rung"] == "following"
+    arm.alter = silent
+    arm.wait_for_rung("holding")
+    assert_sound(arm.commands, robot)
 
 
 def test_it_begins_where_the_arm_is_and_arrives_where_the_chunk_ends(rig):

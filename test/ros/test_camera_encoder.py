@@ -1,14 +1,16 @@
 """The camera encoder before a stand-in camera: what it makes of pictures, and says of those it cannot use."""
 
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import pytest
 from asking import ask
-from bench import BEST_EFFORT, RELIABLE
+from bench import BEST_EFFORT, RELIABLE, Probe
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.serialization import serialize_message
@@ -17,6 +19,8 @@ from stand_ins import Camera, healthy, silent
 
 from maskact_ros.nodes.engine_parameters import threads_here
 from maskact_ros.nodes.messages import features_from_message, image_to_message, ns_to_stamp, stamp_to_ns
+from maskact_ros.nodes.publishers import silence_of
+from maskact_ros.robot import RobotSpec
 
 HOUR_S = 3600
 
@@ -100,6 +104,58 @@ def test_a_picture_that_cannot_be_used_is_named_and_gives_no_features(
     camera.alter = healthy
     probe.wait_for_ok("camera_encoder")
     probe.wait(lambda: len(features) > known, "features of good pictures")
+
+
+def _all_of_one_stamp():
+    stamps = []
+
+    def alter(image: Image) -> Image:
+        stamps.append(image.header.stamp)
+        image.header.stamp = stamps[0]
+        return image
+
+    return alter
+
+
+def _mostly_of_another_camera():
+    """Two of three are of a camera whose stamps lie 0.3 s behind the other's."""
+    count = [0]
+
+    def alter(image: Image) -> Image:
+        count[0] += 1
+        if count[0] % 3:
+            image.header.stamp = ns_to_stamp(stamp_to_ns(image.header.stamp) - 300_000_000)
+        return image
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("fault", "texts", "total"),
+    [
+        (_all_of_one_stamp, ("images are not used: all have the stamp of the one before", "stamp_source"), True),
+        (
+            _mostly_of_another_camera,
+            ("images are not used: they were taken 0.", "do two cameras send on /maskact/image_raw (1 publishers)?"),
+            False,
+        ),
+    ],
+)
+def test_a_camera_whose_images_are_dropped_one_after_the_other_is_told_why(
+    module_bench, camera, features, encoder, fault, texts, total
+):
+    probe = module_bench.probe
+    assert ask(probe, "camera_encoder", max_image_age_s=60.0).successful
+    probe.wait_for_ok("camera_encoder")
+    camera.alter = fault()
+    probe.wait_for_problem("camera_encoder", *texts)
+    known = len(features)
+    probe.wait_for_problem("camera_encoder", *texts)
+    assert (len(features) == known) == total
+    assert any(all(text in line for text in texts) and "[ERROR]" in line for line in encoder.output.splitlines())
+    camera.alter = healthy
+    probe.wait_for_ok("camera_encoder")
+    assert ask(probe, "camera_encoder", max_image_age_s=1.0).successful
 
 
 def test_features_say_since_when_the_camera_has_sent_the_same_picture(module_bench, camera, features, encoder):
@@ -226,6 +282,95 @@ def test_compressed_images_are_encoded_and_features_sent_reliably_if_the_paramet
     bench.start_active("camera_encoder", compressed=True, features_reliable=True)
     probe.wait(lambda: len(features) >= 3, "features of compressed images")
     assert features_from_message(features[-1].message).features.size > 0
+
+
+# A program: a camera that sends raw images, but none now. Fast DDS lets no process have a topic of two types.
+RAW_CAMERA = """
+import sys
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("camera")
+node.create_publisher(Image, sys.argv[1], 1)
+rclpy.spin(node)
+"""
+JPEG_OF = {"grey": (".jpg", np.uint8, 1), "colour": (".jpg", np.uint8, 3), "depth": (".png", np.uint16, 1)}
+
+
+@dataclass
+class CompressedCamera:
+    """Sends compressed pictures at 10 Hz: grey, colour or depth, under any format."""
+
+    probe: Probe
+    robot: RobotSpec
+    topic: str
+    sends: tuple[str, str] | None = None  # what, and the format
+
+    def __post_init__(self) -> None:
+        self._images = self.probe.publisher(CompressedImage, self.topic, BEST_EFFORT)
+        self.probe.every(0.1, self._capture)
+
+    def _capture(self) -> None:
+        if self.sends is None:
+            return
+        (suffix, dtype, channels), camera = JPEG_OF[self.sends[0]], self.robot.only_camera
+        samples = np.full((camera.height, camera.width, channels), 1234, np.uint16).astype(dtype)
+        message = CompressedImage(format=self.sends[1], data=cv2.imencode(suffix, samples)[1].tobytes())
+        message.header.stamp = ns_to_stamp(self.probe.now_ns())
+        self._images.publish(message)
+
+
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [
+        ({}, " (0 publishers there); is the camera's driver running"),
+        ({"a/msg/A": 3}, " (3 publishers there)"),
+        ({"a/msg/A": 1, "b/msg/B": 2}, " (1 publishers there; others there send b/msg/B)"),
+        ({"b/msg/B": 1}, ": it carries b/msg/B; turn it round"),
+        ({"c/msg/C": 1, "b/msg/B": 1}, ": it carries b/msg/B, c/msg/C; turn it round"),
+        ({"c/msg/C": 2}, ": it carries c/msg/C; allowed: a/msg/A"),
+    ],
+)
+def test_who_is_there_tells_why_a_topic_is_silent(counts, why):
+    assert silence_of(counts, "a/msg/A", {"b/msg/B": "turn it round"}).startswith(why)
+
+
+def test_a_silent_topic_is_told_by_its_remapped_name_with_who_publishes_there_and_what(bench, robot):
+    probe, topic = bench.probe, "/cell/front/picture"
+    features = probe.hear(CompressedImage, "features", BEST_EFFORT)
+    encoder = bench.start_active("camera_encoder", compressed=True, remappings={"image_raw": topic})
+    silence = f"no image on {topic} for 1 s"
+    probe.wait_for_problem("camera_encoder", f"{silence} (0 publishers there)")
+    raw = bench.run([sys.executable, "-c", RAW_CAMERA, topic])
+    probe.wait_for_problem("camera_encoder", f"{silence}: it carries sensor_msgs/msg/Image; set compressed: false")
+    raw.send(signal.SIGINT)
+    raw.wait()
+    camera = CompressedCamera(probe, robot, topic)
+    probe.wait_for_problem("camera_encoder", f"{silence} (1 publishers there)")
+    for text in ("(0 publishers there)", "set compressed: false", "(1 publishers there)"):
+        assert any(silence in line and text in line and "[ERROR]" in line for line in encoder.output.splitlines())
+    for sends, texts in (
+        (("depth", "16UC1; png compressed "), ("of format '16UC1; png compressed ' carry depth",)),
+        (("depth", "png"), ("a grey picture of 16 bits, which is depth unless the format says mono16",)),
+        (("grey", "yuv422; jpeg compressed mono8"), ("are grey", "own pictures are yuv422: the colour was lost")),
+        (("grey", "bgr8; jpeg compressed bgr8"), ("are grey", "own pictures are bgr8: the colour was lost")),
+    ):
+        camera.sends = sends
+        probe.wait_for_problem("camera_encoder", "the camera's image is refused: image: ", *texts)
+        assert not features
+        assert any(all(text in line for text in texts) for line in encoder.output.splitlines())
+    for sends in (("grey", "mono8; jpeg compressed mono8"), ("colour", "yuv422; jpeg compressed bgr8")):
+        known, camera.sends = len(features), sends
+        probe.wait(lambda known=known: len(features) > known + 2, "features")
+        probe.wait_for_ok("camera_encoder")
+        features.clear()
+
+
+def test_raw_images_that_come_compressed_are_told_with_the_parameter_to_set(bench, robot):
+    CompressedCamera(bench.probe, robot, "image_raw", ("colour", "jpeg"))
+    bench.start_active("camera_encoder")
+    text = "no image on /maskact/image_raw for 1 s: it carries sensor_msgs/msg/CompressedImage; set compressed: true"
+    bench.probe.wait_for_problem("camera_encoder", text)
 
 
 def test_what_the_encoder_runs_on_is_said(module_bench, encoder):

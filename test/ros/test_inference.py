@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from asking import ask
 from bench import LATCHED, NAMESPACE, Bench, Program
+from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, JointState
 from stand_ins import PEER, features_to_message, healthy, shuffled, silent, with_a_nan, without_the_last_joint
 from std_msgs.msg import String
@@ -69,9 +71,9 @@ class Rig:
         return stamp_ns
 
     @contextmanager
-    def seeing(self, **image):
-        """An image each 40 ms, within the `with` block."""
-        timer = self.probe.every(0.04, lambda: self.see(**image))
+    def seeing(self, *, age_s: float = 0.0, **image):
+        """An image each 40 ms, which was taken so long ago, within the `with` block."""
+        timer = self.probe.every(0.04, lambda: self.see(stamp_ns=self.probe.now_ns() - round(age_s * 1e9), **image))
         yield
         self.probe.node.destroy_timer(timer)
 
@@ -166,6 +168,110 @@ def test_features_of_an_old_image_are_not_planned_from(rig):
     rig.see(stamp_ns=rig.probe.now_ns() - 3600_000_000_000)
     rig.probe.wait_for_report("inference", lambda r: int(r.values.get("features_too_old", 0)) > 0, "the count")
     assert len(rig.chunks) == known
+
+
+@pytest.mark.parametrize(("age_s", "limit_s"), [(1.6, 1.0), (7200.0, 1.0), (0.9, 0.5)])
+def test_features_of_which_all_are_too_old_are_told_with_their_age_and_what_it_may_be(rig, age_s, limit_s):
+    probe, texts = (
+        rig.probe,
+        (
+            f"features are not planned from: their image is {age_s:.1f}",
+            f"s old; allowed: {limit_s:g} s (max_image_age_s); {age_s:.1f}",
+            "s of that had passed when they were sent: camera_encoder is too slow",
+        ),
+    )
+    assert ask(probe, "inference", max_image_age_s=limit_s).successful
+    with rig.seeing():
+        probe.wait_for_ok("inference")
+    known = len(rig.chunks)
+    with rig.seeing(age_s=age_s):
+        probe.wait_for_problem("inference", *texts)
+    assert any(all(text in line for text in texts) and "[ERROR]" in line for line in rig.program.output.splitlines())
+    assert len(rig.chunks) == known
+    assert ask(probe, "inference", max_image_age_s=1.0).successful
+    with rig.seeing():
+        probe.wait_for_ok("inference")
+
+
+def test_features_of_the_future_are_told_and_planned_from_as_the_publisher_judges_them(rig):
+    with rig.seeing(age_s=-1.4):
+        rig.probe.wait_for_problem("inference", "the features' image is 1.", "s ahead of this node's clock: the clocks")
+        known = len(rig.chunks)
+        rig.probe.wait(lambda: len(rig.chunks) > known, "a chunk")
+    assert rig.probe.reset("inference").success
+    with rig.seeing():
+        rig.probe.wait_for_ok("inference")
+
+
+def test_features_that_are_always_of_an_epoch_before_are_told(rig):
+    states = rig.probe.publisher(String, "state", LATCHED)
+    assert ask(rig.probe, "inference", max_image_age_s=60.0).successful
+    with rig.seeing(age_s=4.0):
+        states.publish(state_to_message(FollowerState(Rung.ENGAGING, 70, "")))
+        rig.probe.wait_for_problem(
+            "inference",
+            "features whose turn has come are not planned from: their image was taken",
+            "was enabled, reset",
+        )
+    assert ask(rig.probe, "inference", max_image_age_s=1.0).successful
+    with rig.seeing():
+        rig.probe.wait_for_ok("inference")
+
+
+def _without_stamps(joints: JointState) -> JointState:
+    joints.header.stamp = ns_to_stamp(0)
+    return joints
+
+
+def _since_power_on(joints: JointState) -> JointState:
+    joints.header.stamp = ns_to_stamp(stamp_to_ns(joints.header.stamp) % 10**12)
+    return joints
+
+
+@pytest.mark.parametrize("stamps", [_without_stamps, _since_power_on])
+def test_joint_states_of_another_clock_are_told_with_the_parameter_to_set(rig, stamps):
+    with rig.seeing(alter=stamps):
+        rig.probe.wait_for_problem(
+            "inference",
+            "no chunk without the joints (/maskact/joint_states): ",
+            "by their stamps, joint states are ",
+            "s old when they come",
+            "set joint_states_stamp_source to receipt",
+        )
+    with rig.seeing():
+        rig.probe.wait_for_ok("inference")
+
+
+def test_stamped_at_receipt_joint_states_of_any_stamp_are_planned_with_by_the_nodes_clock(bench, policy, robot):
+    probe, real_ns = bench.probe, bench.probe.now_ns
+    began_ns = real_ns()
+    clock = probe.publisher(Clock, "/clock", QoSProfile(depth=1))
+    probe.now_ns = lambda: 5_000_000_000_000 + real_ns() - began_ns  # the simulation's, which stamps images
+    probe.every(0.01, lambda: clock.publish(Clock(clock=ns_to_stamp(probe.now_ns()))))
+    stamps = iter(range(10**9))
+
+    def counted(joints: JointState) -> JointState:
+        joints.header.stamp = ns_to_stamp(next(stamps) % 3)  # zero, and nonsense that goes back
+        return joints
+
+    rig = Rig(bench, None, probe.hear(JointTrajectory, "action_chunk"), "", robot.joint_names)
+    rig.weights_hash = CheckpointInfo.read(policy).weights_hash
+    rig.publishers = {
+        "features": probe.publisher(CompressedImage, "features"),
+        "joint_states": probe.publisher(JointState, "joint_states"),
+    }
+    parameters = {"joint_states_stamp_source": "receipt", "use_sim_time": True, "n_action_steps": 2}
+    rig.program = bench.start_active("inference", **parameters)
+    rig.see_until(lambda: len(rig.chunks) > 10, "chunks", alter=counted)
+    probe.wait_for_ok("inference")
+    with rig.seeing(alter=silent):
+        probe.wait_for_problem("inference", "no chunk without the joints", "s older than it; allowed: 0.1 s")
+
+
+def test_a_stamp_source_that_does_not_exist_is_refused_by_name(bench):
+    program = bench.start("inference", joint_states_stamp_source="now")
+    assert program.wait(within_s=60.0) == 1
+    assert "joint_states_stamp_source is 'now'; allowed: header, receipt" in program.output
 
 
 def test_joint_states_are_matched_by_name(rig):

@@ -8,6 +8,7 @@ from rclpy.serialization import deserialize_message
 from std_msgs.msg import Int64
 
 from maskact_ros.nodes.polled import PolledSubscription
+from maskact_ros.nodes.receipt import ReceiptClock
 
 
 @pytest.fixture
@@ -56,3 +57,16 @@ def test_its_age_is_counted_from_when_it_came_and_not_from_when_it_was_taken(ben
     taken = bench.probe.wait(subscription.take, "what was sent")
     most_s = time.monotonic() - before_s
     assert 0.2 < taken[1] / 1e9 <= most_s + 0.05
+
+
+def test_a_stamp_of_receipt_is_when_it_came_and_never_before_the_last_unless_the_clock_was_set_back():
+    readings_ns = iter([5_000_000_000, 5_010_000_000, 5_012_000_000, 1_000_000_000, 1_020_000_000])
+    clock = ReceiptClock(lambda: next(readings_ns))
+    ages_ns = [1_000_000, 2_000_000, 9_000_000, 3_000_000, 1_000_000]
+    assert [clock.stamp_ns(age_ns) for age_ns in ages_ns] == [
+        4_999_000_000,
+        5_008_000_000,
+        5_008_000_000,  # 5.003: this reading was late
+        997_000_000,
+        1_019_000_000,
+    ]

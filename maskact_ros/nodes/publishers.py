@@ -1,0 +1,25 @@
+"""Who publishes on a topic from which nothing comes: how many, and of which type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rclpy.node import Node
+
+
+def publishers_on(node: Node, topic: str) -> Counter[str]:
+    """How many publishers there are on a topic, by type, such as sensor_msgs/msg/Image; `topic` may be remapped."""
+    return Counter(info.topic_type for info in node.get_publishers_info_by_topic(node.resolve_topic_name(topic)))
+
+
+def silence_of(counts: Mapping[str, int], wanted: str, remedies: Mapping[str, str]) -> str:
+    """What may be why nothing of the type `wanted` comes; `remedies` says what to do, by the type that is there."""
+    others = sorted(kind for kind in counts if kind != wanted)
+    count = counts.get(wanted, 0)
+    if count:
+        return f" ({count} publishers there" + (f"; others there send {', '.join(others)}" if others else "") + ")"
+    if not others:
+        return " (0 publishers there); is the camera's driver running, and is this its topic?"
+    remedy = next((remedies[kind] for kind in others if kind in remedies), f"allowed: {wanted}")
+    return f": it carries {', '.join(others)}; {remedy}"
