@@ -24,7 +24,7 @@ from std_msgs.msg import String
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.control.realtime import SWITCH_S
-from maskact_ros.errors import MaskACTError
+from maskact_ros.errors import MaskACTError, printable
 from maskact_ros.nodes.managed import ManagedNode
 from maskact_ros.nodes.messages import MessageError
 from maskact_ros.nodes.params import ParameterError, is_spec, overwrite
@@ -177,7 +177,7 @@ class PolicySwap(Generic[Loaded]):
     def _start(self, swap: _Swap[Loaded]) -> None:
         self._newest, self._swap = swap.name, swap
         self._node.diagnostics.forget("policy_swap")
-        self._node.get_logger().info(f"loading the policy {swap.path} beside the one that runs")
+        self._node.get_logger().info(f"loading the policy {printable(swap.path)} beside the one that runs")
         self._say(Phase.LOADING)
         threading.Thread(target=self._load_beside, args=(swap,), name="load", daemon=True).start()
 
@@ -281,7 +281,7 @@ class PolicySwap(Generic[Loaded]):
     def _finish(self, swap: _Swap[Loaded], loaded: Loaded) -> None:
         self._swap, self._path, self._weights_hash = None, swap.path, swap.info.weights_hash
         self._switch(loaded)
-        self._node.get_logger().info(f"the policy is {swap.path} from now on")
+        self._node.get_logger().info(f"the policy is {printable(swap.path)} from now on")
         self._say(Phase.RUNNING)
 
     def _give_up(self, reason: str) -> None:
