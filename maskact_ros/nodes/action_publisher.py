@@ -39,14 +39,17 @@ from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import TOPIC, Phase, Standing
 from maskact_ros.nodes.polled import PolledSubscription
 from maskact_ros.nodes.publisher_parameters import PARAMETERS, PublisherParameters
+from maskact_ros.nodes.slow_topic import SlowTopic
 from maskact_ros.nodes.sole_driver import SoleDriver
-from maskact_ros.nodes.wire import ChunkReader, JointStateReader
+from maskact_ros.nodes.sole_planner import SolePlanner
+from maskact_ros.nodes.wire import MOST_POINTS, ChunkReader, JointStateReader, most_bytes
 from maskact_ros.paths import given
 from maskact_ros.urdf_limits import limits_from_urdf
 
 _READ_WITHIN_NS = 200_000  # two clocks, to have been read at once
 # Who gives a sign of life so soon after one was missed was only kept waiting: while the plan lasts, and after that.
 _HICCUP_NS, _PAUSE_NS = 400_000_000, 100_000_000
+_LARGEST_URDF = 2_000_000  # bytes; a humanoid's is a tenth of that
 _TRAJECTORY_EVERY_S, _HORIZON_S = 0.05, 0.25
 
 
@@ -54,6 +57,7 @@ class ActionPublisher(ManagedNode):
     """Thin: the command loop empties an inbox, takes the newest joint state, asks the follower, and publishes."""
 
     CHANGEABLE_SPEC = ("n_action_steps", "temporal_ensemble_coeff")
+    STRANGERS_SHARE = 0.025
 
     def __init__(self) -> None:
         super().__init__("action_publisher", PARAMETERS)
@@ -61,13 +65,14 @@ class ActionPublisher(ManagedNode):
 
     def configure(self) -> None:
         """Check the robot against the checkpoint; create topics and services."""
-        _, _, self._robot = self.policy_and_robot(also=("limits",))
+        _, config, self._robot = self.policy_and_robot(also=("limits",))
         self.check_choice("command_interface", ("position", "trajectory"))
         self.check_choice("limits_from", ("robot_file", "robot_description"))
         self._tuning = PublisherParameters(self, self._robot)
         refuse_unknown(self)
         self._tuning.check({})
-        self._chunk_reader = ChunkReader(JointOrder(self._robot.joint_names))
+        most_points = max(MOST_POINTS, config.chunk_size)
+        self._chunk_reader = ChunkReader(JointOrder(self._robot.joint_names), most_points)
         self._joint_state_reader = JointStateReader(JointOrder(self._robot.joint_names))
         self._inbox = LoopInbox()
         simulated, clock = self.get("use_sim_time"), self.get_clock()
@@ -84,15 +89,16 @@ class ActionPublisher(ManagedNode):
             self._output = kind(self, self._robot)
             self._graph = CommandGraph(self, self._output.to_controllers, self.get("command_interface"))
         self._states = self.create_lifecycle_publisher(String, "state", latched)
-        self._subscriptions_made = [
-            self.create_subscription(JointTrajectory, "action_chunk", self._receive_chunk, reliable, raw=True)
-        ]
-        self._joint_states = PolledSubscription(self, JointState, "joint_states", newest)
+        largest, share = most_bytes(most_points, len(self._robot.joints)), self.STRANGERS_SHARE
+        self._chunks = PolledSubscription(
+            self, JointTrajectory, "action_chunk", reliable, most_bytes=largest, share=share
+        )
+        self._joint_states = PolledSubscription(self, JointState, "joint_states", newest, share=share)
         every_policy = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        self._subscriptions_made.append(self.create_subscription(String, TOPIC, self._receive_policy, every_policy))
+        self._policies = SlowTopic(self, String, TOPIC, self._receive_policy, every_policy)
         if self.get("limits_from") == "robot_description":
-            self._subscriptions_made.append(
-                self.create_subscription(String, "robot_description", self._receive_description, latched)
+            self._descriptions = SlowTopic(
+                self, String, "robot_description", self._receive_description, latched, most_bytes=_LARGEST_URDF
             )
         self._enabling = Enabling(
             self, ask=self._ask, standing=self._standing, refusal=self._refusal, missing=lambda: self._peers.missing
@@ -100,6 +106,7 @@ class ActionPublisher(ManagedNode):
         self._lost: tuple[str, int] | None = None  # who, and when, on the steady clock
         self._peers = Peers(self, ("camera_encoder", "inference"), lost=self._lose, found=self._find)
         self._sole_driver = SoleDriver(self, self.resolve_topic_name("command"), self._give_way)
+        self._sole_planner = SolePlanner(self, "action_chunk")
 
     def activate(self) -> None:
         """Start the command loop, silent."""
@@ -131,8 +138,9 @@ class ActionPublisher(ManagedNode):
 
     def clean_up(self) -> None:
         """Let go of topics and services."""
-        self.destroy_entities("_subscriptions_made", "_states")
-        for held in ("_output", "_enabling", "_joint_states", "_peers", "_sole_driver"):
+        self.destroy_entities("_states")
+        heard = ("_chunks", "_joint_states", "_policies", "_descriptions")
+        for held in ("_output", "_enabling", *heard, "_peers", "_sole_driver", "_sole_planner"):
             entity = self.__dict__.pop(held, None)
             if entity is not None:
                 entity.destroy()
@@ -217,6 +225,7 @@ class ActionPublisher(ManagedNode):
             self._inbox.clear()
             return self._follower.brake()
         self._observe()
+        self._receive_chunk(now_ns)
         self._inbox.serve(self._follower, Moment(now_ns, moment.steady_ns))
         if (lost := self._lost) is not None:
             moving = self._follower.state.rung in MOVING
@@ -235,16 +244,17 @@ class ActionPublisher(ManagedNode):
 
     def _observe(self) -> None:
         """Take the newest joint state, if one has come since the last period."""
-        taken = self._joint_states.take()
-        before_ns, self._observed_ns = self._observed_ns, _steady_ns()
-        if taken is None:
+        if self._joint_states.rests:
             return
-        data, age_ns = taken
+        before_ns, self._observed_ns = self._observed_ns, _steady_ns()
         try:
-            stamp_ns, positions = self._joint_state_reader.read(data)
+            heard = self._joint_states.read(self._joint_state_reader.read)
         except MaskACTError as error:
             self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
             return
+        if heard is None:
+            return
+        (stamp_ns, positions), age_ns = heard
         # It came after the last one was asked for, whatever the system's clock has done since.
         received_ns = max(before_ns, self._observed_ns - age_ns)
         refusal = self._follower.observe(Measured(positions, stamp_ns, received_ns))
@@ -252,6 +262,27 @@ class ActionPublisher(ManagedNode):
             self.diagnostics.problem("joint_states", f"joint_states is not believed: {refusal}")
             return
         self.diagnostics.solved("joint_states")
+
+    def _receive_chunk(self, now_ns: int) -> None:
+        """Take the newest chunk, if one has come since the last period."""
+        try:
+            heard = self._chunks.read(self._chunk_reader.read)
+            if heard is None:
+                return
+            chunk, _ = heard
+            ahead_s = (chunk.stamp_ns - self._read_clock_ns()) / 1e9
+            if ahead_s > 0:
+                raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
+        except MessageError as error:
+            self.diagnostics.problem("action_chunk", str(error))
+            self.diagnostics.count("chunks_refused")
+            return
+        self.diagnostics.solved("action_chunk")
+        if self._sole_planner.heard(self._chunks.number) is not None:  # which is said once a second
+            self.diagnostics.count("chunks_refused")
+            return
+        self.diagnostics.event("chunks")
+        self._follower.offer(chunk, now_ns)
 
     def _send(self, output: PositionOutput | TrajectoryOutput, set_point: NDArray[np.float64], moment: Moment) -> None:
         if isinstance(output, PositionOutput):
@@ -263,20 +294,6 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.event("commands")
 
     # -- The executor's thread
-
-    def _receive_chunk(self, data: bytes) -> None:
-        try:
-            chunk = self._chunk_reader.read(data)
-            ahead_s = (chunk.stamp_ns - self.get_clock().now().nanoseconds) / 1e9
-            if ahead_s > 0:
-                raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
-        except MessageError as error:
-            self.diagnostics.problem("action_chunk", str(error))
-            self.diagnostics.count("chunks_refused")
-            return
-        self.diagnostics.solved("action_chunk")
-        self.diagnostics.event("chunks")
-        self._inbox.post(lambda follower, moment: follower.offer(chunk, moment.now_ns))
 
     def _receive_description(self, message: String) -> None:
         before = self._tuning.described
@@ -299,7 +316,8 @@ class ActionPublisher(ManagedNode):
             running = standing.node == "inference" and standing.phase is Phase.RUNNING
             if not running or str(given(standing.path)) == str(given(self.get("policy_path"))):
                 return
-            self.config_under(self.check_policy(standing.path, self._robot))
+            config = self.config_under(self.check_policy(standing.path, self._robot))
+            self._chunk_reader.most_points = max(MOST_POINTS, config.chunk_size)
         except MaskACTError as error:
             self.diagnostics.problem("policy", f"the policy that inference runs now is not known here: {error}")
             return
@@ -330,6 +348,8 @@ class ActionPublisher(ManagedNode):
         """Why the arm cannot be enabled now, as far as the graph tells, or None."""
         if self._sole_driver.others:
             return f"another action publisher drives {self.resolve_topic_name('command')}; end it first"
+        if (planners := self._sole_planner.look()) is not None:
+            return planners
         if self.get("limits_from") == "robot_description" and self._tuning.described is None:
             return f"no usable robot_description on {self.resolve_topic_name('robot_description')} yet (limits_from)"
         if self._loop is not None:
@@ -362,6 +382,8 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.value("chunks_out_of_date", follower.chunks_refused)
         self.diagnostics.value("joint_states_not_believed", follower.poses_refused)
         self._follower.suspect = self._suspect()
+        self.diagnostics.value("chunks_skipped", self._chunks.skipped)
+        self.diagnostics.value("joint_states_skipped", self._joint_states.skipped)
         for name, samples, scale in (
             ("command_lateness", self._loop.lateness_us, 1e-3),
             ("chunk_age_at_use", follower.chunk_age_ms, 1.0),
@@ -385,6 +407,7 @@ class ActionPublisher(ManagedNode):
             else None,
             "command": (suspect, self.diagnostics.WARN) if suspect and state.rung is not Rung.IDLE else None,
             "joint_states_twice": self._report_two_arms(),
+            "planner": (planners, self.diagnostics.ERROR) if (planners := self._sole_planner.refusal) else None,
             "dry_run": ("dry run: commands are not sent", self.diagnostics.WARN) if self.get("dry_run") else None,
         }
         for name, report in reports.items():

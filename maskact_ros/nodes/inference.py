@@ -41,6 +41,7 @@ from maskact_ros.nodes.params import NodeParameter, changed, snapshot
 from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import PolicySwap
 from maskact_ros.nodes.polled import PolledSubscription
+from maskact_ros.nodes.slow_topic import SlowTopic
 from maskact_ros.nodes.wire import ChunkMessage, JointStateReader
 from maskact_ros.policy.runtime import PlannerRuntime
 
@@ -149,8 +150,8 @@ class Inference(ManagedNode):
         all_since = QoSProfile(depth=WAITING_STATES, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "action_chunk", reliable)
         self._used = self.create_lifecycle_publisher(String, "~/used", 10)
+        self._publisher_states = SlowTopic(self, String, "state", self._receive_state, latched)
         self._subscriptions_made = [
-            self.create_subscription(String, "state", self._receive_state, latched),
             self.create_subscription(
                 CompressedImage,
                 "features",
@@ -183,7 +184,7 @@ class Inference(ManagedNode):
             self.destroy_timer(timer)
         if swap := self.__dict__.pop("_swap", None):
             swap.close()
-        for held in ("_joint_states", "_peers"):
+        for held in ("_joint_states", "_publisher_states", "_peers"):
             if entity := self.__dict__.pop(held, None):
                 entity.destroy()
         self.__dict__.pop("_setup", None)
@@ -253,13 +254,16 @@ class Inference(ManagedNode):
     def _hear_joints(self) -> None:
         """Take all joint states that have come; from any thread."""
         with self._hearing:
-            while (taken := self._joint_states.take()) is not None:
+            for _ in range(WAITING_STATES):
                 try:
-                    self._states.add(*self._joint_state_reader.read(taken[0]))
+                    heard = self._joint_states.read(self._joint_state_reader.read)
                 except MaskACTError as error:
                     self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
-                else:
-                    self.diagnostics.solved("joint_states")
+                    continue
+                if heard is None:
+                    return
+                self._states.add(*heard[0])
+                self.diagnostics.solved("joint_states")
 
     def _receive_state(self, message: String) -> None:
         try:

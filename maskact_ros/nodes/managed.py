@@ -21,7 +21,6 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -35,6 +34,7 @@ from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.errors import MaskACTError
+from maskact_ros.nodes.clock_guard import guard_clock
 from maskact_ros.nodes.diagnostics import Diagnostics
 from maskact_ros.nodes.parameter_service import RefusingParameterService
 from maskact_ros.nodes.params import (
@@ -50,6 +50,7 @@ from maskact_ros.nodes.params import (
     scope,
     spec_values,
 )
+from maskact_ros.nodes.serving import Serving
 from maskact_ros.nodes.stop_request import StopRequest
 from maskact_ros.paths import given
 from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
@@ -81,6 +82,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     CHANGEABLE_SPEC: Collection[str] = ()  # the specification's parameters that the node can change while it runs
     DIAGNOSTICS: type[Diagnostics] = Diagnostics
+    STRANGERS_SHARE = 1.0  # of the time, at most, that goes to what comes from outside; below 1 spares other threads
 
     def __init__(self, name: str, parameters: Sequence[NodeParameter]):
         try:
@@ -94,6 +96,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         declare(self, (AUTOSTART, *parameters))
         self.diagnostics = self.DIAGNOSTICS(self)
         self.diagnostics.value("state", "unconfigured")
+        guard_clock(self, self.diagnostics)
 
     # What a node fills in. Each may raise MaskACTError.
     def configure(self) -> None:
@@ -324,7 +327,7 @@ def main(node_class: type[ManagedNode]) -> None:
 def _run(node_class: type[ManagedNode]) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
     prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
-    executor = SingleThreadedExecutor()
+    executor = Serving(node.diagnostics, node.STRANGERS_SHARE)
     executor.add_node(node)
     if node.get("autostart"):
         for step in (node.trigger_configure, node.trigger_activate):

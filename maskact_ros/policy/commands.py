@@ -187,9 +187,8 @@ def _describe(
         print(f"note: the image is {size[1]}x{size[0]}; the nodes would refuse it, as the robot's is another size")
     for joint, position in zip(robot.joints, state, strict=True):
         if not joint.lower <= position <= joint.upper:
-            print(
-                f"note: {printable(joint.name)} is at {position:g}, beyond its limits {joint.lower:g} to {joint.upper:g}"
-            )
+            limits = f"{joint.lower:g} to {joint.upper:g}"
+            print(f"note: {printable(joint.name)} is at {position:g}, beyond its limits {limits}")
     if "patch_labels" in seen:
         shares = torch.bincount(seen["patch_labels"][0].long(), minlength=len(info.mask_classes)) * 100
         shares = shares / seen["patch_labels"].shape[1]
