@@ -225,7 +225,7 @@ class ActionPublisher(ManagedNode):
             self._inbox.clear()
             return self._follower.brake()
         self._observe()
-        self._receive_chunk(now_ns)
+        self._hear_chunk(now_ns)
         self._inbox.serve(self._follower, Moment(now_ns, moment.steady_ns))
         if (lost := self._lost) is not None:
             moving = self._follower.state.rung in MOVING
@@ -263,20 +263,19 @@ class ActionPublisher(ManagedNode):
             return
         self.diagnostics.solved("joint_states")
 
-    def _receive_chunk(self, now_ns: int) -> None:
+    def _hear_chunk(self, now_ns: int) -> None:
         """Take the newest chunk, if one has come since the last period."""
         try:
-            heard = self._chunks.read(self._chunk_reader.read)
-            if heard is None:
-                return
-            chunk, _ = heard
-            ahead_s = (chunk.stamp_ns - self._read_clock_ns()) / 1e9
-            if ahead_s > 0:
-                raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
+            self._chunks.read(lambda data: self._receive_chunk(data, now_ns))
         except MessageError as error:
             self.diagnostics.problem("action_chunk", str(error))
             self.diagnostics.count("chunks_refused")
-            return
+
+    def _receive_chunk(self, data: bytes, now_ns: int) -> None:
+        chunk = self._chunk_reader.read(data)
+        ahead_s = (chunk.stamp_ns - self._read_clock_ns()) / 1e9
+        if ahead_s > 0:
+            raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
         self.diagnostics.solved("action_chunk")
         if self._sole_planner.heard(self._chunks.number) is not None:  # which is said once a second
             self.diagnostics.count("chunks_refused")

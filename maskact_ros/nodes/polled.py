@@ -57,6 +57,7 @@ class PolledSubscription:
         self._rests_until_s = 0.0
         self._numbers: dict[bytes, int] = {}  # of the last message taken, by sender
         self.number = 0  # the same, whoever sent it
+        self.came_ns = 0  # when that was, by the system's clock
         self.skipped = 0  # messages that a newer one took the place of
         self._subscription = node.create_subscription(
             kind, topic, lambda _: None, qos, callback_group=_Nobody(), raw=True
@@ -82,10 +83,11 @@ class PolledSubscription:
         if taken is None:
             return None
         data, about = taken
+        self.came_ns = about["received_timestamp"]
         self._count(about)
         if len(data) > self._most_bytes:
             raise MessageError(f"the message has {len(data)} bytes; allowed: at most {self._most_bytes}")
-        return data, max(0, time.time_ns() - about["received_timestamp"])
+        return data, max(0, time.time_ns() - self.came_ns)
 
     def read(self, parse: Callable[[bytes], Read]) -> tuple[Read, int] | None:
         """What `parse` makes of the next message, and its age as `take` gives it; None also while the topic rests.
