@@ -54,7 +54,7 @@ test-jazzy: $(JAZZY_STAMP)  ## Run the ROS tests on Jazzy
 	$(RUN_jazzy) .venv-jazzy/bin/python test/in_stages.py test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
 
 # ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, chunks, joint_states, parameters, clock,
-# checkpoints, transitions, trajectories, two_publishers.
+# checkpoints, transitions, trajectories, odd_messages, two_publishers.
 SEED ?= $(shell date +%s)
 PHASES ?= 20
 faults: $(STAMP)  ## Inject every fault at 20 random moments (an hour); SEED=… PHASES=… ROWS="clock or camera" choose
