@@ -7,6 +7,7 @@ One publisher lives through all of it, so what a flood leaves behind shows in th
 from __future__ import annotations
 
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class _Line:
     """A process that is asked by lines, and answers with lines."""
 
     def __init__(self, module: str, environment: dict[str, str]) -> None:
+        self._module = module
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"maskact_ros.bench.{module}"],
             env=os.environ | environment,
@@ -63,9 +65,9 @@ class _Line:
     def ask(self, line: str) -> str:
         assert self.process.stdout is not None
         self.tell(line)
-        answer = self.process.stdout.readline().strip()
-        if not answer:
-            raise MaskACTError(f"the other side of the benchmark has ended, when asked for {line!r}")
+        answers = select.select([self.process.stdout], [], [], WITHIN_S)[0]
+        if not answers or not (answer := self.process.stdout.readline().strip()):
+            raise MaskACTError(f"{self._module} does not answer {line!r} within {WITHIN_S:g} s")
         return answer
 
 
@@ -93,10 +95,10 @@ def measure_floods(rounds: int, progress: Callable[[str], None]) -> list[FloodRo
                     flooded[flood].append(_commands_hz(peer))
                     flooder.tell("")
                     if publisher.poll() is not None:
-                        raise MaskACTError(
-                            f"the publisher ended during {flood}; its last lines:",
-                            lines=log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:],
-                        )
+                        raise MaskACTError(f"the publisher ended during {flood}")
+        except MaskACTError as error:
+            last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
+            raise MaskACTError(f"{error}; the publisher's last lines:", lines=last) from None
         finally:
             for each in (publisher, flooder.process, peer.process):
                 each.kill()
