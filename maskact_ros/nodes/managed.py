@@ -82,7 +82,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     CHANGEABLE_SPEC: Collection[str] = ()  # the specification's parameters that the node can change while it runs
     DIAGNOSTICS: type[Diagnostics] = Diagnostics
-    STRANGERS_SHARE = 1.0  # of the time, at most, that goes to what comes from outside; below 1 spares other threads
+    STRANGERS_SHARE = 1.0  # of a thread's time, at most, for one topic; below 1, where other threads must be spared
 
     def __init__(self, name: str, parameters: Sequence[NodeParameter]):
         try:
@@ -327,7 +327,7 @@ def main(node_class: type[ManagedNode]) -> None:
 def _run(node_class: type[ManagedNode]) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
     prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
-    executor = Serving(node.diagnostics, node.STRANGERS_SHARE)
+    executor = Serving(node.diagnostics, sparing=node.STRANGERS_SHARE < 1.0)
     executor.add_node(node)
     if node.get("autostart"):
         for step in (node.trigger_configure, node.trigger_activate):

@@ -17,6 +17,7 @@ from maskact_ros.chunk import Chunk
 from maskact_ros.errors import LONGEST
 from maskact_ros.nodes.messages import MessageError, chunk_to_message
 from maskact_ros.nodes.policy_swap import Standing
+from maskact_ros.nodes.serving import Allowance
 from maskact_ros.nodes.wire import MOST_NAMES, MOST_POINTS, ChunkReader, JointStateReader
 
 pytestmark = pytest.mark.alone
@@ -128,3 +129,17 @@ def test_a_standing_that_no_node_sends_is_refused(odd):
     assert Standing.from_message(String(data=json.dumps(GOOD))).node == "inference"
     with pytest.raises(MessageError, match="the standing is"):
         Standing.from_message(String(data=json.dumps(GOOD | odd)))
+
+
+@pytest.mark.parametrize(("share", "took_s"), [(0.025, 0.02), (0.3, 0.001), (0.1, 0.05)])
+def test_an_allowance_gives_its_share_and_a_burst_and_no_long_rest(share, took_s):
+    allowance, now_s, worked_s = Allowance(share, 0.1), 100.0, 0.0
+    for _ in range(int(0.1 / took_s)):
+        assert allowance.rest_after(took_s, now_s) == pytest.approx(0.0, abs=0.02 / share)
+    began_s = now_s
+    for _ in range(1000):
+        rest_s = allowance.rest_after(took_s, now_s)
+        assert 0.0 <= rest_s <= 0.5
+        now_s, worked_s = now_s + took_s + rest_s, worked_s + took_s
+    assert worked_s / (now_s - began_s) < max(share, took_s / (took_s + 0.5)) * 1.1
+    assert allowance.rest_after(took_s, now_s + 1000.0) == 0.0
