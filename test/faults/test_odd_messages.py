@@ -117,7 +117,12 @@ def test_odd_messages_end_no_node_and_move_nothing_beyond_limits(chain, sizes, p
         grown = size_mib(program.pid) - sizes[node]
         assert grown < GROWTH_MIB, f"{node} has grown by {grown:.0f} MiB"
     assert_sound(chain.arm.commands[chain.began :], chain.vision.robot, breaks=[i - chain.began for i in chain.breaks])
-    assert chain.probe.enable(False).success
+    # The last state that was heard is one of the publisher's again.
+    chain.probe.wait(lambda: chain.probe.enable(False).success, "being disabled")
+    chain.arm.wait_for_rest()
+    known = len(chain.arm.states)
+    chain.probe.wait(lambda: chain.probe.reset("action_publisher").success, "a new epoch")
+    chain.probe.wait(lambda: len(chain.arm.states) > known and chain.rung in ("idle", "disabled"), "its state")
 
 
 def test_times_that_no_clock_shows_end_no_node(module_bench, phase):
