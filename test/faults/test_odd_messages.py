@@ -1,5 +1,6 @@
 """Valid messages of odd content on all topics that a node hears: it lives, says little, keeps its limits and size."""
 
+import functools
 import re
 import time
 from pathlib import Path
@@ -30,10 +31,12 @@ class Strangers:
         self._probe = probe
         self._real = {}
         self._publishers = {}
+        self._subscriptions = []
         for topic, kind, qos in sorted(heard_topics(probe).values(), key=lambda each: each[0]):
             self._publishers[topic] = kind, probe.publisher(kind, topic, qos)
             listening = QoSProfile(depth=1, durability=qos.durability, reliability=qos.reliability)
-            probe.node.create_subscription(kind, topic, lambda real, topic=topic: self._note(topic, real), listening)
+            note = functools.partial(self._note, topic)
+            self._subscriptions.append(probe.node.create_subscription(kind, topic, note, listening))
 
     @property
     def topics(self) -> list[str]:
@@ -48,6 +51,8 @@ class Strangers:
         self._real.setdefault(topic, real)  # the first one, before anybody sent an odd one
 
     def close(self) -> None:
+        for subscription in self._subscriptions:
+            self._probe.node.destroy_subscription(subscription)
         for _, publisher in self._publishers.values():
             self._probe.node.destroy_publisher(publisher)
 
