@@ -58,7 +58,7 @@ class Peer(Node):  # type: ignore[misc]
         self._enable = self.create_client(SetBool, "action_publisher/enable")
         self._reset = self.create_client(Trigger, "action_publisher/reset")
         urdf = shared("config/sim_arm.urdf").read_text(encoding="utf-8")
-        self.create_publisher(String, "robot_description", latched).publish(String(data=urdf))
+        self.create_publisher(String, "/robot_description", latched).publish(String(data=urdf))
         self.create_timer(1 / JOINT_STATES_HZ, self._measure)
         self.create_timer(1 / CHUNKS_HZ, self._plan)
         self.create_timer(0.25, self._enable_if_idle)

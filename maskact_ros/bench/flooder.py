@@ -50,7 +50,7 @@ FLOODS = (
     "policy, a name of 3 MB",
     "command/driver",
     "command/driver, 3 MB",
-    "robot_description, largest",
+    "/robot_description, largest",
     "inference/alive",
     "~/enable",
     "~/set_parameters, 3 MB",
@@ -72,7 +72,7 @@ class Flooder(Node):  # type: ignore[misc]
         topic, _, size = name.partition(", ")
         if topic.startswith("~/"):
             return self._requests(topic), lambda: None
-        kind, messages = getattr(self, f"_{topic.replace('/', '_')}")(size)
+        kind, messages = getattr(self, f"_{topic.strip("/").replace("/", "_")}")(size)
         publisher = self.create_publisher(kind, topic, _LATCHED)
         bytes_of = itertools.cycle([serialize_message(message) for message in messages])
         return lambda: publisher.publish(next(bytes_of)), lambda: self.destroy_publisher(publisher)
