@@ -11,7 +11,7 @@ from typing import Any
 from maskact_ros import __version__
 from maskact_ros.bench import cli as bench
 from maskact_ros.data import cli as data
-from maskact_ros.errors import MaskACTError
+from maskact_ros.errors import MaskACTError, printable
 from maskact_ros.nodes import cli as nodes
 from maskact_ros.policy import cli as policy
 from maskact_ros.training import cli as training
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"maskact {arguments.command}: {error}", file=sys.stderr)
         code = 1
     except OSError as error:  # a file that cannot be read or written, for whatever reason the system has
-        print(f"maskact {arguments.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"maskact {arguments.command}: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130

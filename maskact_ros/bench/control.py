@@ -14,6 +14,7 @@ from maskact_ros.bench.options import add_load, add_output, check_output, put_ou
 from maskact_ros.errors import MaskACTError
 
 if TYPE_CHECKING:
+    from maskact_ros.bench.control_floods import FloodRow
     from maskact_ros.bench.control_slices import Case, Slice
     from maskact_ros.bench.machine import Machine
     from maskact_ros.bench.wakes import Wakes
@@ -38,12 +39,16 @@ def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) ->
   c_nanosleep  a loop in C that only sleeps: what this machine can do; compiled on the spot with cc or gcc
 
 A period is missed when there was no call for its deadline. fifo is SCHED_FIFO, which needs an rtprio limit for the
-user; normal is what everybody has. On two cores, 60 seconds for each of 18 rows take half an hour.""",
+user; normal is what everybody has. On two cores, 60 seconds for each of 18 rows take half an hour.
+
+With --floods N it measures something else: commands a second of 100 while a stranger floods each topic and service of
+the publisher, with the largest messages that are allowed and with refused ones, N times each.""",
     )
     control.set_defaults(run=_run)
     control.add_argument("--rates", default="200,500,1000", metavar="HZ,…", help="default: 200,500,1000")
     control.add_argument("--seconds", type=float, default=60.0, help="for each row; default: 60")
     add_load(control)
+    control.add_argument("--floods", type=int, default=0, metavar="N", help="measure floods instead; default: 0, none")
     control.add_argument("--scheduler", default="fifo,normal", metavar="S,…", help="default: fifo,normal")
     add_output(control, plot="the distributions")
 
@@ -126,6 +131,7 @@ class ControlResult:
     rows: list[Row]
     left_out: list[LeftOut]
     aims: list[Aim]
+    floods: list[FloodRow] = field(default_factory=list)
 
 
 @dataclass
@@ -252,6 +258,8 @@ def _aims(rows: list[Row]) -> list[Aim]:
 
 def _run(a: argparse.Namespace) -> int:
     check_output(a)
+    if a.floods:
+        return _run_floods(a)
     benchmark = ControlBenchmark(ControlArguments.parse(a.rates, a.seconds, a.load, a.scheduler))
     try:
         benchmark.run()
@@ -264,6 +272,27 @@ def _run(a: argparse.Namespace) -> int:
 
         plot(benchmark.wakes(), result, a.plot)
     return 0 if result.complete else 130
+
+
+def _run_floods(a: argparse.Namespace) -> int:
+    from maskact_ros.bench.control_floods import SLICE_S, measure_floods, table
+    from maskact_ros.bench.machine import Machine
+
+    if not 1 <= a.floods <= 1000:
+        raise MaskACTError(f"--floods is {a.floods}; allowed: an integer from 0 to 1000")
+    rows = measure_floods(a.floods, lambda name: print(f"maskact bench: {name}", file=sys.stderr))
+    result = ControlResult(
+        machine=Machine.here(),
+        load="none",
+        seconds=a.floods * SLICE_S,
+        complete=True,
+        rows=[],
+        left_out=[],
+        aims=[],
+        floods=rows,
+    )
+    put_out(a, result, lambda shown: print(f"{shown.machine.text}\n{table(shown.floods)}"))
+    return 0
 
 
 def _print_table(result: ControlResult) -> None:

@@ -1,13 +1,16 @@
 """The other side of the control benchmark, in a process of its own: an arm, a planner, and whoever enables.
 
 `python -m …`: joint states at 100 Hz, chunks at 10 Hz, a subscription to command, until SIGTERM. For each line NAME on
-stdin it prints NAME once NAME moves the arm: `maskact` when the publisher follows, any other when commands come.
+stdin it prints NAME once NAME moves the arm: `maskact` when the publisher follows, any other when commands come. For
+the line `commands` it prints the number of the newest command, and when that came, in s by the steady clock.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -17,7 +20,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.chunk import Chunk
@@ -45,6 +48,7 @@ class Peer(Node):  # type: ignore[misc]
         self._message = JointState(name=list(self._robot.joint_names), position=self._middle.tolist())
         self._state = FollowerState()
         self._asked, self._heard = "", 0
+        self._newest = 0, 0.0  # command, by its number
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._joints = self.create_publisher(JointState, "joint_states", 10)
@@ -52,12 +56,18 @@ class Peer(Node):  # type: ignore[misc]
         self.create_subscription(Float64MultiArray, "command", self._receive_command, reliable)
         self.create_subscription(String, "state", self._receive_state, latched)
         self._enable = self.create_client(SetBool, "action_publisher/enable")
+        self._reset = self.create_client(Trigger, "action_publisher/reset")
+        urdf = shared("config/sim_arm.urdf").read_text(encoding="utf-8")
+        self.create_publisher(String, "/robot_description", latched).publish(String(data=urdf))
         self.create_timer(1 / JOINT_STATES_HZ, self._measure)
         self.create_timer(1 / CHUNKS_HZ, self._plan)
         self.create_timer(0.25, self._enable_if_idle)
 
     def ask(self, name: str) -> None:
         """Watch for NAME's commands from now on; in the thread that reads stdin."""
+        if name == "commands":
+            print(*self._newest, flush=True)
+            return
         self._heard, self._state = 0, FollowerState()  # what an earlier one said is over
         self._asked = name
 
@@ -74,7 +84,8 @@ class Peer(Node):  # type: ignore[misc]
         actions = np.clip(actions, self._robot.lower, self._robot.upper)
         self._chunks.publish(chunk_to_message(Chunk(now_ns, period_ns, actions), self._robot.joint_names))
 
-    def _receive_command(self, message: Float64MultiArray) -> None:
+    def _receive_command(self, message: Float64MultiArray, about: dict[str, Any]) -> None:
+        self._newest = about["publication_sequence_number"], time.monotonic()
         self._message.position = message.data
         self._heard += 1
         follows = self._asked != "maskact" or self._state.rung is Rung.FOLLOWING
@@ -86,7 +97,11 @@ class Peer(Node):  # type: ignore[misc]
         self._state = state_from_message(message)
 
     def _enable_if_idle(self) -> None:
-        if self._asked == "maskact" and self._enable.service_is_ready() and not self._state.enabled:
+        if self._asked != "maskact" or not self._enable.service_is_ready():
+            return
+        if self._state.rung is Rung.FAULT:
+            self._reset.call_async(Trigger.Request())
+        elif not self._state.enabled:
             self._enable.call_async(SetBool.Request(data=True))
 
 

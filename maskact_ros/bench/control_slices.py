@@ -115,7 +115,7 @@ class Slices:
             self._load.pause()
             children.stop(process, STOP_WITHIN_S)
         if not record.exists():
-            raise MaskACTError(f"the loop {case.loop} ended without a record; its last lines:\n{self._last_lines}")
+            raise MaskACTError(f"the loop {case.loop} ended without a record; its last lines:", lines=self._last_lines)
         wakes = Wakes.within(record, began_ns, ended_ns, case.rate_hz)
         return Slice(case, wakes, (ended_cpu_s - began_cpu_s) / (ended_ns - began_ns) * 1e9)
 
@@ -142,15 +142,15 @@ class Slices:
             if select.select([self._peer.stdout], [], [], 0.05)[0]:
                 self._peer.stdout.readline()
                 return
-        raise MaskACTError(f"the loop {name} does not move the arm; its last lines:\n{self._last_lines}")
+        raise MaskACTError(f"the loop {name} does not move the arm; its last lines:", lines=self._last_lines)
 
     @property
     def _log(self) -> Path:
         return self._folder / "log"
 
     @property
-    def _last_lines(self) -> str:
-        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
+    def _last_lines(self) -> list[str]:
+        return self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
 
 
 def in_turn(cases: list[Case], seconds: float) -> Iterator[tuple[Case, float]]:

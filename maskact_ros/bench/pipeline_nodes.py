@@ -35,8 +35,16 @@ class Tracing(Diagnostics):
     @contextlib.contextmanager
     def image(self, stamp_ns: int) -> Iterator[None]:
         """What is recorded within, in this thread, is of this image."""
-        self._image.notes = self._notes.setdefault(stamp_ns, {})
+        self.begin(stamp_ns)
         yield
+        self.end()
+
+    def begin(self, stamp_ns: int) -> None:
+        """What is recorded from now on, in this thread, is of this image."""
+        self._image.notes = self._notes.setdefault(stamp_ns, {})
+
+    def end(self) -> None:
+        """What is recorded from now on, in this thread, is of none."""
         self._image.notes = None
 
     def note(self, name: str, value: float) -> None:
@@ -69,14 +77,10 @@ def traced(name: str) -> type[ManagedNode]:
 
 
 class TracedPublisher(ActionPublisher):
-    """Notes the first tick that has a chunk."""
+    """Notes the tick that takes a chunk, and when that had come."""
 
     diagnostics: Tracing
     DIAGNOSTICS = Tracing
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._received_ns = self._commanded_ns = 0  # stamps of the newest chunk, and of the last one that was used
 
     def deactivate(self) -> None:
         """As the publisher."""
@@ -84,20 +88,14 @@ class TracedPublisher(ActionPublisher):
         self.diagnostics.save()
 
     def _receive_chunk(self, data: bytes) -> None:
-        stamp_ns = stamp_of(data)
-        with self.diagnostics.image(stamp_ns):
-            super()._receive_chunk(data)
-        self._received_ns = stamp_ns
+        self.diagnostics.begin(stamp_of(data))
+        self.diagnostics.note("chunks", self._chunks.came_ns)
+        self.diagnostics.note("tick", time.time_ns())
+        super()._receive_chunk(data)
 
     def _tick(self, deadline_ns: int) -> None:
-        received_ns = self._received_ns
-        if received_ns == self._commanded_ns:
-            super()._tick(deadline_ns)
-            return
-        self._commanded_ns = received_ns
-        with self.diagnostics.image(received_ns):
-            self.diagnostics.note("tick", time.time_ns())
-            super()._tick(deadline_ns)
+        super()._tick(deadline_ns)
+        self.diagnostics.end()
 
 
 def _traced_encoder() -> type[ManagedNode]:

@@ -189,7 +189,9 @@ class _Chunks:
         while self._count() < count:
             self._check()
             if time.monotonic() > until_s:
-                raise MaskACTError(f"no chunk came within {START_WITHIN_S:g} s; {self._last_lines('inference')}")
+                raise MaskACTError(
+                    f"no chunk came within {START_WITHIN_S:g} s; its last lines:", lines=self._lines("inference")[-8:]
+                )
             time.sleep(0.1)
 
     def watch(self, seconds: float) -> None:
@@ -205,10 +207,7 @@ class _Chunks:
     def _check(self) -> None:
         for name, process in self._processes.items():
             if process.poll() is not None:
-                raise MaskACTError(f"{name} ended by itself; {self._last_lines(name)}")
+                raise MaskACTError(f"{name} ended by itself; its last lines:", lines=self._lines(name)[-8:])
 
     def _lines(self, name: str) -> list[str]:
         return (self._folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
-
-    def _last_lines(self, name: str) -> str:
-        return "its last lines:\n" + "\n".join(self._lines(name)[-8:])

@@ -29,6 +29,7 @@ from maskact_ros.data.lerobot import DatasetWriter, Layout
 from maskact_ros.data.lerobot_layout import OURS, Pictures
 from maskact_ros.data.messages import BagError, Message
 from maskact_ros.data.parallel import Tick, in_parallel
+from maskact_ros.errors import printable
 from maskact_ros.folders import FolderError, alone, complete_or_absent
 from maskact_ros.paths import given
 
@@ -123,7 +124,7 @@ def run(bags: Sequence[Path], contract: Path, out: Path, *, pictures: Pictures, 
     console = Console()
     console.print(table)
     for loss in done.losses[:_REPORTED]:
-        console.print(f"lost: {loss}", markup=False, highlight=False)
+        console.print(printable(f"lost: {loss}"), markup=False, highlight=False)
     console.print(f"{done.dataset}: what was dropped and why is in {OURS}/report.json", markup=False, highlight=False)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.data.lerobot_reader import DataFile, LeRobotFolder
-from maskact_ros.errors import MaskACTError
+from maskact_ros.errors import MaskACTError, printable
 
 _SHOWN = 3  # findings of one kind; the rest is counted
 
@@ -24,7 +24,7 @@ class Finding:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return f"{printable(self.where)}: {printable(self.what)}"
 
 
 def inside(folder: Path, text: str) -> str:

@@ -42,20 +42,24 @@ from maskact_ros.nodes.policy_swap import TOPIC, Phase, Standing
 from maskact_ros.nodes.polled import PolledSubscription
 from maskact_ros.nodes.publisher_parameters import PARAMETERS, PublisherParameters
 from maskact_ros.nodes.receipt import joint_states_clock
+from maskact_ros.nodes.slow_topic import SlowTopic
 from maskact_ros.nodes.sole_driver import SoleDriver
-from maskact_ros.nodes.wire import ChunkReader, JointStateReader
+from maskact_ros.nodes.sole_planner import SolePlanner
+from maskact_ros.nodes.wire import MOST_POINTS, ChunkReader, JointStateReader, most_bytes
 from maskact_ros.paths import given
 from maskact_ros.urdf_limits import limits_from_urdf
 
 _READ_WITHIN_NS = 200_000  # two clocks, to have been read at once
 # Who gives a sign of life so soon after one was missed was only kept waiting: while the plan lasts, and after that.
 _HICCUP_NS, _PAUSE_NS = 400_000_000, 100_000_000
+_LARGEST_URDF = 2_000_000  # bytes; a humanoid's is a tenth of that
 
 
 class ActionPublisher(ManagedNode):
     """Thin: the command loop empties an inbox, takes the newest joint state, asks the follower, and publishes."""
 
     CHANGEABLE_SPEC = ("n_action_steps", "temporal_ensemble_coeff")
+    STRANGERS_SHARE = 0.025
 
     def __init__(self) -> None:
         super().__init__("action_publisher", PARAMETERS)
@@ -63,13 +67,14 @@ class ActionPublisher(ManagedNode):
 
     def configure(self) -> None:
         """Check the robot against the checkpoint; create topics and services."""
-        _, _, self._robot = self.policy_and_robot(also=("limits",))
+        _, config, self._robot = self.policy_and_robot(also=("limits",))
         self.check_choice("command_interface", ("position", "trajectory"))
         self.check_choice("limits_from", ("robot_file", "robot_description"))
         self._tuning = PublisherParameters(self, self._robot)
         refuse_unknown(self)
         self._tuning.check({})
-        self._chunk_reader = ChunkReader(JointOrder(self._robot.joint_names))
+        most_points = max(MOST_POINTS, config.chunk_size)
+        self._chunk_reader = ChunkReader(JointOrder(self._robot.joint_names), most_points)
         self._joint_state_reader = JointStateReader(JointOrder(self._robot.joint_names))
         self._inbox = LoopInbox()
         simulated, clock = self.get("use_sim_time"), self.get_clock()
@@ -87,15 +92,16 @@ class ActionPublisher(ManagedNode):
             self._output = kind(self, self._robot)
             self._graph = CommandGraph(self, self._output.to_controllers, self.get("command_interface"))
         self._states = self.create_lifecycle_publisher(String, "state", latched)
-        self._subscriptions_made = [
-            self.create_subscription(JointTrajectory, "action_chunk", self._receive_chunk, reliable, raw=True)
-        ]
-        self._joint_states = PolledSubscription(self, JointState, "joint_states", newest)
+        largest, share = most_bytes(most_points, len(self._robot.joints)), self.STRANGERS_SHARE
+        self._chunks = PolledSubscription(
+            self, JointTrajectory, "action_chunk", reliable, most_bytes=largest, share=share
+        )
+        self._joint_states = PolledSubscription(self, JointState, "joint_states", newest, share=share)
         every_policy = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        self._subscriptions_made.append(self.create_subscription(String, TOPIC, self._receive_policy, every_policy))
+        self._policies = SlowTopic(self, String, TOPIC, self._receive_policy, every_policy)
         if self.get("limits_from") == "robot_description":
-            self._subscriptions_made.append(
-                self.create_subscription(String, "robot_description", self._receive_description, latched)
+            self._descriptions = SlowTopic(
+                self, String, "robot_description", self._receive_description, latched, most_bytes=_LARGEST_URDF
             )
         self._enabling = Enabling(
             self, ask=self._ask, standing=self._standing, refusal=self._refusal, missing=lambda: self._peers.missing
@@ -103,6 +109,7 @@ class ActionPublisher(ManagedNode):
         self._lost = LostPeers()
         self._peers = Peers(self, ("camera_encoder", "inference"), lost=self._lose, found=self._lost.found)
         self._sole_driver = SoleDriver(self, self.resolve_topic_name("command"), self._give_way)
+        self._sole_planner = SolePlanner(self, "action_chunk")
 
     def activate(self) -> None:
         """Start the command loop, silent."""
@@ -134,8 +141,9 @@ class ActionPublisher(ManagedNode):
 
     def clean_up(self) -> None:
         """Let go of topics and services."""
-        self.destroy_entities("_subscriptions_made", "_states")
-        for held in ("_output", "_enabling", "_joint_states", "_peers", "_sole_driver"):
+        self.destroy_entities("_states")
+        heard = ("_chunks", "_joint_states", "_policies", "_descriptions")
+        for held in ("_output", "_enabling", *heard, "_peers", "_sole_driver", "_sole_planner"):
             entity = self.__dict__.pop(held, None)
             if entity is not None:
                 entity.destroy()
@@ -227,6 +235,7 @@ class ActionPublisher(ManagedNode):
             self._inbox.clear()
             return self._follower.brake()
         self._observe()
+        self._hear_chunk()
         self._inbox.serve(self._follower, moment._replace(now_ns=now_ns))
         moving = self._follower.state.rung in MOVING
         if lost := self._lost.due(moment.steady_ns, _HICCUP_NS if moving else _PAUSE_NS):
@@ -243,17 +252,18 @@ class ActionPublisher(ManagedNode):
 
     def _observe(self) -> None:
         """Take the newest joint state, if one has come since the last period."""
-        taken = self._joint_states.take()
-        before_ns, self._observed_ns = self._observed_ns, _steady_ns()
-        if taken is None:
+        if self._joint_states.rests:
             return
-        data, age_ns = taken
+        before_ns, self._observed_ns = self._observed_ns, _steady_ns()
         try:
-            stamp_ns, positions = self._joint_state_reader.read(data)
-            stamp_ns = self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns
+            heard = self._joint_states.read(self._joint_state_reader.read)
         except MaskACTError as error:
             self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
             return
+        if heard is None:
+            return
+        (stamp_ns, positions), age_ns = heard
+        stamp_ns = self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns
         # It came after the last one was asked for, whatever the system's clock has done since.
         received_ns = max(before_ns, self._observed_ns - age_ns)
         refusal = self._follower.observe(Measured(positions, stamp_ns, received_ns))
@@ -261,6 +271,34 @@ class ActionPublisher(ManagedNode):
             self.diagnostics.problem("joint_states", f"joint_states is not believed: {refusal}")
             return
         self.diagnostics.solved("joint_states")
+
+    def _hear_chunk(self) -> None:
+        """Take the newest chunk, if one has come since the last period."""
+        try:
+            self._chunks.read(self._receive_chunk)
+        except MessageError as error:
+            self.diagnostics.problem("action_chunk", str(error))
+            self.diagnostics.count("chunks_refused")
+
+    def _receive_chunk(self, data: bytes) -> None:
+        chunk = self._chunk_reader.read(data)
+        now_ns, off_ns = self._even_time()
+        if chunk.stamp_ns > now_ns + off_ns:
+            ahead_s = (chunk.stamp_ns - now_ns) / 1e9
+            raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
+        self.diagnostics.solved("action_chunk")
+        if self._sole_planner.heard(self._chunks.number) is not None:  # which is said once a second
+            self.diagnostics.count("chunks_refused")
+            return
+        self.diagnostics.event("chunks")
+        self._follower.offer(chunk, now_ns, off_ns)
+
+    def _even_time(self) -> tuple[int, int]:
+        """The node's clock as the command loop has it, in ns, and how far a right stamp may lie from that."""
+        clock = self._plan_clock
+        if clock is None or not clock.begun:
+            return self._read_clock_ns(), 0
+        return clock.at(_steady_ns()), clock.off_ns
 
     def _send(self, output: PositionOutput | TrajectoryOutput, set_point: NDArray[np.float64], moment: Moment) -> None:
         if isinstance(output, PositionOutput):
@@ -274,28 +312,6 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.event("commands")
 
     # -- The executor's thread
-
-    def _receive_chunk(self, data: bytes) -> None:
-        try:
-            chunk = self._chunk_reader.read(data)
-            now_ns, off_ns = self._even_time()
-            if chunk.stamp_ns > now_ns + off_ns:
-                ahead_s = (chunk.stamp_ns - now_ns) / 1e9
-                raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
-        except MessageError as error:
-            self.diagnostics.problem("action_chunk", str(error))
-            self.diagnostics.count("chunks_refused")
-            return
-        self.diagnostics.solved("action_chunk")
-        self.diagnostics.event("chunks")
-        self._inbox.post(lambda follower, moment: follower.offer(chunk, moment.now_ns, moment.off_ns))
-
-    def _even_time(self) -> tuple[int, int]:
-        """The node's clock as the command loop has it, in ns, and how far a right stamp may lie from that."""
-        clock = self._plan_clock
-        if clock is None or not clock.begun or self._loop is None:
-            return self._read_clock_ns(), 0
-        return clock.at(_steady_ns()), clock.off_ns
 
     def _receive_description(self, message: String) -> None:
         before = self._tuning.described
@@ -318,7 +334,8 @@ class ActionPublisher(ManagedNode):
             running = standing.node == "inference" and standing.phase is Phase.RUNNING
             if not running or str(given(standing.path)) == str(given(self.get("policy_path"))):
                 return
-            self.config_under(self.check_policy(standing.path, self._robot))
+            config = self.config_under(self.check_policy(standing.path, self._robot))
+            self._chunk_reader.most_points = max(MOST_POINTS, config.chunk_size)
         except MaskACTError as error:
             self.diagnostics.problem("policy", f"the policy that inference runs now is not known here: {error}")
             return
@@ -345,6 +362,8 @@ class ActionPublisher(ManagedNode):
         """Why the arm cannot be enabled now, as far as the graph tells, or None."""
         if self._sole_driver.others:
             return f"another action publisher drives {self.resolve_topic_name('command')}; end it first"
+        if (planners := self._sole_planner.look()) is not None:
+            return planners
         if self.get("limits_from") == "robot_description" and self._tuning.described is None:
             return f"no usable robot_description on {self.resolve_topic_name('robot_description')} yet (limits_from)"
         if self._loop is not None:
@@ -377,6 +396,8 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.value("chunks_out_of_date", follower.chunks_refused)
         self.diagnostics.value("joint_states_not_believed", follower.poses_refused)
         self._follower.suspect = self._suspect()
+        self.diagnostics.value("chunks_skipped", self._chunks.skipped)
+        self.diagnostics.value("joint_states_skipped", self._joint_states.skipped)
         for name, samples, scale in (
             ("command_lateness", self._loop.lateness_us, 1e-3),
             ("chunk_age_at_use", follower.chunk_age_ms, 1.0),
@@ -400,6 +421,7 @@ class ActionPublisher(ManagedNode):
             else None,
             "command": (suspect, self.diagnostics.WARN) if suspect and state.rung is not Rung.IDLE else None,
             "joint_states_twice": self._report_two_arms(),
+            "planner": (planners, self.diagnostics.ERROR) if (planners := self._sole_planner.refusal) else None,
             "dry_run": ("dry run: commands are not sent", self.diagnostics.WARN) if self.get("dry_run") else None,
         }
         for name, report in reports.items():

@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 from maskact_ros.nodes.messages import MessageError
 from maskact_ros.nodes.wire import COUNT, Walk, deserialized
 
+MOST_HEAD = 4096  # bytes beside the block: header, sizes and names
 _NATIVE = int(sys.byteorder == "little")  # the lowest bit of a message's second byte: its byte order
 
 
@@ -73,11 +74,17 @@ def _apart(data: bytes, kind: type, over_fields: Callable[[Walk], None]) -> tupl
     """The message without its block, and the block."""
     if len(data) > 1 and data[1] & 1 != _NATIVE:
         whole = deserialized(data, kind)
+        if len(data) - len(whole.data) > MOST_HEAD:
+            raise MessageError(
+                f"the message has {len(data) - len(whole.data)} bytes beside its data; allowed: at most {MOST_HEAD}"
+            )
         return whole, memoryview(whole.data)
     walk = Walk(data)
     walk.over_text()  # the rest of the header
     over_fields(walk)
     size = walk.count()
+    if walk.at > MOST_HEAD:
+        raise MessageError(f"the message has {walk.at} bytes beside its data; allowed: at most {MOST_HEAD}")
     if walk.at + size > len(data):
         raise MessageError(f"what came is no {kind.__name__} (it ends before its data do)")
     head = deserialized(data[: walk.at - COUNT] + bytes(COUNT), kind)

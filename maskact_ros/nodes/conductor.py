@@ -157,8 +157,9 @@ class Conductor:
             self._executor.spin_once(timeout_sec=0.05)
             ended = self._supervisor.ended()
             if ended is not None:
-                lines = "\n  ".join(ended.last_lines)
-                raise MaskACTError(f"{ended.name} ended by itself ({ended.how}); its last lines:\n  {lines}")
+                raise MaskACTError(
+                    f"{ended.name} ended by itself ({ended.how}); its last lines:", lines=ended.last_lines
+                )
             if time.monotonic() - shown_s > 0.25:
                 shown_s = time.monotonic()
                 self._show(doing)

@@ -1,6 +1,6 @@
 """What a node says of itself on /diagnostics, once a second: rates, percentiles, counts, and what is wrong.
 
-In: events and durations, from any thread. Out: one diagnostic_msgs/DiagnosticStatus a second, on the steady clock.
+In: events and durations, from any thread. Out: one diagnostic_msgs/DiagnosticStatus a second, all of it printable.
 The command loop records here, so recording waits for nobody: it appends to a queue, and `publish` does the sums.
 """
 
@@ -17,6 +17,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+
+from maskact_ros.errors import printable
 
 RATE_WINDOW_S = 5.0
 STAGE_WINDOW_S = 10.0
@@ -94,11 +96,11 @@ class Diagnostics:
 
     def value(self, name: str, value: object) -> None:
         """Something is so now."""
-        self._values[name] = str(value)
+        self._values[name] = printable(value)
 
     def problem(self, topic: str, text: str, level: bytes = DiagnosticStatus.ERROR) -> None:
         """Something is wrong with `topic`, until `solved` is called for it."""
-        problem = _Problem(level, text, time.monotonic())
+        problem = _Problem(level, printable(text), time.monotonic())
         with self._lock:
             self._problems[topic] = problem
             news = self._is_news(topic, problem)
@@ -125,8 +127,8 @@ class Diagnostics:
             problems = list(self._problems.values())
         status = DiagnosticStatus(name=self._node.get_fully_qualified_name(), hardware_id="maskact")
         status.level = max((problem.level for problem in problems), default=self.OK)
-        status.message = _sendable("; ".join(problem.text for problem in problems) or "ok")
-        status.values = [KeyValue(key=_sendable(k), value=_sendable(v)) for k, v in self._collected().items()]
+        status.message = "; ".join(problem.text for problem in problems) or "ok"
+        status.values = [KeyValue(key=printable(k), value=v) for k, v in self._collected().items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
@@ -143,9 +145,9 @@ class Diagnostics:
     def _log(self, problem: _Problem) -> None:
         log = self._node.get_logger()
         if problem.level == self.ERROR:  # on lines of their own: rclpy raises when one line logs at two severities
-            log.error(_sendable(problem.text))
+            log.error(problem.text)
         else:
-            log.warning(_sendable(problem.text))
+            log.warning(problem.text)
 
     def _settle(self) -> None:
         """Take out the problems that are over and did not come back, and say what has had to wait for its line."""
@@ -156,7 +158,7 @@ class Diagnostics:
             self._said |= dict.fromkeys(settled, (now_s, ""))
             waiting = [problem for topic, problem in self._problems.items() if self._is_news(topic, problem)]
         for text in texts:
-            self._node.get_logger().info(_sendable(f"solved: {text}"))
+            self._node.get_logger().info(f"solved: {text}")
         for problem in waiting:
             self._log(problem)
 
@@ -180,8 +182,3 @@ class Diagnostics:
             name, more = self._more.popleft()
             self._counts[name] += more
         return values | {name: str(count) for name, count in self._counts.items()}
-
-
-def _sendable(text: str) -> str:
-    """The text as a message can carry it: names of files may hold what is no UTF-8, and C ends a text at a zero."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")

@@ -45,6 +45,7 @@ from maskact_ros.nodes.params import NodeParameter, changed, snapshot
 from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import PolicySwap
 from maskact_ros.nodes.receipt import JOINT_STATES_STAMP_SOURCE
+from maskact_ros.nodes.slow_topic import SlowTopic
 from maskact_ros.nodes.wire import ChunkMessage
 from maskact_ros.policy.runtime import PlannerRuntime
 
@@ -157,8 +158,8 @@ class Inference(ManagedNode):
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "action_chunk", reliable)
         self._used = self.create_lifecycle_publisher(String, "~/used", 10)
+        self._publisher_states = SlowTopic(self, String, "state", self._receive_state, latched)
         self._subscriptions_made = [
-            self.create_subscription(String, "state", self._receive_state, latched),
             self.create_subscription(
                 CompressedImage,
                 "features",
@@ -189,7 +190,7 @@ class Inference(ManagedNode):
         self.destroy_entities("_subscriptions_made", "_chunks", "_used", "_reset")
         if swap := self.__dict__.pop("_swap", None):
             swap.close()
-        for held in ("_joints", "_peers"):
+        for held in ("_joints", "_publisher_states", "_peers"):
             if entity := self.__dict__.pop(held, None):
                 entity.destroy()
         self.__dict__.pop("_setup", None)

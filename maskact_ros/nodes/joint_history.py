@@ -50,10 +50,12 @@ class JointHistory:
         """Take all that have come."""
         diagnostics = self._node.diagnostics
         with self._hearing:
-            while (taken := self._subscription.take()) is not None:
-                data, age_ns = taken
+            for _ in range(WAITING_STATES):
                 try:
-                    stamp_ns, positions = self._reader.read(data)
+                    heard = self._subscription.read(self._reader.read)
+                    if heard is None:
+                        return
+                    (stamp_ns, positions), age_ns = heard
                     self._last = stamp_ns, time.monotonic_ns() - age_ns
                     self.states.add(self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns, positions)
                 except MaskACTError as error:

@@ -22,7 +22,6 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -36,6 +35,7 @@ from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.errors import MaskACTError
+from maskact_ros.nodes.clock_guard import guard_clock
 from maskact_ros.nodes.diagnostics import Diagnostics
 from maskact_ros.nodes.launcher import Launcher
 from maskact_ros.nodes.parameter_service import RefusingParameterService
@@ -53,6 +53,7 @@ from maskact_ros.nodes.params import (
     scope,
     spec_values,
 )
+from maskact_ros.nodes.serving import Serving
 from maskact_ros.nodes.stop_request import StopRequest, end_signals
 from maskact_ros.paths import given
 from maskact_ros.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
@@ -85,6 +86,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     CHANGEABLE_SPEC: Collection[str] = ()  # the specification's parameters that the node can change while it runs
     DIAGNOSTICS: type[Diagnostics] = Diagnostics
+    STRANGERS_SHARE = 1.0  # of a thread's time, at most, for one topic; below 1, where other threads must be spared
 
     def __init__(self, name: str, parameters: Sequence[NodeParameter]):
         try:
@@ -98,6 +100,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         declare(self, (AUTOSTART, *parameters))
         self.diagnostics = self.DIAGNOSTICS(self)
         self.diagnostics.value("state", "unconfigured")
+        guard_clock(self, self.diagnostics)
 
     # What a node fills in. Each may raise MaskACTError.
     def configure(self) -> None:
@@ -345,7 +348,7 @@ def main(node_class: type[ManagedNode]) -> None:
 def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
     prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
-    executor = SingleThreadedExecutor()
+    executor = Serving(node.diagnostics, sparing=node.STRANGERS_SHARE < 1.0)
     executor.add_node(node)
     if node.get("autostart"):
         for step in (node.trigger_configure, node.trigger_activate):

@@ -79,6 +79,8 @@ def features_from_message(message: CompressedImage) -> Features:
     if layout is None:
         raise MessageError(f"the features' format is {message.format[:80]!r}; allowed: what camera_encoder sends")
     count, width, masked = int(layout[1]), int(layout[2]), layout[3] == "mask"
+    if message.header.stamp.nanosec >= 1_000_000_000:
+        raise MessageError(f"the features' stamp has {message.header.stamp.nanosec} ns; allowed: less than 1000000000")
     expected = count * width * 2 + (count * 3 if masked else 0)
     if len(message.data) != expected:
         raise MessageError(f"the features' data has {len(message.data)} bytes; allowed: {expected} for their format")

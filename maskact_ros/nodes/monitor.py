@@ -32,6 +32,7 @@ from maskact_ros.nodes.stop_request import StopRequest
 GREW_S = 5.0  # for how long a count that grew stands out
 ONCE_S = 2.0  # from the first report on, or from that of a node that was found later: then all are heard
 AT_MOST_S = 15.0
+MOST_NODES = 100  # whose names are kept; strangers may make up any number
 LINE_S = 1.0  # between two lines or texts
 FRAME_S = 0.5  # between two pictures of the table
 PLAIN_WIDTH = 120  # columns where there is no terminal
@@ -121,6 +122,8 @@ class Listener(Node):  # type: ignore[misc]
         for status in message.status:
             if status.hardware_id == "maskact":
                 if status.name not in self._heard:
+                    if len(self._heard) == MOST_NODES:
+                        continue
                     self._heard[status.name] = _Heard()
                     self.news_s = now_s if self._is_here(status.name) else self.news_s
                 self._heard[status.name].receive(status, now_s)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maskact_ros.control.ladder import FollowerState
+from maskact_ros.errors import printable
 
 LOST_S = 3.0  # a node reports once a second
 HINT_S = 5.0  # nothing heard for so long deserves a hint
@@ -290,5 +291,4 @@ def _number(text: str) -> float | None:
 
 def _clean(text: str) -> str:
     """A text of somebody else's as a terminal can take it: no control characters, no novel."""
-    text = text if len(text) <= _SHOWN_AT_MOST else text[: _SHOWN_AT_MOST - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text, _SHOWN_AT_MOST)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -24,16 +25,21 @@ from std_msgs.msg import String
 
 from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.control.realtime import SWITCH_S
-from maskact_ros.errors import MaskACTError
+from maskact_ros.errors import MaskACTError, printable
 from maskact_ros.nodes.managed import ManagedNode
 from maskact_ros.nodes.messages import MessageError
 from maskact_ros.nodes.params import ParameterError, is_spec, overwrite
+from maskact_ros.nodes.slow_topic import SlowTopic
 
 TOPIC = "policy"
 ANSWER_WITHIN_S = 5.0  # if the other node has not joined by then, there is no swap
 FEATURES_WITHIN_S = 1.0  # after the encoder's switch; inference waits no longer where there are no images
 _WATCH_S = 0.1
 _NICENESS = 10
+_NODE = re.compile(r"\w{1,255}", re.ASCII)
+_SWAP = re.compile(r"(\d{20})-\w{1,255}", re.ASCII)  # when it began, in ns, and who did
+_AHEAD_NS = 86_400_000_000_000  # by which the clocks of two machines may differ
+_LONGEST_PATH = 4096
 
 
 class Phase(StrEnum):
@@ -66,10 +72,20 @@ class Standing:
             values = json.loads(message.data)
             if not all(isinstance(value, str) for value in values.values()):
                 raise TypeError
-            return cls(**values | {"phase": Phase(values["phase"])})
+            standing = cls(**values | {"phase": Phase(values["phase"])})
+            if not (_NODE.fullmatch(standing.node) and _is_swap(standing.swap) and len(standing.path) <= _LONGEST_PATH):
+                raise ValueError
+            standing.path.encode()  # which a parameter must be able to carry
+            return standing
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             shown = message.data[:80]
             raise MessageError(f"the standing is {shown!r}; allowed: what camera_encoder and inference send") from None
+
+
+def _is_swap(name: str) -> bool:
+    """Whether it is empty, or a name as `begin` makes it, not of the distant future: later ones must sort behind it."""
+    made = _SWAP.fullmatch(name)
+    return name == "" or (made is not None and int(made[1]) < time.time_ns() + _AHEAD_NS)
 
 
 class Runtime(Protocol):
@@ -130,7 +146,7 @@ class PolicySwap(Generic[Loaded]):
         latched_by_both = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._guard = node.create_guard_condition(self._take_outcomes)
         self._publisher = node.create_publisher(String, TOPIC, latched)
-        self._subscription = node.create_subscription(String, TOPIC, self._hear, latched_by_both)
+        self._subscription = SlowTopic(node, String, TOPIC, self._hear, latched_by_both)
         self._timer = node.create_steady_timer(_WATCH_S, self._watch)
         self._say(Phase.RUNNING)
 
@@ -170,14 +186,14 @@ class PolicySwap(Generic[Loaded]):
             self._swap = None
             overwrite(self._node, "policy_path", self._path)
         self._node.destroy_timer(self._timer)
-        self._node.destroy_subscription(self._subscription)
+        self._subscription.destroy()
         self._node.destroy_publisher(self._publisher)
         self._node.destroy_guard_condition(self._guard)
 
     def _start(self, swap: _Swap[Loaded]) -> None:
         self._newest, self._swap = swap.name, swap
         self._node.diagnostics.forget("policy_swap")
-        self._node.get_logger().info(f"loading the policy {swap.path} beside the one that runs")
+        self._node.get_logger().info(f"loading the policy {printable(swap.path)} beside the one that runs")
         self._say(Phase.LOADING)
         threading.Thread(target=self._load_beside, args=(swap,), name="load", daemon=True).start()
 
@@ -284,7 +300,7 @@ class PolicySwap(Generic[Loaded]):
     def _finish(self, swap: _Swap[Loaded], loaded: Loaded) -> None:
         self._swap, self._path, self._weights_hash = None, swap.path, swap.info.weights_hash
         self._switch(loaded)
-        self._node.get_logger().info(f"the policy is {swap.path} from now on")
+        self._node.get_logger().info(f"the policy is {printable(swap.path)} from now on")
         self._say(Phase.RUNNING)
 
     def _give_up(self, reason: str) -> None:

@@ -6,6 +6,7 @@ In: a topic that only one may drive. Out: how many others drive it, within half 
 from __future__ import annotations
 
 import math
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -15,8 +16,11 @@ from std_msgs.msg import String
 
 from maskact_ros.nodes.managed import ManagedNode
 from maskact_ros.nodes.peers import BEAT_S
+from maskact_ros.nodes.slow_topic import SlowTopic
 
 SILENT_S = 3 * BEAT_S  # who says nothing for so long does not drive any more
+MOST_OTHERS = 100  # told apart; who drives besides is not noticed
+_DRIVER = re.compile(r"\d{20} [0-9a-f]{32}", re.ASCII)  # when it began, in ns, and a number of its own
 _LATCHED = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)  # a newcomer hears it when it finds us
 
 
@@ -32,7 +36,7 @@ class SoleDriver:
         self._own = String(data=f"{time.time_ns():020} {uuid.uuid4().hex}")  # the elder sorts first
         self._heard_s: dict[str, float] = {}  # the others, on the steady clock
         self._publisher = node.create_publisher(String, f"{topic}/driver", _LATCHED)
-        self._subscription = node.create_subscription(String, f"{topic}/driver", self._hear, _LATCHED)
+        self._subscription = SlowTopic(node, String, f"{topic}/driver", self._hear, _LATCHED)
         self._timer = node.create_steady_timer(BEAT_S, self._beat)
         self._beat()
 
@@ -44,7 +48,7 @@ class SoleDriver:
 
     def destroy(self) -> None:
         """Stop offering and hearing."""
-        self._node.destroy_subscription(self._subscription)
+        self._subscription.destroy()
         self._node.destroy_publisher(self._publisher)
         self._node.destroy_timer(self._timer)
 
@@ -55,6 +59,13 @@ class SoleDriver:
         if message.data == self._own.data:
             return
         now_s = time.monotonic()
+        if not _DRIVER.fullmatch(message.data):
+            self._node.diagnostics.count("drivers_refused")
+            return
+        if message.data not in self._heard_s:
+            self._heard_s = {name: at_s for name, at_s in self._heard_s.items() if now_s - at_s < SILENT_S}
+            if len(self._heard_s) == MOST_OTHERS:
+                return
         appears = now_s - self._heard_s.get(message.data, -math.inf) >= SILENT_S
         self._heard_s[message.data] = now_s
         if appears and message.data < self._own.data:

@@ -7,7 +7,7 @@ from typing import Any
 import rclpy
 from std_srvs.srv import SetBool, Trigger
 
-from maskact_ros.errors import MaskACTError
+from maskact_ros.errors import MaskACTError, printable
 
 FOUND_WITHIN_S = 5.0  # DDS discovery takes a second or so
 ANSWER_WITHIN_S = 5.0
@@ -50,4 +50,4 @@ def _call(namespace: str, name: str, kind: type, request: Any) -> str:
         rclpy.try_shutdown()
     if not answer.success:
         raise MaskACTError(answer.message)
-    return str(answer.message)
+    return printable(answer.message)

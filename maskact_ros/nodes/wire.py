@@ -12,7 +12,7 @@ import contextlib
 import struct
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from maskact_ros.chunk import Chunk
 from maskact_ros.nodes.messages import MessageError, chunk_from_message, chunk_to_message, stamp_to_ns
 
 _STAMP = slice(4, 12)  # behind four bytes that say how the rest is encoded
+MOST_NAMES = 256  # of joints in one message, ours among them
+MOST_POINTS = 1000  # of a chunk, where the policy's own are not more
 COUNT = 4  # bytes that say how many of something follow
 # Between the positions of two points: how many velocities, accelerations and efforts, which is none, the time, and how
 # many positions follow.
@@ -76,10 +78,14 @@ class ChunkMessage:
 
 
 class ChunkReader:
-    """Reads what `ChunkMessage` writes, and any other trajectory that is a chunk of these joints."""
+    """Reads what `ChunkMessage` writes, and any other trajectory that is a chunk of these joints.
 
-    def __init__(self, joints: JointOrder):
+    How many points one may have is `most_points`, which may change.
+    """
+
+    def __init__(self, joints: JointOrder, most_points: int = MOST_POINTS):
         self._joints = joints
+        self.most_points = most_points
         self._layout: _Layout | None = None
         self._names: tuple[str, ...] = ()
         self._period_ns = 0
@@ -90,6 +96,10 @@ class ChunkReader:
         if numbers is not None:
             with contextlib.suppress(AlignmentError, ValueError):  # which are said in the same words below
                 return Chunk(stamp_of(data), self._period_ns, self._joints.pick(self._names, numbers))
+        walk = _over_few_names(data)
+        points = walk.count()
+        if points > self.most_points:
+            raise MessageError(f"the chunk has {points} points; allowed: at most {self.most_points}")
         message = deserialized(data, JointTrajectory)
         chunk = chunk_from_message(message, self._joints)
         self._layout = _Layout.of_chunk(data, np.array([point.positions for point in message.points]))
@@ -109,12 +119,13 @@ class JointStateReader:
         """Stamp in ns and positions (D,) of a serialized JointState.
 
         Raises:
-            MessageError: it is none.
+            MessageError: it is none, or has too many joints.
             AlignmentError: a joint is missing or repeated, or where it is is no finite number.
         """
         numbers = None if self._layout is None else self._layout.numbers(data)
         if numbers is not None:
             return stamp_of(data), self._joints.pick(self._names, numbers)
+        _over_few_names(data)
         message = deserialized(data, JointState)
         positions = self._joints.pick(message.name, message.position)
         self._layout = _Layout.of_joint_state(data, np.array(message.position))
@@ -193,8 +204,8 @@ class _Layout:
 class Walk:
     """Goes through a message's bytes, from behind its stamp on, and notes what fills up between things."""
 
-    def __init__(self, data: bytes):
-        self._data = data
+    def __init__(self, data: bytes, byteorder: Literal["little", "big"] = sys.byteorder):
+        self._data, self._byteorder = data, byteorder
         self.at = _STAMP.stop
         self.filling: list[slice] = []
 
@@ -210,7 +221,7 @@ class Walk:
         """Over the number that says how many of something follow."""
         self._align(COUNT)
         self.at += COUNT
-        return int.from_bytes(self._data[self.at - COUNT : self.at], sys.byteorder)
+        return int.from_bytes(self._data[self.at - COUNT : self.at], self._byteorder)
 
     def to_numbers(self) -> None:
         """To the first of a list of numbers."""
@@ -227,6 +238,24 @@ class Walk:
         if fill:
             self.filling.append(slice(self.at, self.at + fill))
         self.at += fill
+
+
+def most_bytes(points: int, joints: int) -> int:
+    """Of a chunk, generously: of four times as many joints, with velocities, accelerations and efforts; and names."""
+    numbers = 4 * (8 + 8 * 4 * joints)
+    return 65_536 + points * (8 + numbers)
+
+
+def _over_few_names(data: bytes) -> Walk:
+    """Behind the names of a message with a header and a list of names; raises MessageError where they are too many."""
+    walk = Walk(data, "little" if data[1:2] and data[1] & 1 else "big")
+    walk.over_text()
+    names = walk.count()
+    if names > MOST_NAMES:
+        raise MessageError(f"the message has {names} joint names; allowed: at most {MOST_NAMES}")
+    for _ in range(names):
+        walk.over_text()
+    return walk
 
 
 def stamp_of(data: bytes) -> int:

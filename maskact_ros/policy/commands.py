@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
 from maskact_ros.config import ConfigError, MaskACTConfig
 from maskact_ros.documents import read_json
-from maskact_ros.errors import MaskACTError
+from maskact_ros.errors import MaskACTError, printable
 from maskact_ros.geometry import ImageGeometry
 from maskact_ros.images import rgb_from_file
 from maskact_ros.paths import given
@@ -132,7 +132,7 @@ def import_reference(
     imported = load_reference(reference_dir, backbone_dir, robot)
     info = save_checkpoint(out, imported.model, overwrite=overwrite)
     for remark in imported.remarks:
-        print(remark)
+        print(printable(remark))
     print(f"{out}: imported from {reference_dir}")
     return info
 
@@ -187,13 +187,13 @@ def _describe(
         print(f"note: the image is {size[1]}x{size[0]}; the nodes would refuse it, as the robot's is another size")
     for joint, position in zip(robot.joints, state, strict=True):
         if not joint.lower <= position <= joint.upper:
-            print(f"note: {joint.name} is at {position:g}, beyond its limits {joint.lower:g} to {joint.upper:g}")
+            limits = f"{joint.lower:g} to {joint.upper:g}"
+            print(f"note: {printable(joint.name)} is at {position:g}, beyond its limits {limits}")
     if "patch_labels" in seen:
         shares = torch.bincount(seen["patch_labels"][0].long(), minlength=len(info.mask_classes)) * 100
         shares = shares / seen["patch_labels"].shape[1]
-        print(
-            "patches: " + ", ".join(f"{n} {s:.0f} %" for n, s in zip(info.mask_classes, shares.tolist(), strict=True))
-        )
+        named = zip(info.mask_classes, shares.tolist(), strict=True)
+        print("patches: " + ", ".join(f"{printable(name)} {share:.0f} %" for name, share in named))
     chunk = seen["chunk"][0]
     for name, first, last in zip(robot.joint_names, chunk[0].tolist(), chunk[-1].tolist(), strict=True):
-        print(f"{name}: first {first:.3f}, last {last:.3f} (point {len(chunk)})")
+        print(f"{printable(name)}: first {first:.3f}, last {last:.3f} (point {len(chunk)})")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.chunk import MOST
 from maskact_ros.config import MaskACTConfig
 from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend, load_perception, load_planner
 from maskact_ros.policy.engine import Engine
@@ -217,8 +218,8 @@ class PlannerRuntime:
                 patches = patches[~np.isin(labels, self._dropped)]
                 features, labels = features[patches], labels[patches]
         chunk = self._backend.actions(features, patches, labels, self._rules, state)
-        if not np.isfinite(chunk).all():
-            raise PolicyError("the policy's actions are not all finite")
+        if not (np.abs(chunk) <= MOST).all():  # not a number is not below anything
+            raise PolicyError(f"the policy's actions are not all finite and within ±{MOST:g}")
         return chunk
 
     @property

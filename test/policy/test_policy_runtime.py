@@ -14,6 +14,7 @@ from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.maskact import MaskACT
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
 from maskact_ros.policy.weights import save_checkpoint
+from maskact_ros.statistics import FeatureStatistics
 
 STATE = np.array([0.1, 0.2, 0.3])
 
@@ -232,3 +233,18 @@ def test_the_number_of_threads_is_the_callers_choice(info):
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("largest", [1e9, 4e8])
+def test_statistics_beyond_any_joint_are_a_sentence_and_not_a_chunk(make_spec, tmp_path, largest):
+    spec = make_spec()
+    numbers = (largest,) * len(spec.robot.joints)
+    huge = FeatureStatistics(mean=numbers, std=numbers, min=tuple(-n for n in numbers), max=numbers)
+    torch.manual_seed(6)
+    policy = MaskACT(replace(spec, statistics=replace(spec.statistics, action=huge))).eval()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(4.0)
+    runtime = PlannerRuntime.load(save_checkpoint(tmp_path / "checkpoint", policy))
+    with pytest.raises(PolicyError, match="actions are not all finite and within ±1e\\+09"):
+        runtime.warm_up()

@@ -1,5 +1,6 @@
 """What is seen in the bytes is what rclpy would read, and what is written the message that it would send."""
 
+import array
 import random
 import struct
 
@@ -9,7 +10,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from stand_ins import features_to_message
 
-from maskact_ros.nodes.bulk import see_compressed_image, see_image, with_block
+from maskact_ros.nodes.bulk import MOST_HEAD, see_compressed_image, see_image, with_block
 from maskact_ros.nodes.messages import Features, MessageError, features_parts, ns_to_stamp
 
 STAMP_NS = 1_800_000_000_123_456_789
@@ -109,3 +110,17 @@ def test_what_is_damaged_is_what_rclpy_reads_or_refused(see):
             seen += 1
     assert seen > 500
     assert refused > 500
+
+
+@pytest.mark.parametrize("order", ["native", "other"])
+@pytest.mark.parametrize("length", [MOST_HEAD, 3_000_000])
+def test_a_name_of_any_length_is_no_head_of_a_message(order, length):
+    message = CompressedImage(format="jpeg", data=array.array("B", b"abc"))
+    message.header.frame_id = "f" * length
+    data = serialize_message(message)
+    if order == "other":
+        text, kind = b"f" * length + b"\0", b"jpeg\0"
+        data = b"\0\0\0\0" + bytes(8) + struct.pack(">I", len(text)) + text
+        data += bytes(-(len(data) - 4) % 4) + struct.pack(">I", 5) + kind + bytes(3) + struct.pack(">I", 3) + b"abc"
+    with pytest.raises(MessageError, match=f"bytes beside its data; allowed: at most {MOST_HEAD}"):
+        see_compressed_image(data)

@@ -14,11 +14,11 @@ from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSLivelinessPolicy, QoSProfile
 from stand_ins import PEER
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, String
 
 from maskact_ros.nodes.managed import ManagedNode
 from maskact_ros.nodes.peers import BEAT_S, LEASE_NS, SILENT_BEATS, Peers
-from maskact_ros.nodes.sole_driver import SoleDriver
+from maskact_ros.nodes.sole_driver import MOST_OTHERS, SoleDriver
 
 # Gives a sign of life only when told to: the same as a process that is stopped between being found and its first one.
 ON_DEMAND = QoSProfile(
@@ -173,3 +173,21 @@ def test_of_two_drivers_the_younger_gives_way_also_when_they_meet_late(bench, li
     until(lambda: driver.others == 1 and "hears 1" in elder.output, "them to hear each other")
     assert younger_gave_way == [True]
     assert "gives way" not in elder.output
+
+
+def test_drivers_that_strangers_make_up_do_not_pile_up(listen):
+    add, _ = listen
+    driver = SoleDriver(add("one").node, "command", lambda: None)
+    began_after_us = 9 * 10**18
+    for number in range(20_000):
+        driver._hear(String(data=f"{began_after_us:020} {number:032x}"))
+    assert driver.others == len(driver._heard_s) == MOST_OTHERS
+    for text in (
+        "",
+        "x" * 3000,
+        "soon " + "0" * 32,
+        f"{began_after_us:020} {'F' * 32}",
+        f"{began_after_us:020}\n{'0' * 32}",
+    ):
+        driver._hear(String(data=text))
+    assert driver.others == MOST_OTHERS
