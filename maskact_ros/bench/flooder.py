@@ -72,7 +72,8 @@ class Flooder(Node):  # type: ignore[misc]
         topic, _, size = name.partition(", ")
         if topic.startswith("~/"):
             return self._requests(topic), lambda: None
-        kind, messages = getattr(self, "_" + topic.strip("/").replace("/", "_"))(size)
+        maker = "_" + topic.strip("/").replace("/", "_")
+        kind, messages = getattr(self, maker)(size)
         publisher = self.create_publisher(kind, topic, _LATCHED)
         bytes_of = itertools.cycle([serialize_message(message) for message in messages])
         return lambda: publisher.publish(next(bytes_of)), lambda: self.destroy_publisher(publisher)

@@ -30,6 +30,7 @@ from maskact_ros.control.realtime import SERVING_PRIORITY, RateLoop, prefer_real
 from maskact_ros.control.trajectory_follower import TrajectoryFollower
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import LEAVING_S
+from maskact_ros.nodes.chunk_use import ChunkUse
 from maskact_ros.nodes.command_graph import CommandGraph, publishing_nodes
 from maskact_ros.nodes.command_output import PositionOutput, TrajectoryOutput
 from maskact_ros.nodes.enabling import Enabling
@@ -106,6 +107,7 @@ class ActionPublisher(ManagedNode):
         self._enabling = Enabling(
             self, ask=self._ask, standing=self._standing, refusal=self._refusal, missing=lambda: self._peers.missing
         )
+        self._inference_use: ChunkUse | None = None  # how inference uses chunks, once it has said so
         self._lost = LostPeers()
         self._peers = Peers(self, ("camera_encoder", "inference"), lost=self._lose, found=self._lost.found)
         self._sole_driver = SoleDriver(self, self.resolve_topic_name("command"), self._give_way)
@@ -332,6 +334,8 @@ class ActionPublisher(ManagedNode):
         try:
             standing = Standing.from_message(message)
             running = standing.node == "inference" and standing.phase is Phase.RUNNING
+            if running:
+                self._inference_use = ChunkUse.from_text(standing.chunk_use)
             if not running or str(given(standing.path)) == str(given(self.get("policy_path"))):
                 return
             config = self.config_under(self.check_policy(standing.path, self._robot))
@@ -368,6 +372,9 @@ class ActionPublisher(ManagedNode):
             return f"no usable robot_description on {self.resolve_topic_name('robot_description')} yet (limits_from)"
         if self._loop is not None:
             self._follower.suspect = self._suspect()
+        use, theirs = ChunkUse.of(self.config_with({})), self._inference_use
+        if theirs is not None and use.stops(theirs):
+            return use.difference(theirs)
         return self._graph.unheard if self._output is not None else None
 
     def _suspect(self) -> str:
@@ -408,6 +415,8 @@ class ActionPublisher(ManagedNode):
         self._report_problems(state)
 
     def _report_problems(self, state: FollowerState) -> None:
+        theirs = self._inference_use
+        difference = None if theirs is None else ChunkUse.of(self.config_with({})).difference(theirs)
         topic, suspect = self.resolve_topic_name("command"), self._follower.suspect
         reports = {
             "rung": {
@@ -422,6 +431,7 @@ class ActionPublisher(ManagedNode):
             "command": (suspect, self.diagnostics.WARN) if suspect and state.rung is not Rung.IDLE else None,
             "joint_states_twice": self._report_two_arms(),
             "planner": (planners, self.diagnostics.ERROR) if (planners := self._sole_planner.refusal) else None,
+            "chunk_use": (difference, self.diagnostics.WARN) if difference else None,
             "dry_run": ("dry run: commands are not sent", self.diagnostics.WARN) if self.get("dry_run") else None,
         }
         for name, report in reports.items():

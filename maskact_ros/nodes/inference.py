@@ -28,6 +28,7 @@ from maskact_ros.control.lateness import Lateness
 from maskact_ros.control.schedule import PlanSchedule
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bulk import see_compressed_image
+from maskact_ros.nodes.chunk_use import ChunkUse
 from maskact_ros.nodes.drop_watch import DropWatch
 from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.even_clock import EvenClock
@@ -140,7 +141,13 @@ class Inference(ManagedNode):
             every_image=self._ensembler is not None,
         )
         self._swap = PolicySwap(
-            self, info, leads=False, check=self._check_policy, load=self._load_beside, switch=self._switch
+            self,
+            info,
+            leads=False,
+            check=self._check_policy,
+            load=self._load_beside,
+            switch=self._switch,
+            chunk_use=lambda: ChunkUse.of(self._setup.runtime.info.config).text,
         )
         self._received = DropWatch(self.diagnostics, "features are not planned from")
         self._begun = DropWatch(self.diagnostics, "features whose turn has come are not planned from")
@@ -214,6 +221,7 @@ class Inference(ManagedNode):
                 n_action_steps=config.n_action_steps, every_image=config.temporal_ensemble_coeff is not None
             )
         self.diagnostics.value("dropped_patches", runtime.drops_text)
+        self._swap.say_again()
 
     def _check_policy(self, path: str) -> CheckpointInfo:
         info = self.check_policy(path, self._robot)

@@ -60,6 +60,7 @@ class Standing:
     phase: Phase
     path: str
     reason: str = ""
+    chunk_use: str = ""  # `ChunkUse.text`, of inference
 
     def to_message(self) -> String:
         """As JSON."""
@@ -122,6 +123,7 @@ class PolicySwap(Generic[Loaded]):
         check: Callable[[str], CheckpointInfo],
         load: Callable[[CheckpointInfo], Loaded],
         switch: Callable[[Loaded], None],
+        chunk_use: Callable[[], str] = lambda: "",
     ):
         """Take part from now on.
 
@@ -132,9 +134,10 @@ class PolicySwap(Generic[Loaded]):
             check: reads a checkpoint and raises MaskACTError for what can be told at once.
             load: loads and warms up, in a thread of its own; raises MaskACTError.
             switch: takes what was loaded into use, at once.
+            chunk_use: how inference uses chunks now.
         """
         self._node, self._leads = node, leads
-        self._check, self._load, self._switch = check, load, switch
+        self._check, self._load, self._switch, self._chunk_use = check, load, switch, chunk_use
         self._path: str = node.get("policy_path")
         self._weights_hash = running.weights_hash
         self._swap: _Swap[Loaded] | None = None
@@ -310,8 +313,14 @@ class PolicySwap(Generic[Loaded]):
         self._node.diagnostics.problem("policy_swap", problem, self._node.diagnostics.WARN)
         self._say(Phase.FAILED, reason)
 
+    def say_again(self) -> None:
+        """Say where it stands, as chunks are used otherwise from now on."""
+        if self._swap is None:
+            self._say(Phase.RUNNING)
+
     def _say(self, phase: Phase, reason: str = "") -> None:
         path = self._path if self._swap is None else str(self._swap.info.folder)
-        self._publisher.publish(Standing(self._node.get_name(), self._newest, phase, path, reason).to_message())
+        standing = Standing(self._node.get_name(), self._newest, phase, path, reason, self._chunk_use())
+        self._publisher.publish(standing.to_message())
         self._node.diagnostics.value("policy", self._path)
         self._node.diagnostics.value("policy_swap", phase)

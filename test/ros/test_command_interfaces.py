@@ -186,9 +186,9 @@ def test_when_inference_changes_its_policy_the_publisher_goes_by_the_new_one_too
     publisher = bench.start_active("action_publisher")
     policies = bench.probe.publisher(String, "policy", LATCHED)
     changed = make_policy(seed=1)
-    policies.publish(Standing("inference", "1", Phase.RUNNING, str(tmp_path / "none"), "").to_message())
+    policies.publish(Standing("inference", "", Phase.RUNNING, str(tmp_path / "none"), "").to_message())
     bench.probe.wait_for_problem("action_publisher", "the policy that inference runs now is not known here: ")
-    policies.publish(Standing("inference", "2", Phase.RUNNING, str(changed), "").to_message())
+    policies.publish(Standing("inference", "", Phase.RUNNING, str(changed), "").to_message())
     bench.probe.wait(
         lambda: all_values(bench.probe, "action_publisher")["policy_path"] == str(changed), "the new policy's path"
     )

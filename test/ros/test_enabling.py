@@ -4,14 +4,15 @@ import array
 
 import numpy as np
 import pytest
-from asking import ask
-from bench import state_of
+from asking import all_values, ask
+from bench import LATCHED, state_of
 from sensor_msgs.msg import JointState
 from stand_ins import Arm, Planner, healthy
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.nodes.messages import ns_to_stamp, stamp_to_ns
+from maskact_ros.nodes.policy_swap import Phase, Standing
 
 QUICK = {"hold_timeout_s": 0.1, "plan_timeout_s": 20.0, "joint_states_timeout_s": 1.0, "engage_tolerance_s": 5.0}
 
@@ -135,6 +136,41 @@ def test_planners_are_looked_for_under_the_name_after_remapping(bench, robot):
     assert bench.probe.enable(False).message == "disabled; nothing is sent"
     bench.probe.publisher(JointTrajectory, "/plans/of_the_day")
     bench.probe.wait(lambda: "nothing publishes" not in bench.probe.enable().message, "the planner to be found")
+
+
+@pytest.mark.parametrize(
+    ("use", "text", "refused"),
+    [
+        ("40 none", "n_action_steps is 40 on inference and 20 here", True),
+        ("7 none", "n_action_steps is 7 on inference and 20 here", False),
+        ("20 0.05", "temporal_ensemble_coeff is 0.05 on inference and none here", False),
+    ],
+)
+def test_it_is_said_when_inference_uses_chunks_otherwise(bench, robot, use, text, refused):
+    arm = Arm(bench.probe, robot)
+    bench.start_active("action_publisher", n_action_steps=20)
+    stands = bench.probe.publisher(String, "policy", LATCHED)
+    policy = all_values(bench.probe, "action_publisher")["policy_path"]
+    stands.publish(Standing("inference", "", Phase.RUNNING, policy, "", use).to_message())
+    bench.probe.wait_for_problem("action_publisher", text, "set it alike on both")
+    arm.wait_for_measurements(20)
+    enabled = bench.probe.enable()
+    assert enabled.success is not refused, enabled.message
+    assert (text in enabled.message) is refused
+    stands.publish(Standing("inference", "", Phase.RUNNING, policy, "", "20 none").to_message())
+    bench.probe.wait(lambda: bench.probe.enable().success, "being enabled")
+
+
+def test_inference_says_how_it_uses_chunks_and_says_it_again_when_that_changes(bench):
+    standings = bench.probe.hear(String, "policy", LATCHED)
+    bench.start_active("inference")
+
+    def said() -> list[str]:
+        return [Standing.from_message(heard.message).chunk_use for heard in standings]
+
+    bench.probe.wait(lambda: said() and said()[-1].endswith(" none"), "inference to say how it uses chunks")
+    assert ask(bench.probe, "inference", temporal_ensemble_coeff=0.2, n_action_steps=3).successful
+    bench.probe.wait(lambda: said()[-1] == "3 0.2", "inference to say it again")
 
 
 def test_who_else_publishes_commands_is_named_when_the_arm_does_not_follow(bench, robot):

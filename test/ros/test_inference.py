@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -389,16 +390,18 @@ def test_ready_for_another_policy_it_waits_for_what_the_encoder_decides_though_t
     standings = bench.probe.hear(String, "policy", LATCHED)
     encoder_stands = bench.probe.publisher(String, "policy", LATCHED)
 
+    swap = f"{time.time_ns():020}-camera_encoder"
+
     def inference_stands(phase: Phase) -> bool:
         return any(
-            (standing.node, standing.swap, standing.phase) == ("inference", "1", phase)
+            (standing.node, standing.swap, standing.phase) == ("inference", swap, phase)
             for standing in (Standing.from_message(heard.message) for heard in standings)
         )
 
     bench.probe.wait_for_report(
         "inference", lambda r: r.values["peer_camera_encoder"] == "alive", "the two to have met"
     )
-    encoder_stands.publish(Standing("camera_encoder", "1", Phase.LOADING, str(other)).to_message())
+    encoder_stands.publish(Standing("camera_encoder", swap, Phase.LOADING, str(other)).to_message())
     bench.probe.wait(lambda: inference_stands(Phase.READY), "inference to be ready")
     encoder.send(signal.SIGSTOP)
     bench.probe.wait_for_problem("inference", "camera_encoder gave no sign of life")
