@@ -187,7 +187,10 @@ def test_features_of_which_all_are_too_old_are_told_with_their_age_and_what_it_m
     known = len(rig.chunks)
     with rig.seeing(age_s=age_s):
         probe.wait_for_problem("inference", *texts)
-    assert any(all(text in line for text in texts) and "[ERROR]" in line for line in rig.program.output.splitlines())
+        probe.wait(
+            lambda: any(all(text in line for text in texts) for line in rig.program.output.splitlines()),
+            "the log's line",
+        )
     assert len(rig.chunks) == known
     assert ask(probe, "inference", max_image_age_s=1.0).successful
     with rig.seeing():
