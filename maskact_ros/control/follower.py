@@ -74,7 +74,8 @@ class PlanFollower:
         self._run_began_ns: int | None = None
         self._started = False  # whether set points are being sent; the first one starts from the measured pose
         self.state = FollowerState()
-        self.suspect = ""  # what else than the arm may be the cause when it does not follow, as the node knows it
+        self.unheard = ""  # why nothing takes the commands, as far as the node knows
+        self.rivals = ""  # who else sends commands, as far as the node knows
         self.image_to_command_ms: deque[float] = deque(maxlen=100)  # age of each chunk at its first set point
         self.chunk_age_ms: deque[float] = deque(maxlen=4096)  # of the chunk in force, at each set point
         self.chunks_refused = 0
@@ -202,7 +203,7 @@ class PlanFollower:
         positions, received_ns = self._joints.last.positions, measured.received_ns
         wrong = self._check.measured(positions, received_ns) if checked else None
         if wrong is not None:
-            self.fail(f"{wrong}; {self.suspect or 'blocked, or its drive is off'}")
+            self.fail(f"{wrong}; {self.unheard or 'blocked, or its drive is off'}")
             self._left_behind = True
             self._check.reset()
         return None
@@ -494,6 +495,7 @@ class PlanFollower:
         if rung is Rung.FAULT and self.state.rung is not rung:
             self._may_retreat = self.state.enabled  # disabled, no measurement moves the arm
             self._left_behind = self._retreats = False
+            reason += f"; {self.rivals}" if self.rivals else ""
         if (self.state.rung, self.state.reason) != (rung, reason):
             self.state = replace(self.state, rung=rung, reason=reason)
 

@@ -371,20 +371,18 @@ class ActionPublisher(ManagedNode):
         if self.get("limits_from") == "robot_description" and self._tuning.described is None:
             return f"no usable robot_description on {self.resolve_topic_name('robot_description')} yet (limits_from)"
         if self._loop is not None:
-            self._follower.suspect = self._suspect()
+            self._look_at_graph()
         use, theirs = ChunkUse.of(self.config_with({})), self._inference_use
         if theirs is not None and use.stops(theirs):
             return use.difference(theirs)
         return self._graph.unheard if self._output is not None else None
 
-    def _suspect(self) -> str:
-        """What else than the arm may be the cause when it does not follow."""
-        if self._output is None:
-            return ""
-        if (unheard := self._graph.unheard) is not None:
-            return unheard
-        others = self._graph.others
-        return f"blocked, its drive is off, or driven by {', '.join(others)}, too" if others else ""
+    def _look_at_graph(self) -> None:
+        """Who takes the commands, and who sends some, too; a fault tells of it."""
+        if self._output is not None:
+            others = ", ".join(self._graph.others)
+            self._follower.unheard = self._graph.unheard or ""
+            self._follower.rivals = f"commands come from {others}, too" if others else ""
 
     def _report_loop(self) -> None:
         """Figures of the command loop for /diagnostics, once a second."""
@@ -402,7 +400,7 @@ class ActionPublisher(ManagedNode):
         self.diagnostics.value("targets_clamped", follower.clamped)
         self.diagnostics.value("chunks_out_of_date", follower.chunks_refused)
         self.diagnostics.value("joint_states_not_believed", follower.poses_refused)
-        self._follower.suspect = self._suspect()
+        self._look_at_graph()
         self.diagnostics.value("chunks_skipped", self._chunks.skipped)
         self.diagnostics.value("joint_states_skipped", self._joint_states.skipped)
         for name, samples, scale in (
@@ -417,10 +415,12 @@ class ActionPublisher(ManagedNode):
     def _report_problems(self, state: FollowerState) -> None:
         theirs = self._inference_use
         difference = None if theirs is None else ChunkUse.of(self.config_with({})).difference(theirs)
-        topic, suspect = self.resolve_topic_name("command"), self._follower.suspect
+        topic, rivals = self.resolve_topic_name("command"), self._follower.rivals
+        told = "" if rivals in state.reason else f"; {rivals}"
+        sends = state.rung is not Rung.IDLE
         reports = {
             "rung": {
-                Rung.FAULT: (f"fault: {state.reason}", self.diagnostics.ERROR),
+                Rung.FAULT: (f"fault: {state.reason}{told}", self.diagnostics.ERROR),
                 Rung.HOLDING: (f"the arm holds: {state.reason}", self.diagnostics.WARN),
                 Rung.DECELERATING: (f"the arm decelerates: {state.reason}", self.diagnostics.WARN),
                 Rung.REMAINING: (state.reason, self.diagnostics.WARN),
@@ -428,7 +428,8 @@ class ActionPublisher(ManagedNode):
             "driver": (f"another action publisher drives {topic}, too", self.diagnostics.ERROR)
             if self._sole_driver.others
             else None,
-            "command": (suspect, self.diagnostics.WARN) if suspect and state.rung is not Rung.IDLE else None,
+            "listeners": (unheard, self.diagnostics.WARN) if (unheard := self._follower.unheard) and sends else None,
+            "rivals": (rivals, self.diagnostics.WARN) if rivals and sends and state.rung is not Rung.FAULT else None,
             "joint_states_twice": self._report_two_arms(),
             "planner": (planners, self.diagnostics.ERROR) if (planners := self._sole_planner.refusal) else None,
             "chunk_use": (difference, self.diagnostics.WARN) if difference else None,

@@ -181,7 +181,7 @@ def test_who_else_publishes_commands_is_named_when_the_arm_does_not_follow(bench
     assert bench.probe.enable().success
     planner.send(planner.swing(10.0))
     arm.wait_for_rung("following")
-    bench.probe.wait_for_problem("action_publisher", "driven by /maskact/probe on /maskact/command, too")
+    bench.probe.wait_for_problem("action_publisher", "commands come from /maskact/probe on /maskact/command, too")
     stuck = []
 
     def block(message):
@@ -192,4 +192,4 @@ def test_who_else_publishes_commands_is_named_when_the_arm_does_not_follow(bench
     arm.alter = block
     reason = state_of(arm.wait_for_rung("fault"))["reason"]
     assert "does not follow" in reason
-    assert "driven by /maskact/probe on /maskact/command, too" in reason
+    assert "commands come from /maskact/probe on /maskact/command, too" in reason
