@@ -21,7 +21,7 @@ BEAT_S = 0.5
 # Who is found but gives no sign for so many beats is lost. Turns are counted and not time: between two of them all is
 # heard that has come, however late we are.
 SILENT_BEATS = 4
-_ALIVE = QoSProfile(
+ALIVE = QoSProfile(
     depth=1, liveliness=QoSLivelinessPolicy.AUTOMATIC, liveliness_lease_duration=Duration(nanoseconds=LEASE_NS)
 )
 
@@ -53,7 +53,7 @@ class Peers:
         self._silent_beats = dict.fromkeys(others, 0)  # of those that offer and have not
         for other in others:
             node.diagnostics.value(f"peer_{other}", "not met")
-        self._publisher = node.create_publisher(Empty, f"{name or node.get_name()}/alive", _ALIVE)
+        self._publisher = node.create_publisher(Empty, f"{name or node.get_name()}/alive", ALIVE)
         self._subscriptions = [self._hear(other) for other in others]
         self._timer = node.create_steady_timer(BEAT_S, self._beat)
 
@@ -86,7 +86,7 @@ class Peers:
 
         callbacks = SubscriptionEventCallbacks(liveliness=liveliness, matched=matched)
         return self._node.create_subscription(
-            Empty, f"{name}/alive", lambda _: self._live(name), _ALIVE, event_callbacks=callbacks
+            Empty, f"{name}/alive", lambda _: self._live(name), ALIVE, event_callbacks=callbacks
         )
 
     def _beat(self) -> None:
