@@ -85,10 +85,11 @@ def measure_floods(rounds: int, progress: Callable[[str], None]) -> list[FloodRo
         log = folder / "log"
         publisher = children.start(processes(bringup)[-1].command(folder), log, environment=variables)
         try:
+            peer.ask("maskact")  # until the arm follows
             for _ in range(rounds):
                 for flood in FLOODS:
                     progress(flood)
-                    peer.ask("maskact")  # until the arm follows
+                    peer.ask("again")
                     quiet[flood].append(_commands_hz(peer))
                     flooder.ask(flood)
                     time.sleep(SETTLE_S)

@@ -1,8 +1,8 @@
 """The other side of the control benchmark, in a process of its own: an arm, a planner, and whoever enables.
 
 `python -m …`: joint states at 100 Hz, chunks at 10 Hz, a subscription to command, until SIGTERM. For each line NAME on
-stdin it prints NAME once NAME moves the arm: `maskact` when the publisher follows, any other when commands come. For
-the line `commands` it prints the number of the newest command, and when that came, in s by the steady clock.
+stdin it prints NAME once NAME moves the arm: `maskact` (or `again`) when the publisher follows, any other when commands
+come. For `commands` it prints the newest command's number, and when that came, in s by the steady clock.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from maskact_ros.robot import RobotSpec
 JOINT_STATES_HZ, CHUNKS_HZ = 100.0, 10.0
 POINTS = 60  # of a chunk: two seconds of the simulated robot's policy period
 AMPLITUDE, CYCLE_S = 0.1, 4.0  # rad; of the sine that every joint is asked to follow
+_OURS = ("maskact", "again")  # the second is the publisher that was there before
 ENOUGH = 10  # commands that show that they come
 
 
@@ -68,7 +69,9 @@ class Peer(Node):  # type: ignore[misc]
         if name == "commands":
             print(*self._newest, flush=True)
             return
-        self._heard, self._state = 0, FollowerState()  # what an earlier one said is over
+        self._heard = 0
+        if name != "again":
+            self._state = FollowerState()  # what an earlier one said is over
         self._asked = name
 
     def _measure(self) -> None:
@@ -88,7 +91,7 @@ class Peer(Node):  # type: ignore[misc]
         self._newest = about["publication_sequence_number"], time.monotonic()
         self._message.position = message.data
         self._heard += 1
-        follows = self._asked != "maskact" or self._state.rung is Rung.FOLLOWING
+        follows = self._asked not in _OURS or self._state.rung is Rung.FOLLOWING
         if self._asked and self._heard >= ENOUGH and follows:
             print(self._asked, flush=True)
             self._asked = ""
@@ -97,7 +100,7 @@ class Peer(Node):  # type: ignore[misc]
         self._state = state_from_message(message)
 
     def _enable_if_idle(self) -> None:
-        if self._asked != "maskact" or not self._enable.service_is_ready():
+        if self._asked not in _OURS or not self._enable.service_is_ready():
             return
         if self._state.rung is Rung.FAULT:
             self._reset.call_async(Trigger.Request())

@@ -31,6 +31,7 @@ from trajectory_msgs.msg import JointTrajectory
 from maskact_ros.chunk import Chunk
 from maskact_ros.nodes.bringup import BringupArguments
 from maskact_ros.nodes.messages import chunk_to_message
+from maskact_ros.nodes.peers import ALIVE
 from maskact_ros.nodes.policy_swap import Phase, Standing
 from maskact_ros.nodes.polled import MOST_BYTES
 from maskact_ros.nodes.wire import MOST_NAMES, MOST_POINTS
@@ -74,7 +75,7 @@ class Flooder(Node):  # type: ignore[misc]
             return self._requests(topic), lambda: None
         maker = "_" + topic.strip("/").replace("/", "_")
         kind, messages = getattr(self, maker)(size)
-        publisher = self.create_publisher(kind, topic, _LATCHED)
+        publisher = self.create_publisher(kind, topic, ALIVE if kind is Empty else _LATCHED)
         bytes_of = itertools.cycle([serialize_message(message) for message in messages])
         return lambda: publisher.publish(next(bytes_of)), lambda: self.destroy_publisher(publisher)
 

@@ -37,7 +37,7 @@ LASTING_S = 0.5  # a shorter silence is a warning: a busy machine keeps processe
 # RMWs that tell of liveliness. Others may accept to be asked for these events, and never tell.
 _WITH_LIVELINESS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp", "rmw_cyclonedds_cpp", "rmw_connextdds")
 _PLAIN = QoSProfile(depth=1)
-_ALIVE = QoSProfile(
+ALIVE = QoSProfile(
     depth=1, liveliness=QoSLivelinessPolicy.AUTOMATIC, liveliness_lease_duration=Duration(nanoseconds=LEASE_NS)
 )
 
@@ -81,9 +81,9 @@ class Peers:
         for other in others:
             node.diagnostics.value(f"peer_{other}", "not met")
         rmw = get_rmw_implementation_identifier()
-        self._qos = _ALIVE if rmw in _WITH_LIVELINESS else _PLAIN
+        self._qos = ALIVE if rmw in _WITH_LIVELINESS else _PLAIN
         self._publisher = node.create_publisher(Empty, f"{name or node.get_name()}/alive", self._qos)
-        self._subscriptions = self._hear_events(others) if self._qos is _ALIVE else None
+        self._subscriptions = self._hear_events(others) if self._qos is ALIVE else None
         self._timer = node.create_steady_timer(BEAT_S, self._beat)
         self._turns = node.create_steady_timer(TURN_S, self._turn)
         self._thread: RateLoop | None = None

@@ -37,7 +37,7 @@ FEATURES_WITHIN_S = 1.0  # after the encoder's switch; inference waits no longer
 _WATCH_S = 0.1
 _NICENESS = 10
 _NODE = re.compile(r"\w{1,255}", re.ASCII)
-_SWAP = re.compile(r"(\d{20})-\w{1,255}", re.ASCII)  # when it began, in ns, and who did
+_SWAP = re.compile(r"(\d{1,20})(-\w{1,255})?", re.ASCII)  # when it began, in ns, and who did
 _AHEAD_NS = 86_400_000_000_000  # by which the clocks of two machines may differ
 _LONGEST_PATH = 4096
 
@@ -84,7 +84,7 @@ class Standing:
 
 
 def _is_swap(name: str) -> bool:
-    """Whether it is empty, or a name as `begin` makes it, not of the distant future: later ones must sort behind it."""
+    """Whether it is empty, or begins with a time, as `begin` makes it, that is not of the distant future."""
     made = _SWAP.fullmatch(name)
     return name == "" or (made is not None and int(made[1]) < time.time_ns() + _AHEAD_NS)
 
