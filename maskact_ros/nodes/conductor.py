@@ -25,6 +25,7 @@ from maskact_ros.nodes.stop_request import StopRequest
 from maskact_ros.nodes.supervisor import Supervisor
 
 ASKED_AGAIN_S, ANSWERED_WITHIN_S = 3.0, 30.0
+ENABLED_WITHIN_S, ENABLED_AGAIN_S = 5.0, 0.1
 CLEARED_WITHIN_S = 20.0  # a fault that persists: what ended it does not come back
 
 
@@ -97,7 +98,7 @@ class Conductor:
             self._until(next_one, "resetting the scene")
         self._begun = True
         epoch = observer.state.epoch
-        self._ask(observer.enable, "enabling")
+        self._enable()
         self._until(lambda: observer.state.enabled or observer.state.epoch != epoch, "enabling")
         deadline_s = min(time.monotonic() + limit_s, until_s)
         self._until(
@@ -110,6 +111,15 @@ class Conductor:
         if not solved and (self.stop.is_set() or time.monotonic() >= until_s):
             return None
         return Outcome(observer.episode["seed"], solved, observer.episode["seconds"] if solved else limit_s)
+
+    def _enable(self) -> None:
+        """Enable; a scene that was reset puts the arm elsewhere, which is believed only after half a second."""
+        until_s = time.monotonic() + ENABLED_WITHIN_S
+        while refusal := self._answer(self.observer.enable, "enabling"):
+            if time.monotonic() > until_s:
+                raise MaskACTError(f"enabling failed for {ENABLED_WITHIN_S:g} s: {refusal}")
+            again_s = time.monotonic() + ENABLED_AGAIN_S
+            self._until(lambda: time.monotonic() > again_s, "enabling")  # noqa: B023
 
     def _clear_fault(self) -> None:
         """Reset the publisher if the episode ended in a fault, as soon as its cause is gone."""
