@@ -33,6 +33,7 @@ setup(
     maintainer_email="maintainers@maskact-ros.example",
     python_requires=">=3.11",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["py.typed"]},
     zip_safe=True,
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
