@@ -30,6 +30,9 @@ PARAMETERS = (
 )
 
 
+MOST = 100.0  # m, rad and their rates: no pose or joint of a table-top scene is beyond
+
+
 class ExpertNode(ManagedNode):
     """Thin: newest joint state and poses -> the expert's rollout -> message."""
 
@@ -73,7 +76,16 @@ class ExpertNode(ManagedNode):
     def _receive_pose(self, what: str, message: PoseStamped) -> None:
         position, orientation = message.pose.position, message.pose.orientation
         place = (position.x, position.y, position.z)
-        self._poses[what] = np.array([*place, orientation.w, orientation.x, orientation.y, orientation.z])
+        pose = np.array([*place, orientation.w, orientation.x, orientation.y, orientation.z])
+        if not (np.abs(pose) <= MOST).all() or abs(np.linalg.norm(pose[3:]) - 1.0) > 0.1:
+            self.diagnostics.problem(
+                f"{what}_pose",
+                f"{what}_pose is refused: it is {np.array2string(pose, precision=3)}; allowed: a position within "
+                f"{MOST:g} m and a unit quaternion",
+            )
+            return
+        self.diagnostics.solved(f"{what}_pose")
+        self._poses[what] = pose
 
     def _plan(self) -> None:
         if self._state is None or len(self._poses) < 2:
@@ -82,6 +94,8 @@ class ExpertNode(ManagedNode):
         try:
             positions = self._joints.pick(state.name, state.position)
             velocities = self._joints.pick(state.name, state.velocity)
+            if not (np.abs([positions, velocities]) <= MOST).all():
+                raise AlignmentError(f"a position or velocity is beyond ±{MOST:g}")
         except AlignmentError as error:
             self.diagnostics.problem("joint_states", f"joint_states is refused: {error}")
             return

@@ -179,9 +179,8 @@ class SimRobot(ManagedNode):
     def _take(self, message: Float64MultiArray) -> None:
         command = np.array(message.data)
         if command.shape != self._command.shape or not np.isfinite(command).all():
-            self.diagnostics.problem(
-                "command", f"the command is {command.tolist()}; allowed: {len(self._command)} finite numbers"
-            )
+            shown = command.tolist() if len(command) <= 2 * len(self._command) else f"of {len(command)} numbers"
+            self.diagnostics.problem("command", f"the command is {shown}; allowed: {len(self._command)} finite numbers")
             return
         self.diagnostics.solved("command")
         self.diagnostics.event("commands")

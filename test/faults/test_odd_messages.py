@@ -27,12 +27,12 @@ LONGEST_LINE = LONGEST + 300  # with its time and the node's name
 class Strangers:
     """Offers every topic that the nodes hear, and knows the last real message of each."""
 
-    def __init__(self, probe):
+    def __init__(self, probe, nodes=NODES):
         self._probe = probe
         self._real = {}
         self._publishers = {}
         self._subscriptions = []
-        for topic, kind, qos in sorted(heard_topics(probe).values(), key=lambda each: each[0]):
+        for topic, kind, qos in sorted(heard_topics(probe, nodes).values(), key=lambda each: each[0]):
             self._publishers[topic] = kind, probe.publisher(kind, topic, qos)
             listening = QoSProfile(depth=1, durability=qos.durability, reliability=qos.reliability)
             note = functools.partial(self._note, topic)
@@ -47,6 +47,14 @@ class Strangers:
         real = self._real.get(topic)
         publisher.publish(serialize_message(odd.message(kind) if real is None else odd.altered(real)))
 
+    def send_for(self, seconds: float, odd: Odd, random) -> None:
+        """One after the other on each topic, in another order each time."""
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            for topic in random.permutation(self.topics):
+                self.send(odd, str(topic))
+                time.sleep(EVERY_S / 4)
+
     def _note(self, topic: str, real) -> None:
         self._real.setdefault(topic, real)  # the first one, before anybody sent an odd one
 
@@ -57,10 +65,10 @@ class Strangers:
             self._probe.node.destroy_publisher(publisher)
 
 
-def heard_topics(probe) -> dict:
+def heard_topics(probe, nodes) -> dict:
     """Of all nodes, from the graph: a new topic is among them by itself. The type, and a QoS that the node takes."""
     found = {}
-    for node in NODES:
+    for node in nodes:
         for topic, (kind, *_) in probe.node.get_subscriber_names_and_types_by_node(node, "/maskact"):
             for end in probe.node.get_subscriptions_info_by_topic(topic):
                 if end.node_name == node:
@@ -107,12 +115,7 @@ def test_odd_messages_end_no_node_and_move_nothing_beyond_limits(chain, sizes, p
         sizes.setdefault(node, size_mib(program.pid))
     strangers = Strangers(chain.probe)
     assert len(strangers.topics) >= 9, strangers.topics
-    odd = Odd(phase.random)
-    until_s = time.monotonic() + SECONDS
-    while time.monotonic() < until_s:
-        for topic in phase.random.permutation(strangers.topics):
-            strangers.send(odd, str(topic))
-            time.sleep(EVERY_S / 4)
+    strangers.send_for(SECONDS, Odd(phase.random), phase.random)
     strangers.close()
     for node, program in programs.items():
         assert program.running, program.output
@@ -128,6 +131,21 @@ def test_odd_messages_end_no_node_and_move_nothing_beyond_limits(chain, sizes, p
     known = len(chain.arm.states)
     chain.probe.wait(lambda: chain.probe.reset("action_publisher").success, "a new epoch")
     chain.probe.wait(lambda: len(chain.arm.states) > known and chain.rung in ("idle", "disabled"), "its state")
+
+
+def test_odd_messages_end_neither_the_simulated_robot_nor_the_expert(module_bench, phase):
+    probe = module_bench.probe
+    programs = {node: module_bench.start_active(node) for node in ("sim_robot", "expert")}
+    strangers = Strangers(probe, tuple(programs))
+    assert len(strangers.topics) >= 3, strangers.topics
+    strangers.send_for(SECONDS, Odd(phase.random), phase.random)
+    strangers.close()
+    for node, program in programs.items():
+        assert program.running, program.output
+        probe.wait_for_report(node, lambda _: True, f"{node} to say how it is")
+    assert_said_little({node: program.output for node, program in programs.items()})
+    for program in programs.values():
+        program.kill()
 
 
 def test_times_that_no_clock_shows_end_no_node(module_bench, phase):
