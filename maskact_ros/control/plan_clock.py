@@ -17,10 +17,8 @@ _RAREST_NS = 1_000_000_000  # ticks further apart than this are not waited for
 _WINDOW_NS, _LEAST_NS = 300_000_000, 50_000_000  # the pace is measured over so long, and over no less
 _PAUSE_INTERVALS = 3.0  # an interval so many times the usual one is a pause or a stall, not a pace
 _SLACK_NS = 20_000_000  # how late a tick may be noticed, and more than usual, without the time being corrected at once
-_OVERDUE, _OVERDUE_NS = (
-    1.25,
-    50_000_000,
-)  # so many usual intervals, or so long, after a tick the time waits for the next
+# So many usual intervals, or so long, after a tick the time waits for the next one.
+_OVERDUE, _OVERDUE_NS = 1.25, 50_000_000
 _SLEW_NS = 300_000_000  # the time constant with which the estimate is drawn to the readings
 _FORGOTTEN = 0.8  # of a tick that was larger than the next one
 _SLOWEST = 0.02  # at a slower pace than this, timeouts by receipt do not grow any more

@@ -221,7 +221,8 @@ class Inference(ManagedNode):
                 n_action_steps=config.n_action_steps, every_image=config.temporal_ensemble_coeff is not None
             )
         self.diagnostics.value("dropped_patches", runtime.drops_text)
-        self._swap.say_again()
+        if ChunkUse.of(config) != ChunkUse.of(before):
+            self._swap.say_again()
 
     def _check_policy(self, path: str) -> CheckpointInfo:
         info = self.check_policy(path, self._robot)
