@@ -133,9 +133,9 @@ def test_odd_messages_end_no_node_and_move_nothing_beyond_limits(chain, sizes, p
     chain.probe.wait(lambda: len(chain.arm.states) > known and chain.rung in ("idle", "disabled"), "its state")
 
 
-def test_odd_messages_end_neither_the_simulated_robot_nor_the_expert(module_bench, phase):
-    probe = module_bench.probe
-    programs = {node: module_bench.start_active(node) for node in ("sim_robot", "expert")}
+def test_odd_messages_end_neither_the_simulated_robot_nor_the_expert(bench, phase):
+    probe = bench.probe
+    programs = {node: bench.start_active(node) for node in ("sim_robot", "expert")}
     strangers = Strangers(probe, tuple(programs))
     assert len(strangers.topics) >= 3, strangers.topics
     strangers.send_for(SECONDS, Odd(phase.random), phase.random)
@@ -144,15 +144,13 @@ def test_odd_messages_end_neither_the_simulated_robot_nor_the_expert(module_benc
         assert program.running, program.output
         probe.wait_for_report(node, lambda _: True, f"{node} to say how it is")
     assert_said_little({node: program.output for node, program in programs.items()})
-    for program in programs.values():
-        program.kill()
 
 
-def test_times_that_no_clock_shows_end_no_node(module_bench, phase):
-    probe = module_bench.probe
-    programs = {node: module_bench.start(node, use_sim_time=True) for node in NODES}
+def test_times_that_no_clock_shows_end_no_node(bench, phase):
+    probe = bench.probe
+    programs = {node: bench.start(node, use_sim_time=True) for node in NODES}
     for node, program in programs.items():
-        module_bench.wait_until_active(node, program)
+        bench.wait_until_active(node, program)
     clock, odd = probe.publisher(Clock, "/clock", QoSProfile(depth=1)), Odd(phase.random)
     for _ in range(100):
         clock.publish(odd.message(Clock))
@@ -162,6 +160,3 @@ def test_times_that_no_clock_shows_end_no_node(module_bench, phase):
         probe.wait_for_report(node, lambda _: True, f"{node} to say how it is")
     assert any("the time on /clock is" in program.output for program in programs.values())
     assert_said_little({node: program.output for node, program in programs.items()})
-    probe.node.destroy_publisher(clock)
-    for program in programs.values():
-        program.kill()
