@@ -78,6 +78,8 @@ CHANGEABLE_POLICY_PATH = replace(
     changeable=True,
 )
 ARM_FIRST_S = 5.0  # for so long the others wait for the action publisher, which brings the arm to rest
+# The kernel's SIGTERM comes when the launcher's first thread ends; while its others do, it still looks alive.
+_LAUNCHER_SEEN_S = 0.05
 _LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked for the end, has been read elsewhere
 
 
@@ -379,7 +381,8 @@ def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
 
 def _turn_to_end(node: ManagedNode, launcher: Launcher, stop: StopRequest) -> bool:
     """Whether a node that was asked to end does: without a launcher to keep the order, it is the arm's turn first."""
-    return not launcher.gone or node.may_end or time.monotonic() > stop.asked_s + ARM_FIRST_S
+    waits_s = ARM_FIRST_S if launcher.gone else _LAUNCHER_SEEN_S
+    return node.may_end or time.monotonic() > stop.asked_s + waits_s
 
 
 def _help(node_class: type[ManagedNode]) -> str:
