@@ -74,10 +74,10 @@ class PoseBelief:
             return None
         self.refused += 1
         if received_ns - self._refused_ns > _QUIET_S * 1e9:
-            self._began_ns, self._text = received_ns, text  # one text for all of them: numbers would change each time
+            self._began_ns = received_ns
         self._refused_ns = received_ns
-        if self._doubted_ns is None:
-            self._doubted_ns = received_ns
+        if self._doubted_ns is None:  # one text for those in a row: numbers would change each time
+            self._doubted_ns, self._text = received_ns, text
         return self._text
 
     @property

@@ -232,6 +232,15 @@ class PlanFollower:
     # -- What comes of it
 
     @property
+    def sends(self) -> bool:
+        """Whether set points are being sent."""
+        return self._started
+
+    def lasting_doubt(self, moment: Moment) -> str | None:
+        """Why joint states have not been believed for a second, or None."""
+        return self._joints.lasting_doubt(self._of_the_arm(moment))
+
+    @property
     def poses_refused(self) -> int:
         """Joint states that were not believed."""
         return self._joints.refused

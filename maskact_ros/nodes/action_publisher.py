@@ -270,7 +270,8 @@ class ActionPublisher(ManagedNode):
         received_ns = max(before_ns, self._observed_ns - age_ns)
         refusal = self._follower.observe(Measured(positions, stamp_ns, received_ns))
         if refusal is not None:
-            self.diagnostics.problem("joint_states", f"joint_states is not believed: {refusal}")
+            if self._follower.sends:  # else an arm was moved while nobody looked, or a simulation was reset
+                self.diagnostics.problem("joint_states", f"joint_states is not believed: {refusal}")
             return
         self.diagnostics.solved("joint_states")
 
@@ -418,6 +419,7 @@ class ActionPublisher(ManagedNode):
         topic, rivals = self.resolve_topic_name("command"), self._follower.rivals
         told = "" if rivals in state.reason else f"; {rivals}"
         sends = state.rung is not Rung.IDLE
+        doubt = self._follower.lasting_doubt(Moment(0, _steady_ns()))
         reports = {
             "rung": {
                 Rung.FAULT: (f"fault: {state.reason}{told}", self.diagnostics.ERROR),
@@ -430,6 +432,7 @@ class ActionPublisher(ManagedNode):
             else None,
             "listeners": (unheard, self.diagnostics.WARN) if (unheard := self._follower.unheard) and sends else None,
             "rivals": (rivals, self.diagnostics.WARN) if rivals and sends and state.rung is not Rung.FAULT else None,
+            "doubt": (doubt, self.diagnostics.ERROR) if doubt is not None else None,
             "joint_states_twice": self._report_two_arms(),
             "planner": (planners, self.diagnostics.ERROR) if (planners := self._sole_planner.refusal) else None,
             "chunk_use": (difference, self.diagnostics.WARN) if difference else None,

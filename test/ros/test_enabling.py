@@ -193,3 +193,26 @@ def test_who_else_publishes_commands_is_named_when_the_arm_does_not_follow(bench
     reason = state_of(arm.wait_for_rung("fault"))["reason"]
     assert "does not follow" in reason
     assert "commands come from /maskact/probe on /maskact/command, too" in reason
+
+
+def test_an_arm_that_was_moved_unseen_is_no_error_and_one_that_cannot_be_believed_is(bench, robot):
+    arm = Arm(bench.probe, robot)
+    publisher = bench.start_active("action_publisher")
+    arm.wait_for_measurements(50)
+    jump = 0.3 * (robot.upper - robot.lower)
+
+    def moved(message):
+        message.position = array.array("d", (np.array(message.position) + jump).tolist())
+        return message
+
+    arm.alter = moved  # as when a simulation is reset
+    bench.probe.wait(lambda: bench.probe.enable().success, "the new pose to be believed")
+    assert "believ" not in publisher.output
+    assert bench.probe.enable(False).success
+
+    def in_degrees(message):
+        message.position = array.array("d", np.degrees(message.position).tolist())
+        return message
+
+    arm.alter = in_degrees
+    bench.probe.wait_for_problem("action_publisher", "joint states are not believable: ", "beyond its limits")
