@@ -42,7 +42,9 @@ class Started:
         for starter in reversed(starters):
             command = [sys.executable, "-c", *starter, *command]
         environment = {name: value for name, value in os.environ.items() if name != LAUNCHER}
-        self.first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self.first = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
         self.up, self.gone, self.pid = self.says().split()
 
     def says(self, within_s: float = 30.0) -> str:
@@ -54,10 +56,9 @@ class Started:
         return not select.select([self.first.stdout], [], [], seconds)[0]
 
     def close(self) -> None:
-        self.first.kill()
+        with contextlib.suppress(ProcessLookupError):  # all of the chain may have ended
+            os.killpg(self.first.pid, signal.SIGKILL)
         self.first.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(self.pid), signal.SIGKILL)
         self.first.stdout.close()
 
 
