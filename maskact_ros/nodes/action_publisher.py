@@ -31,7 +31,7 @@ from maskact_ros.control.trajectory_follower import TrajectoryFollower
 from maskact_ros.errors import MaskACTError
 from maskact_ros.nodes.bringup import LEAVING_S
 from maskact_ros.nodes.chunk_use import ChunkUse
-from maskact_ros.nodes.command_graph import CommandGraph, publishing_nodes
+from maskact_ros.nodes.command_graph import CommandGraph
 from maskact_ros.nodes.command_output import PositionOutput, TrajectoryOutput
 from maskact_ros.nodes.enabling import Enabling
 from maskact_ros.nodes.loop_inbox import LoopInbox, Question
@@ -42,6 +42,7 @@ from maskact_ros.nodes.peers import Peers
 from maskact_ros.nodes.policy_swap import TOPIC, Phase, Standing
 from maskact_ros.nodes.polled import PolledSubscription
 from maskact_ros.nodes.publisher_parameters import PARAMETERS, PublisherParameters
+from maskact_ros.nodes.publishers import publishing_nodes
 from maskact_ros.nodes.receipt import joint_states_clock
 from maskact_ros.nodes.slow_topic import SlowTopic
 from maskact_ros.nodes.sole_driver import SoleDriver

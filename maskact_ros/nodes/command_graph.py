@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 
+from maskact_ros.nodes.publishers import publishing_nodes
+
 TYPES = {"position": "std_msgs/msg/Float64MultiArray", "trajectory": "trajectory_msgs/msg/JointTrajectory"}
 
 
@@ -48,9 +50,3 @@ class CommandGraph:
         other = next((name for name, kind in TYPES.items() if kind in kinds), None)
         remedy = "" if other is None else f"; set command_interface to {other}"
         return f"nothing listens to {topic} with {wanted}, but with {', '.join(sorted(kinds))}{remedy}"
-
-
-def publishing_nodes(node: LifecycleNode, topic: str) -> list[str]:
-    """The full names of the nodes that publish on a resolved topic."""
-    infos = node.get_publishers_info_by_topic(topic)
-    return sorted({f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos})

@@ -1,4 +1,4 @@
-"""Who publishes on a topic from which nothing comes: how many, and of which type."""
+"""Who publishes on a topic: which nodes, how many publishers, and of which type."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from rclpy.node import Node
 def publishers_on(node: Node, topic: str) -> Counter[str]:
     """How many publishers there are on a topic, by type, such as sensor_msgs/msg/Image; `topic` may be remapped."""
     return Counter(info.topic_type for info in node.get_publishers_info_by_topic(node.resolve_topic_name(topic)))
+
+
+def publishing_nodes(node: Node, topic: str) -> list[str]:
+    """The full names of the nodes that publish on a topic; it may be remapped."""
+    infos = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
+    return sorted({f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos})
 
 
 def silence_of(counts: Mapping[str, int], wanted: str, remedies: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from collections import deque
 
 from maskact_ros.errors import printable
 from maskact_ros.nodes.managed import ManagedNode
+from maskact_ros.nodes.publishers import publishing_nodes
 
 LOOK_S = 1.0
 TURNS_S = 2.0  # two of one name that take turns do so within this
@@ -33,8 +34,7 @@ class SolePlanner:
 
     def look(self) -> str | None:
         """Find out who offers the topic, in the executor's thread; `refusal` then."""
-        offers = self._node.get_publishers_info_by_topic(self._topic)
-        self._names = tuple(sorted({f"{each.node_namespace.rstrip('/')}/{each.node_name}" for each in offers}))
+        self._names = tuple(publishing_nodes(self._node, self._topic))
         return self.refusal
 
     def heard(self, number: int) -> str | None:
