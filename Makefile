@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-jazzy faults system
+.PHONY: help setup demo bench lint test test-jazzy faults system
 
 # The first of these that runs and is supported; `make setup PYTHON=/usr/bin/python3.12` takes another.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
@@ -36,6 +36,9 @@ setup: $(STAMP)  ## Make .venv, with the command .venv/bin/maskact
 demo: $(STAMP)  ## Run the three nodes on the simulated arm; ARGS="--episodes 3" is passed on
 	$(RUN_$(ROS)) .venv/bin/maskact demo $(ARGS)
 
+bench: $(STAMP)  ## Run all benchmarks beside their baselines (half an hour); ARGS="--quick" is passed on
+	$(RUN_$(ROS)) .venv/bin/python -m benchmarks all $(ARGS)
+
 lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -44,14 +47,14 @@ lint: $(STAMP)  ## Check style and types
 # Tests of what runs here share the machine, one thread each; test/in_stages.py says how those with ROS do. Of the faults,
 # a sample is injected, always the same; `make faults` injects all, at other moments each time.
 test: lint  ## Check style and types, then run all tests; the ROS tests on Kilted and on Jazzy
-	OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/ros --ignore test/faults
-	$(RUN_$(ROS)) .venv/bin/python test/in_stages.py test/faults test/ros
+	OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/nodes --ignore test/faults
+	$(RUN_$(ROS)) .venv/bin/python test/in_stages.py test/faults test/nodes
 	$(MAKE) --no-print-directory test-jazzy
 
 # On Jazzy without the long ones whose question is not which distribution runs; `make test-jazzy JAZZY_SKIPS=` runs all.
 JAZZY_SKIPS ?= evaluate_nodes live_reconfiguration monitor parity policy_swap
 test-jazzy: $(JAZZY_STAMP)  ## Run the ROS tests on Jazzy
-	$(RUN_jazzy) .venv-jazzy/bin/python test/in_stages.py test/ros $(JAZZY_SKIPS:%=--ignore test/ros/test_%.py)
+	$(RUN_jazzy) .venv-jazzy/bin/python test/in_stages.py test/nodes $(JAZZY_SKIPS:%=--ignore test/nodes/test_%.py)
 
 # ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, odd_messages, chunks, joint_states,
 # impossible_poses, parameters, clock, without_events, checkpoints, transitions, trajectories, stock_controller,

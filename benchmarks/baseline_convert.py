@@ -1,6 +1,6 @@
 """A bag to a dataset as scripts usually do it: all messages in lists, the nearest by stamp, a PNG for each picture.
 
-`maskact bench convert` compares with it. A video is encoded from the PNGs afterwards, with the same settings as ours.
+`benchmarks convert` compares with it. A video is encoded from the PNGs afterwards, with the same settings as ours.
 """
 
 from __future__ import annotations

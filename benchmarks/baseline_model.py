@@ -1,6 +1,6 @@
 """MaskACT as policies are usually published: eager, every layer as its paper draws it, nothing folded or merged.
 
-`maskact bench model` compares with it. `Baseline.load` reads a checkpoint of ours and computes the same function:
+`benchmarks model` compares with it. `Baseline.load` reads a checkpoint of ours and computes the same function:
 DINOv3 of `transformers`, LoRA beside the weights it adapts, batch norm after each convolution, PyTorch's own
 multi-head attention, an attention mask that is built query by query, and float64 where NumPy makes it.
 """
@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo
-from maskact_ros.config import LATENT_LABEL, PATCH_SIZE, MaskACTConfig
-from maskact_ros.geometry import ImageGeometry
-from maskact_ros.policy.weights import load_tensors
+from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo
+from maskact_ros.core.config import LATENT_LABEL, PATCH_SIZE, MaskACTConfig
+from maskact_ros.core.geometry import ImageGeometry
+from maskact_ros.policy.model.weights import load_tensors
 
 ATTENTIONS = ("eager", "sdpa")  # of DINOv3, as transformers names them
 IMAGE, STATE, LATENT = range(3)  # rows of the modality embedding

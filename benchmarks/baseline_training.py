@@ -1,6 +1,6 @@
 """MaskACT's training as it is usually published: samples read one by one, everything eager, an optimizer by default.
 
-`maskact bench train` compares with it. `Trainer.load` reads a checkpoint of ours and computes the same losses: samples
+`benchmarks train` compares with it. `Trainer.load` reads a checkpoint of ours and computes the same losses: samples
 opened, decoded, resized and normalised one at a time from HDF5, collated by lists; the model of `baseline_model`, which
 is loaded before this; attention masks built sample by sample and query by query; AdamW as PyTorch gives it.
 """
@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo
-from maskact_ros.config import LATENT_LABEL, PATCH_SIZE, MaskACTConfig
-from maskact_ros.policy.weights import load_tensors
+from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo
+from maskact_ros.core.config import LATENT_LABEL, PATCH_SIZE, MaskACTConfig
+from maskact_ros.policy.model.weights import load_tensors
 
 CLIP_NORM = 10.0
 

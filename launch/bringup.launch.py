@@ -1,6 +1,6 @@
 """ros2 launch maskact_ros bringup.launch.py: the three nodes, with the simulated robot and RViz on request.
 
-What runs with which parameters is said in maskact_ros/nodes/bringup.py; this hands it to ROS 2's launch system.
+What runs with which parameters is said in maskact_ros/tools/bringup.py; this hands it to ROS 2's launch system.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from maskact_ros.nodes.bringup import (
+from maskact_ros.nodes.ros.launcher import launcher_variable
+from maskact_ros.tools.bringup import (
     DESCRIPTIONS,
     BringupArguments,
     BringupError,
@@ -27,8 +28,7 @@ from maskact_ros.nodes.bringup import (
     how_ended,
     processes,
 )
-from maskact_ros.nodes.launch_arguments import check_names
-from maskact_ros.nodes.launcher import launcher_variable
+from maskact_ros.tools.launch_arguments import check_names
 
 # Ctrl-C in a terminal reaches the nodes themselves; a SIGINT to `ros2 launch` alone does not, so SIGTERM, which means
 # the same to our nodes, follows soon. From then on the action publisher needs at most 2 s to bring the arm to rest; a

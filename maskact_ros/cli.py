@@ -9,24 +9,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskact_ros import __version__
-from maskact_ros.bench import cli as bench
+from maskact_ros.core.errors import MaskACTError, printable
 from maskact_ros.data import cli as data
-from maskact_ros.errors import MaskACTError, printable
-from maskact_ros.nodes import cli as nodes
 from maskact_ros.policy import cli as policy
+from maskact_ros.tools import cli as tools
+from maskact_ros.tools.bench import cli as bench
 from maskact_ros.training import cli as training
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 1 after an error, which is one sentence on stderr."""
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    run_command(arguments, f"maskact {arguments.command}")
+
+
+def run_command(arguments: argparse.Namespace, name: str) -> None:
+    """Run a parsed command and exit; a user's mistake is one sentence on stderr, which begins with `name`."""
     try:
         code: int = arguments.run(arguments) or 0
     except MaskACTError as error:
-        print(f"maskact {arguments.command}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         code = 1
     except OSError as error:  # a file that cannot be read or written, for whatever reason the system has
-        print(f"maskact {arguments.command}: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        print(f"{name}: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130
@@ -65,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"maskact {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for layer in (nodes, data, training, policy, bench):
+    for layer in (tools, data, training, policy, bench):
         layer.add_commands(commands)
     return parser
 

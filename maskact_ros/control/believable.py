@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.control.tracking import nearest_turn
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 

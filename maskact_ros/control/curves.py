@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchronization, Trajectory
 
-from maskact_ros.chunk import Chunk
-from maskact_ros.limits import Limits
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.limits import Limits
 
 Vector = NDArray[np.float64]
 

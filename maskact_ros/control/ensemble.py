@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.tracking import nearest_turn
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.robot import RobotSpec
 
 
 class TemporalEnsembler:

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import ChunkCurve, Moment, MotionState, Rest, ToRest
 from maskact_ros.control.joint_watch import JointWatch, Measured
 from maskact_ros.control.ladder import MOVING, FollowerSettings, FollowerState, Rung
@@ -20,8 +19,9 @@ from maskact_ros.control.plan import Plan
 from maskact_ros.control.retreat import retreating
 from maskact_ros.control.safety import SafetyFilter
 from maskact_ros.control.tracking import ClampingCheck, FollowingCheck, nearest_turn
-from maskact_ros.limits import Limits
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.limits import Limits
+from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 

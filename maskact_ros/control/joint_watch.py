@@ -16,7 +16,7 @@ from maskact_ros.control.believable import PoseBelief
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.retreat import SteadyPose
 from maskact_ros.control.tracking import nearest_turn
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 

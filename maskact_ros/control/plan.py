@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.control.curves import Curve, Moment
-from maskact_ros.limits import Limits
+from maskact_ros.core.limits import Limits
 
 Vector = NDArray[np.float64]
 

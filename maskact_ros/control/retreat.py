@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.limits import Limits
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.limits import Limits
+from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.limits import Limits
+from maskact_ros.core.limits import Limits
 
 Vector = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 

@@ -80,26 +80,26 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _convert(a: argparse.Namespace) -> None:
-    from maskact_ros.data.convert import run
+    from maskact_ros.data.bags.convert import run
 
     run(a.bags, a.contract, a.out, pictures=a.images, jobs=a.jobs, overwrite=a.overwrite)
 
 
 def _validate(a: argparse.Namespace) -> int:
-    from maskact_ros.data.validate import run
+    from maskact_ros.data.inspection.validate import run
 
     return run(a.dataset)
 
 
 def _inspect(a: argparse.Namespace) -> None:
-    from maskact_ros.data.inspection import inspect
+    from maskact_ros.data.inspection.inspection import inspect
 
     inspect(a.dataset, a.html, episodes=a.episodes)
 
 
 def _import(a: argparse.Namespace) -> None:
-    from maskact_ros.data.importing import ImportOptions, import_dataset
-    from maskact_ros.robot import RobotSpec
+    from maskact_ros.core.robot import RobotSpec
+    from maskact_ros.data.importers.importing import ImportOptions, import_dataset
 
     options = ImportOptions(
         camera=a.camera,

@@ -19,7 +19,6 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from maskact_ros.align import JointOrder
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import PlanFollower
 from maskact_ros.control.joint_watch import Measured
@@ -28,28 +27,29 @@ from maskact_ros.control.lost_peers import LostPeers, gone
 from maskact_ros.control.plan_clock import PlanClock
 from maskact_ros.control.realtime import SERVING_PRIORITY, RateLoop, prefer_realtime
 from maskact_ros.control.trajectory_follower import TrajectoryFollower
-from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.bringup import LEAVING_S
-from maskact_ros.nodes.chunk_use import ChunkUse
-from maskact_ros.nodes.command_graph import CommandGraph
-from maskact_ros.nodes.command_output import PositionOutput, TrajectoryOutput
-from maskact_ros.nodes.enabling import Enabling
-from maskact_ros.nodes.loop_inbox import LoopInbox, Question
-from maskact_ros.nodes.managed import ManagedNode, main
-from maskact_ros.nodes.messages import MessageError, state_to_message
-from maskact_ros.nodes.params import overwrite, refuse_unknown
-from maskact_ros.nodes.peers import Peers
-from maskact_ros.nodes.policy_swap import TOPIC, Phase, Standing
-from maskact_ros.nodes.polled import PolledSubscription
-from maskact_ros.nodes.publisher_parameters import PARAMETERS, PublisherParameters
-from maskact_ros.nodes.publishers import publishing_nodes
-from maskact_ros.nodes.receipt import joint_states_clock
-from maskact_ros.nodes.slow_topic import SlowTopic
-from maskact_ros.nodes.sole_driver import SoleDriver
-from maskact_ros.nodes.sole_planner import SolePlanner
-from maskact_ros.nodes.wire import MOST_POINTS, ChunkReader, JointStateReader, most_bytes
-from maskact_ros.paths import given
-from maskact_ros.urdf_limits import limits_from_urdf
+from maskact_ros.core.align import JointOrder
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import given
+from maskact_ros.core.urdf_limits import limits_from_urdf
+from maskact_ros.nodes.command.chunk_use import ChunkUse
+from maskact_ros.nodes.command.command_graph import CommandGraph
+from maskact_ros.nodes.command.command_output import PositionOutput, TrajectoryOutput
+from maskact_ros.nodes.command.enabling import Enabling
+from maskact_ros.nodes.command.leaving import LEAVING_S
+from maskact_ros.nodes.command.loop_inbox import LoopInbox, Question
+from maskact_ros.nodes.command.publisher_parameters import PARAMETERS, PublisherParameters
+from maskact_ros.nodes.command.sole_driver import SoleDriver
+from maskact_ros.nodes.command.sole_planner import SolePlanner
+from maskact_ros.nodes.ros.control_cdr import MOST_POINTS, ChunkReader, JointStateReader, most_bytes
+from maskact_ros.nodes.ros.managed import ManagedNode, main
+from maskact_ros.nodes.ros.messages import MessageError, state_to_message
+from maskact_ros.nodes.ros.params import overwrite, refuse_unknown
+from maskact_ros.nodes.ros.peers import Peers
+from maskact_ros.nodes.ros.policy_swap import TOPIC, Phase, Standing
+from maskact_ros.nodes.ros.polled import PolledSubscription
+from maskact_ros.nodes.ros.publishers import publishing_nodes
+from maskact_ros.nodes.ros.receipt import joint_states_clock
+from maskact_ros.nodes.ros.slow_topic import SlowTopic
 
 _READ_WITHIN_NS = 200_000  # two clocks, to have been read at once
 # Who gives a sign of life so soon after one was missed was only kept waiting: while the plan lasts, and after that.

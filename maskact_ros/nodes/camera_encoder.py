@@ -18,17 +18,19 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.control.mask_health import MaskFigures, MaskHealth
-from maskact_ros.errors import MaskACTError
-from maskact_ros.images import ImageError
-from maskact_ros.nodes.bulk import SeenCompressedImage, SeenImage, see_compressed_image, see_image, with_block
-from maskact_ros.nodes.drop_watch import DropWatch
-from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
-from maskact_ros.nodes.even_clock import EvenClock
-from maskact_ros.nodes.image_decoder import ImageDecoder
-from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.messages import (
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.images import ImageError
+from maskact_ros.core.overlay import overlay
+from maskact_ros.nodes.observation.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
+from maskact_ros.nodes.observation.image_decoder import ImageDecoder
+from maskact_ros.nodes.ros.drop_watch import DropWatch
+from maskact_ros.nodes.ros.even_clock import EvenClock
+from maskact_ros.nodes.ros.image_cdr import SeenCompressedImage, SeenImage, see_compressed_image, see_image, with_block
+from maskact_ros.nodes.ros.latest_worker import NewestWorker
+from maskact_ros.nodes.ros.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.messages import (
     Features,
     MessageError,
     features_parts,
@@ -37,13 +39,11 @@ from maskact_ros.nodes.messages import (
     picture_used,
     stamp_to_ns,
 )
-from maskact_ros.nodes.newest import NewestWorker
-from maskact_ros.nodes.params import NodeParameter, changed, snapshot
-from maskact_ros.nodes.peers import Peers
-from maskact_ros.nodes.policy_swap import PolicySwap
-from maskact_ros.nodes.publishers import publishers_on, silence_of
-from maskact_ros.nodes.receipt import STAMP_SOURCES
-from maskact_ros.overlay import overlay
+from maskact_ros.nodes.ros.params import NodeParameter, changed, snapshot
+from maskact_ros.nodes.ros.peers import Peers
+from maskact_ros.nodes.ros.policy_swap import PolicySwap
+from maskact_ros.nodes.ros.publishers import publishers_on, silence_of
+from maskact_ros.nodes.ros.receipt import STAMP_SOURCES
 from maskact_ros.policy.runtime import EncoderRuntime
 
 PARAMETERS = (

@@ -13,14 +13,14 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from maskact_ros.align import AlignmentError, JointOrder
-from maskact_ros.chunk import Chunk
-from maskact_ros.nodes.managed import SIM_ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.messages import chunk_to_message, stamp_to_ns
-from maskact_ros.nodes.params import NodeParameter, refuse_unknown
-from maskact_ros.nodes.peers import Peers
-from maskact_ros.paths import shared
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.align import AlignmentError, JointOrder
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.paths import shared
+from maskact_ros.core.robot import RobotSpec
+from maskact_ros.nodes.ros.managed import SIM_ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.messages import chunk_to_message, stamp_to_ns
+from maskact_ros.nodes.ros.params import NodeParameter, refuse_unknown
+from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.sim.expert import Expert
 
 PARAMETERS = (

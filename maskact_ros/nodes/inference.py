@@ -19,35 +19,29 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from maskact_ros.align import AlignmentError
-from maskact_ros.checkpoint import CheckpointError, CheckpointInfo
-from maskact_ros.chunk import Chunk
-from maskact_ros.config import MaskACTConfig
 from maskact_ros.control.ensemble import TemporalEnsembler
 from maskact_ros.control.lateness import Lateness
 from maskact_ros.control.schedule import PlanSchedule
-from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.bulk import see_compressed_image
-from maskact_ros.nodes.chunk_use import ChunkUse
-from maskact_ros.nodes.drop_watch import DropWatch
-from maskact_ros.nodes.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
-from maskact_ros.nodes.even_clock import EvenClock
-from maskact_ros.nodes.joint_history import JointHistory
-from maskact_ros.nodes.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.messages import (
-    Features,
-    MessageError,
-    features_from_message,
-    state_from_message,
-    state_used,
-)
-from maskact_ros.nodes.newest import NewestWorker
-from maskact_ros.nodes.params import NodeParameter, changed, snapshot
-from maskact_ros.nodes.peers import Peers
-from maskact_ros.nodes.policy_swap import PolicySwap
-from maskact_ros.nodes.receipt import JOINT_STATES_STAMP_SOURCE
-from maskact_ros.nodes.slow_topic import SlowTopic
-from maskact_ros.nodes.wire import ChunkMessage
+from maskact_ros.core.align import AlignmentError
+from maskact_ros.core.checkpoint import CheckpointError, CheckpointInfo
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.nodes.command.chunk_use import ChunkUse
+from maskact_ros.nodes.observation.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
+from maskact_ros.nodes.observation.joint_history import JointHistory
+from maskact_ros.nodes.ros.control_cdr import ChunkMessage
+from maskact_ros.nodes.ros.drop_watch import DropWatch
+from maskact_ros.nodes.ros.even_clock import EvenClock
+from maskact_ros.nodes.ros.image_cdr import see_compressed_image
+from maskact_ros.nodes.ros.latest_worker import NewestWorker
+from maskact_ros.nodes.ros.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.messages import Features, MessageError, features_from_message, state_from_message, state_used
+from maskact_ros.nodes.ros.params import NodeParameter, changed, snapshot
+from maskact_ros.nodes.ros.peers import Peers
+from maskact_ros.nodes.ros.policy_swap import PolicySwap
+from maskact_ros.nodes.ros.receipt import JOINT_STATES_STAMP_SOURCE
+from maskact_ros.nodes.ros.slow_topic import SlowTopic
 from maskact_ros.policy.runtime import PlannerRuntime
 
 PARAMETERS = (

@@ -21,12 +21,12 @@ from std_msgs.msg import Float64MultiArray, Header, String
 from std_srvs.srv import Trigger
 
 from maskact_ros.control.realtime import RateLoop
-from maskact_ros.nodes.managed import SIM_ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.messages import image_to_message, ns_to_stamp
-from maskact_ros.nodes.newest import NewestWorker
-from maskact_ros.nodes.params import NodeParameter, ParameterError, refuse_unknown
-from maskact_ros.paths import shared
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.paths import shared
+from maskact_ros.core.robot import RobotSpec
+from maskact_ros.nodes.ros.latest_worker import NewestWorker
+from maskact_ros.nodes.ros.managed import SIM_ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.messages import image_to_message, ns_to_stamp
+from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, refuse_unknown
 from maskact_ros.sim.look import NO_SHIFT
 from maskact_ros.sim.renderer import Renderer, intrinsics
 from maskact_ros.sim.scene import TIMESTEP_S

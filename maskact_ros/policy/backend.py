@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.checkpoint import CheckpointInfo
+from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.policy.engine import Engine
 
 
@@ -75,10 +75,10 @@ class PlannerBackend(Protocol):
 def load_perception(info: CheckpointInfo, engine: Engine) -> PerceptionBackend:
     """Encoder and mask head of a checkpoint that was verified; raises MaskACTError."""
     if _runs_in_onnxruntime(info, engine):
-        from maskact_ros.policy.onnx_backend import OnnxPerception
+        from maskact_ros.policy.onnx.onnx_backend import OnnxPerception
 
         return OnnxPerception.load(info, engine)
-    from maskact_ros.policy.torch_backend import TorchPerception
+    from maskact_ros.policy.deploy.torch_backend import TorchPerception
 
     return TorchPerception.load(info, engine)
 
@@ -86,10 +86,10 @@ def load_perception(info: CheckpointInfo, engine: Engine) -> PerceptionBackend:
 def load_planner(info: CheckpointInfo, engine: Engine) -> PlannerBackend:
     """ACT of a checkpoint that was verified; raises MaskACTError."""
     if _runs_in_onnxruntime(info, engine):
-        from maskact_ros.policy.onnx_backend import OnnxPlanner
+        from maskact_ros.policy.onnx.onnx_backend import OnnxPlanner
 
         return OnnxPlanner.load(info, engine)
-    from maskact_ros.policy.torch_backend import TorchPlanner
+    from maskact_ros.policy.deploy.torch_backend import TorchPlanner
 
     return TorchPlanner.load(info, engine)
 
@@ -108,7 +108,7 @@ def _runs_in_onnxruntime(info: CheckpointInfo, engine: Engine) -> bool:
         return engine.precision == "fp16"
     if find_spec("onnxruntime") is None:
         return False
-    from maskact_ros.policy.onnx_files import has_export
-    from maskact_ros.policy.onnx_sessions import CUDA, onnxruntime
+    from maskact_ros.policy.onnx.onnx_files import has_export
+    from maskact_ros.policy.onnx.onnx_sessions import CUDA, onnxruntime
 
     return CUDA in onnxruntime().get_available_providers() and has_export(info, engine.precision)

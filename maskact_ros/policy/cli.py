@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskact_ros.errors import MaskACTError
+from maskact_ros.core.errors import MaskACTError
 from maskact_ros.policy.engine import EXPORTABLE
 
 
@@ -82,17 +82,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _init_checkpoint(a: argparse.Namespace) -> None:
-    from maskact_ros.paths import shared
+    from maskact_ros.core.paths import shared
+    from maskact_ros.core.robot import RobotSpec
     from maskact_ros.policy.commands import init_checkpoint
-    from maskact_ros.robot import RobotSpec
 
     robot = RobotSpec.from_yaml(a.robot or shared("config/robot.yaml"))
     init_checkpoint(a.config, a.out, robot, seed=a.seed, overwrite=a.overwrite)
 
 
 def _import_checkpoint(a: argparse.Namespace) -> None:
+    from maskact_ros.core.robot import RobotSpec
     from maskact_ros.policy.commands import import_reference
-    from maskact_ros.robot import RobotSpec
 
     robot = RobotSpec.from_yaml(a.robot) if a.robot else None
     import_reference(a.reference, a.out, a.backbone, robot, overwrite=a.overwrite)
@@ -105,7 +105,7 @@ def _shrink(a: argparse.Namespace) -> None:
 
 
 def _export(a: argparse.Namespace) -> None:
-    from maskact_ros.policy.export import export
+    from maskact_ros.policy.onnx.export import export
 
     export(a.checkpoint, precision=a.precision, dynamic=a.dynamic, out=a.out, overwrite=a.overwrite)
 

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
-from maskact_ros.config import ConfigError, MaskACTConfig
-from maskact_ros.documents import read_json
-from maskact_ros.errors import MaskACTError, printable
-from maskact_ros.geometry import ImageGeometry
-from maskact_ros.images import rgb_from_file
-from maskact_ros.paths import given
-from maskact_ros.policy.backbone import preset, read_settings, read_weights
+from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
+from maskact_ros.core.config import ConfigError, MaskACTConfig
+from maskact_ros.core.documents import read_json
+from maskact_ros.core.errors import MaskACTError, printable
+from maskact_ros.core.geometry import ImageGeometry
+from maskact_ros.core.images import rgb_from_file
+from maskact_ros.core.paths import given
+from maskact_ros.core.robot import RobotSpec
+from maskact_ros.core.statistics import Statistics
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.reference import load_reference
-from maskact_ros.policy.weights import load_backbone, load_checkpoint, save_checkpoint
-from maskact_ros.robot import RobotSpec
-from maskact_ros.statistics import Statistics
+from maskact_ros.policy.importers.reference import load_reference
+from maskact_ros.policy.model.backbone import preset, read_settings, read_weights
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import load_backbone, load_checkpoint, save_checkpoint
 
 
 def init_checkpoint(

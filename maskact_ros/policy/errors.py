@@ -1,6 +1,6 @@
 """What a user can get wrong about a policy."""
 
-from maskact_ros.errors import MaskACTError
+from maskact_ros.core.errors import MaskACTError
 
 
 class PolicyError(MaskACTError):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.config import LATENT_LABEL, MaskACTConfig
+from maskact_ros.core.config import LATENT_LABEL, MaskACTConfig
 
 
 def rule_table(rules: Mapping[int, tuple[int, ...]], num_mask: int) -> NDArray[np.bool_]:

@@ -13,9 +13,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.checkpoint import CheckpointInfo
-from maskact_ros.chunk import MOST
-from maskact_ros.config import MaskACTConfig
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.chunk import MOST
+from maskact_ros.core.config import MaskACTConfig
 from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend, load_perception, load_planner
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError

@@ -6,7 +6,7 @@ Importing it picks an off-screen renderer for MuJoCo where there is no display a
 import os
 from ctypes.util import find_library
 
-from maskact_ros.errors import MaskACTError
+from maskact_ros.core.errors import MaskACTError
 
 if "MUJOCO_GL" not in os.environ and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
     # MuJoCo reads it when it is imported, and fails then and there if the library is missing.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.kinematics import joints_for
 from maskact_ros.sim.scene import TIMESTEP_S

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.kinematics import joints_for, tool_position
 from maskact_ros.sim.scene import BIN_HALF, CUBE_HALF, TRACKING_LAG_S
 from maskact_ros.sim.world import HOME

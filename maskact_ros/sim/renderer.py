@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim import SimError
 from maskact_ros.sim.look import Look
 from maskact_ros.sim.scene import CAMERA_FOVY_DEG, CLASS_NAMES, CLASS_ROOTS, build

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mujoco
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim import SimError
 
 # Metres, from axis to axis: pan to lift, lift to elbow, elbow to wrist, wrist to the point between the fingertips.

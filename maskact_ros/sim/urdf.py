@@ -15,9 +15,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.errors import MaskACTError
-from maskact_ros.paths import shared
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import shared
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.scene import build
 
 

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.look import NO_SHIFT, Look, draw_look, parse_shifts
 from maskact_ros.sim.scene import BIN_HALF, BIN_HEIGHT, CUBE_HALF, TIMESTEP_S, build
 

@@ -105,8 +105,8 @@ goes on as if nothing had happened. On several GPUs: accelerate launch --multi_g
 
 
 def _record_demos(a: argparse.Namespace) -> None:
-    from maskact_ros.paths import given
-    from maskact_ros.training.record_demos import DemoRequest, record_demos
+    from maskact_ros.core.paths import given
+    from maskact_ros.training.evaluation.record_demos import DemoRequest, record_demos
 
     done = record_demos(
         DemoRequest(
@@ -124,11 +124,11 @@ def _record_demos(a: argparse.Namespace) -> None:
 
 
 def _train(a: argparse.Namespace) -> int:
-    from maskact_ros.paths import given
-    from maskact_ros.training.augment import augmentation_from
+    from maskact_ros.core.paths import given
     from maskact_ros.training.errors import TrainingError
-    from maskact_ros.training.settings import TrainSettings
-    from maskact_ros.training.train import resumed, train
+    from maskact_ros.training.run.augment import augmentation_from
+    from maskact_ros.training.run.settings import TrainSettings
+    from maskact_ros.training.run.train import resumed, train
 
     values = {name: value for name, value in vars(a).items() if name not in ("run", "command", "resume", "out")}
     out = given(a.out)
@@ -183,9 +183,9 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _report(a: argparse.Namespace) -> int:
-    from maskact_ros.paths import given
-    from maskact_ros.training.evaluate import check_counts
-    from maskact_ros.training.report import engines, named, report
+    from maskact_ros.core.paths import given
+    from maskact_ros.training.evaluation.report import engines, named, report
+    from maskact_ros.training.evaluation.success_rate import check_counts
 
     check_counts(episodes=a.episodes, seed=a.seed, jobs=a.jobs)
     text, complete = report(

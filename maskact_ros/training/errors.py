@@ -1,6 +1,6 @@
 """What a user can mend in training."""
 
-from maskact_ros.errors import MaskACTError
+from maskact_ros.core.errors import MaskACTError
 
 
 class TrainingError(MaskACTError):

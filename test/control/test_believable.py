@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from arms import ARM
+from support.arms import ARM
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.believable import PoseBelief
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import PlanFollower
 from maskact_ros.control.joint_watch import Measured
 from maskact_ros.control.ladder import FollowerSettings, Rung
-from maskact_ros.paths import shared
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.paths import shared
+from maskact_ros.core.robot import RobotSpec
 
 MS = 1_000_000
 ROBOT = RobotSpec.from_yaml(shared("config/robot.yaml"))

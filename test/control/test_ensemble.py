@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from arms import robot
+from support.arms import robot
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.ensemble import TemporalEnsembler
-from maskact_ros.robot import Joint
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.robot import Joint
 
 PERIOD_NS = 33_333_333
 HORIZON, JOINTS = 12, 3

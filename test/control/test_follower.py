@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from arms import ARM, random_robot, robot
-from motion import MotionWatch
+from support.arms import ARM, random_robot, robot
+from support.motion import MotionWatch
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import PlanFollower
 from maskact_ros.control.joint_watch import Measured
 from maskact_ros.control.ladder import FollowerSettings, FollowerState, Rung
 from maskact_ros.control.safety import SafetyFilter
-from maskact_ros.robot import Joint
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.robot import Joint
 
 GRIPPER = Joint(name="grip", type="prismatic", lower=0.0, upper=0.04, velocity=0.2, acceleration=2.0, gripper=True)
 

@@ -1,14 +1,14 @@
 """The fast curve, plan and safety filter give what the plain ones do."""
 
 import numpy as np
-import plain
 import pytest
-from arms import random_robot
+from support import plain
+from support.arms import random_robot
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import ChunkCurve, Moment
 from maskact_ros.control.plan import Plan
 from maskact_ros.control.safety import SafetyFilter
+from maskact_ros.core.chunk import Chunk
 
 STAMP_NS, POINT_NS = 1_800_000_000 * 10**9, 33_333_333
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from arms import ARM, random_robot
+from support.arms import ARM, random_robot
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import ChunkCurve, Moment, MotionState, Rest, ToRest
 from maskact_ros.control.plan import Plan
+from maskact_ros.core.chunk import Chunk
 
 MS = 1_000_000
 POINT_NS = 50 * MS

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from simulated_time import Simulation, loop_of
+from support.simulated_time import Simulation, loop_of
 
 from maskact_ros.control.plan_clock import PlanClock
 

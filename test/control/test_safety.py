@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from arms import ARM, random_robot, robot
-from motion import MotionWatch
+from support.arms import ARM, random_robot, robot
+from support.motion import MotionWatch
 
 from maskact_ros.control.safety import SafetyFilter
-from maskact_ros.robot import Joint, RobotSpec
+from maskact_ros.core.robot import Joint, RobotSpec
 
 
 class Watched:

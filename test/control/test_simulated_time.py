@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from arms import ARM
-from motion import MotionWatch
-from simulated_time import MS, S, Simulation, loop_of
+from support.arms import ARM
+from support.motion import MotionWatch
+from support.simulated_time import MS, S, Simulation, loop_of
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import PlanFollower
 from maskact_ros.control.joint_watch import Measured
 from maskact_ros.control.ladder import FollowerSettings, Rung
 from maskact_ros.control.plan_clock import PlanClock
+from maskact_ros.core.chunk import Chunk
 
 POINT_NS = 50 * MS
 SETTLED_NS = 2 * S  # by then the pace is known, also of a clock that ticks every half a second

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from arms import robot
-from stock_controller import NOTHING, Point, StockController, Trajectory
+from support.arms import robot
+from support.stock_controller import NOTHING, Point, StockController, Trajectory
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import Measured
 from maskact_ros.control.horizon import Horizon
 from maskact_ros.control.ladder import FollowerSettings, Rung
 from maskact_ros.control.trajectory_follower import TrajectoryFollower
-from maskact_ros.robot import Joint
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.robot import Joint
 
 MS = 1_000_000
 ROBOT = robot(

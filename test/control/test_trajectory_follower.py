@@ -4,15 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from arms import ARM
-from stock_controller import NOTHING, Point, spline
+from support.arms import ARM
+from support.stock_controller import NOTHING, Point, spline
 
-from maskact_ros.chunk import Chunk
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import Measured
 from maskact_ros.control.horizon import Horizon
 from maskact_ros.control.ladder import FollowerSettings, Rung
 from maskact_ros.control.trajectory_follower import TrajectoryFollower
+from maskact_ros.core.chunk import Chunk
 
 MS = 1_000_000
 HOME = np.array([0.5, 0.0])

@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
-from maskact_ros.align import AlignmentError, JointOrder, StateBuffer
+from maskact_ros.core.align import AlignmentError, JointOrder, StateBuffer
 
 NAMES = ("pan", "lift", "grip")
 MS = 1_000_000

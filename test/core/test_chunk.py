@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskact_ros.chunk import Chunk
+from maskact_ros.core.chunk import Chunk
 
 SECOND = 1_000_000_000
 

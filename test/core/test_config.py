@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from specification import EXAMPLES, TABLE
+from support.specification import EXAMPLES, TABLE
 
-from maskact_ros.config import PARAMETERS, ConfigError, MaskACTConfig
-from maskact_ros.errors import MaskACTError
-from maskact_ros.kinds import LoraConfig
+from maskact_ros.core.config import PARAMETERS, ConfigError, MaskACTConfig
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.kinds import LoraConfig
 
 MASKACT_YAML = Path(__file__).resolve().parents[2] / "config/maskact.yaml"
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from maskact_ros.documents import DocumentError, read_json, read_yaml, shortened
-from maskact_ros.errors import MaskACTError
+from maskact_ros.core.documents import DocumentError, read_json, read_yaml, shortened
+from maskact_ros.core.errors import MaskACTError
 
 BOMB = "\n".join(
     ["a: &a [x, x, x, x, x, x, x, x, x]"]

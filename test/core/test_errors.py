@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from maskact_ros.align import AlignmentError, JointOrder
-from maskact_ros.errors import LONGEST, MaskACTError, printable
+from maskact_ros.core.align import AlignmentError, JointOrder
+from maskact_ros.core.errors import LONGEST, MaskACTError, printable
 
 ODD = {
     "wrist\x1b[2J": r"wrist\x1b[2J",

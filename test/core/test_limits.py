@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from maskact_ros.limits import Limits, LimitsError
+from maskact_ros.core.limits import Limits, LimitsError
 
 
 def limits(lower=-1.0, upper=1.0, velocity=2.0, acceleration=10.0, jerk=100.0):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from maskact_ros import paths
-from maskact_ros.paths import PathError, given, read_bytes, shared
+from maskact_ros.core import paths
+from maskact_ros.core.paths import PathError, given, read_bytes, shared
 
 
 def test_a_given_path_is_expanded_and_resolved_whether_something_is_there_or_not(tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from maskact_ros.data.contract import Contract
-from maskact_ros.errors import MaskACTError
-from maskact_ros.robot import Camera, Controller, Joint, RobotError, RobotSpec
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.robot import Camera, Controller, Joint, RobotError, RobotSpec
+from maskact_ros.data.bags.contract import Contract
 
 ROOT = Path(__file__).resolve().parents[2]
 ROBOT_YAML = ROOT / "config/robot.yaml"

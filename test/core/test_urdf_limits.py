@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskact_ros.errors import MaskACTError
-from maskact_ros.limits import LimitsError
-from maskact_ros.robot import Camera, Joint, RobotSpec
-from maskact_ros.urdf_limits import UrdfError, limits_from_urdf
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.limits import LimitsError
+from maskact_ros.core.robot import Camera, Joint, RobotSpec
+from maskact_ros.core.urdf_limits import UrdfError, limits_from_urdf
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 ROBOT = RobotSpec(

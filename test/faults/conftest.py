@@ -1,17 +1,12 @@
 """Fixtures of the fault injection; rows, seed and number of phases are chosen by `make faults`."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
+from support.phases import PHASES, SEED, Phase
+from support.tiny_policy import bench, make_policy, module_bench, policy, robot  # noqa: F401 - fixtures
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "ros"))  # bench, stand-ins and the tiny policy are the same
-
-from phases import PHASES, SEED, Phase
-from tiny_policy import bench, make_policy, module_bench, policy, robot  # noqa: F401 - fixtures
-
-from maskact_ros.nodes.bringup import environment
+from maskact_ros.tools.bringup import environment
 
 # Read when this process first uses Fast DDS, so before any test.
 os.environ.update(environment() | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})

@@ -4,11 +4,11 @@ import array
 
 import numpy as np
 import pytest
-from bench import set_points, state_of
-from proxy import altered
-from rig import PERIOD_S, Rig
 from sensor_msgs.msg import JointState
-from soundness import story
+from support.fault_rig import PERIOD_S, Rig
+from support.node_bench import set_points, state_of
+from support.proxy import altered
+from support.soundness import story
 
 pytestmark = pytest.mark.alone
 

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from chain import Chain
-from proxy import delayed, dropped, duplicated, frozen, lossy, reordered
-from soundness import story
-from vision import MAX_IMAGE_AGE_S
+from support.chain import Chain
+from support.proxy import delayed, dropped, duplicated, frozen, lossy, reordered
+from support.soundness import story
+from support.vision import MAX_IMAGE_AGE_S
 
 pytestmark = pytest.mark.alone
 

@@ -4,9 +4,9 @@ import pickle
 import shutil
 
 import pytest
-from asking import all_values, ask
-from chain import Chain
-from soundness import story
+from support.asking import all_values, ask
+from support.chain import Chain
+from support.soundness import story
 from test_checkpoints import Bomb, flip, vouch_for
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from proxy import altered, delayed, duplicated, reordered, restamped
-from rig import EVERY_S, Rig
+from support.fault_rig import EVERY_S, Rig
+from support.proxy import altered, delayed, duplicated, reordered, restamped
 
 pytestmark = pytest.mark.alone
 

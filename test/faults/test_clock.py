@@ -4,13 +4,13 @@ import threading
 import time
 
 import pytest
-from bench import state_of
 from rclpy.qos import QoSProfile
-from rig import Rig
 from rosgraph_msgs.msg import Clock
-from soundness import story
+from support.fault_rig import Rig
+from support.node_bench import state_of
+from support.soundness import story
 
-from maskact_ros.nodes.messages import ns_to_stamp
+from maskact_ros.nodes.ros.messages import ns_to_stamp
 
 pytestmark = pytest.mark.alone
 

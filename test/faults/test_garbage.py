@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from bench import BEST_EFFORT
-from garbage import SPOILT, in_chunk, in_features, in_image, in_joint_states
-from proxy import altered
-from rig import Rig
 from sensor_msgs.msg import CompressedImage
-from soundness import story
-from vision import Vision
+from support.fault_rig import Rig
+from support.garbage import SPOILT, in_chunk, in_features, in_image, in_joint_states
+from support.node_bench import BEST_EFFORT
+from support.proxy import altered
+from support.soundness import story
+from support.vision import Vision
 
 pytestmark = pytest.mark.alone
 

@@ -4,10 +4,10 @@ import array
 
 import numpy as np
 import pytest
-from bench import set_points, state_of
-from proxy import altered
-from rig import Rig
 from sensor_msgs.msg import JointState
+from support.fault_rig import Rig
+from support.node_bench import set_points, state_of
+from support.proxy import altered
 
 pytestmark = pytest.mark.alone
 

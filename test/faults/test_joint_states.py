@@ -5,10 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from proxy import Fault, altered, dropped, duplicated
-from rig import Rig
 from sensor_msgs.msg import JointState
-from soundness import story
+from support.fault_rig import Rig
+from support.proxy import Fault, altered, dropped, duplicated
+from support.soundness import story
 
 pytestmark = pytest.mark.alone
 

@@ -7,15 +7,15 @@ import time
 
 import numpy as np
 import pytest
-from bench import BEST_EFFORT, Program, set_points, state_of
-from chain import FOLLOWED_S, Chain
 from sensor_msgs.msg import CompressedImage
-from soundness import Pulse, assert_sound, story
-from stand_ins import Witness
-from test_bringup import MASKACT, NODES, node_pids
+from support.bringup_processes import MASKACT, NODES, node_pids
+from support.chain import FOLLOWED_S, Chain
+from support.node_bench import BEST_EFFORT, Program, set_points, state_of
+from support.soundness import Pulse, assert_sound, story
+from support.stand_ins import Witness
 
-from maskact_ros.nodes.messages import stamp_to_ns
-from maskact_ros.nodes.peers import LASTING_S
+from maskact_ros.nodes.ros.messages import stamp_to_ns
+from maskact_ros.nodes.ros.peers import LASTING_S
 
 pytestmark = pytest.mark.alone
 

@@ -7,12 +7,12 @@ import sys
 import time
 
 import pytest
-from bench import Bench, Program
-from soundness import Pulse, assert_ends_at_rest, assert_sound, periods_to_stop, rest_index
-from stand_ins import Witness
-from test_bringup import MASKACT, NODES, node_pids
+from support.bringup_processes import MASKACT, NODES, node_pids
+from support.node_bench import Bench, Program
+from support.soundness import Pulse, assert_ends_at_rest, assert_sound, periods_to_stop, rest_index
+from support.stand_ins import Witness
 
-from maskact_ros.nodes.bringup import BringupArguments, processes
+from maskact_ros.tools.bringup import BringupArguments, processes
 
 pytestmark = pytest.mark.alone
 

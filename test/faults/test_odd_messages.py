@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
-from chain import Chain
-from odd import Odd, message_type
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
-from soundness import assert_sound
+from support.chain import Chain
+from support.odd_messages import Odd, message_type
+from support.soundness import assert_sound
 
-from maskact_ros.errors import LONGEST
+from maskact_ros.core.errors import LONGEST
 
 pytestmark = pytest.mark.alone
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from bench import Bench
 from rcl_interfaces.msg import Parameter, ParameterDescriptor, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
-from rig import Rig
-from soundness import assert_sound
-from vision import Vision
+from support.fault_rig import Rig
+from support.node_bench import Bench
+from support.soundness import assert_sound
+from support.vision import Vision
 
 # A parameter's types, and the field of a ParameterValue that carries each.
 FIELDS = {

@@ -9,15 +9,15 @@ import time
 
 import numpy as np
 import pytest
-from bench import Heard, Probe
-from drives import assert_drives_keep_limits
-from garbage import in_chunk
-from proxy import Stream, altered, dropped, faulty, reordered
-from rig import StreamingPlanner
 from sensor_msgs.msg import JointState
-from soundness import story
-from stand_ins import Arm
 from std_msgs.msg import Float64MultiArray
+from support.drives import assert_drives_keep_limits
+from support.fault_rig import StreamingPlanner
+from support.garbage import in_chunk
+from support.node_bench import Heard, Probe
+from support.proxy import Stream, altered, dropped, faulty, reordered
+from support.soundness import story
+from support.stand_ins import Arm
 from trajectory_msgs.msg import JointTrajectory
 
 pytestmark = pytest.mark.alone

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import BEST_EFFORT, LATCHED, Bench
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
-from phases import PHASES, Phase
-from rig import StreamingPlanner
 from sensor_msgs.msg import CompressedImage, Image
-from soundness import assert_sound
-from stand_ins import Arm, Camera
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool
+from support.fault_rig import StreamingPlanner
+from support.node_bench import BEST_EFFORT, LATCHED, Bench
+from support.phases import PHASES, Phase
+from support.soundness import assert_sound
+from support.stand_ins import Arm, Camera
 from trajectory_msgs.msg import JointTrajectory
 
 TRANSITIONS = 50 * PHASES if PHASES > 1 else 30  # 1000 in the 20 phases of the whole

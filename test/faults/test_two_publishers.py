@@ -3,9 +3,9 @@
 import signal
 
 import pytest
-from bench import Probe
-from rig import REMAPPINGS, Rig
-from soundness import story
+from support.fault_rig import REMAPPINGS, Rig
+from support.node_bench import Probe
+from support.soundness import story
 
 pytestmark = pytest.mark.alone
 

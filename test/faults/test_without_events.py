@@ -7,12 +7,12 @@ import re
 import signal
 
 import pytest
-from bench import state_of
-from chain import Chain
-from stand_ins import without_events
+from support.chain import Chain
+from support.node_bench import state_of
+from support.stand_ins import without_events
 from test_killed import said, strike
 
-from maskact_ros.nodes.peers import SILENT_TURNS, TURN_S
+from maskact_ros.nodes.ros.peers import SILENT_TURNS, TURN_S
 
 pytestmark = pytest.mark.alone
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from maskact_ros.paths import shared
+from maskact_ros.core.paths import shared
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.policy.commands import init_checkpoint
-from maskact_ros.robot import RobotSpec
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from maskact_ros.nodes.bringup import DESCRIPTIONS, consequence
-from maskact_ros.nodes.launcher import LAUNCHER
-from maskact_ros.paths import shared
+from maskact_ros.core.paths import shared
+from maskact_ros.nodes.ros.launcher import LAUNCHER
+from maskact_ros.tools.bringup import DESCRIPTIONS, consequence
 
 try:
     import launch_ros  # noqa: F401

@@ -9,8 +9,9 @@ import rclpy
 import yaml
 from rclpy.context import Context
 
-from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.bringup import (
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import shared
+from maskact_ros.tools.bringup import (
     DESCRIPTIONS,
     PROFILE_VARIABLES,
     BringupArguments,
@@ -19,9 +20,8 @@ from maskact_ros.nodes.bringup import (
     how_ended,
     processes,
 )
-from maskact_ros.nodes.isolation import IsolatedDomain
-from maskact_ros.nodes.supervisor import run_bringup
-from maskact_ros.paths import shared
+from maskact_ros.tools.isolation import IsolatedDomain
+from maskact_ros.tools.supervisor import run_bringup
 
 
 @pytest.fixture

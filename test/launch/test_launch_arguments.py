@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from maskact_ros.cli import main
-from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.bringup import DESCRIPTIONS
-from maskact_ros.nodes.launch_arguments import check_names
-from maskact_ros.paths import shared
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import shared
+from maskact_ros.tools.bringup import DESCRIPTIONS
+from maskact_ros.tools.launch_arguments import check_names
 
 FILE = shared("launch/bringup.launch.py")
 BY_PACKAGE = ["launch", "maskact_ros", "bringup.launch.py"]
@@ -68,7 +68,7 @@ def test_what_it_may_have_misspelt_is_warned_of():
         (["bringup", "--polcy-path=x"], "--polcy-path=x; did you mean --policy-path?"),
         (["bringup", "--use-sim"], "--use-sim; did you mean --use-sim-time?"),
         (["monitor", "--onse"], "maskact monitor: error: unrecognized arguments: --onse; did you mean --once?"),
-        (["bench", "soak", "--jsn"], "maskact bench soak: error: unrecognized arguments: --jsn; did you mean --json?"),
+        (["bench", "control", "--jsn"], "unrecognized arguments: --jsn; did you mean --json?"),
         (["bringup", "--expertise"], "unrecognized arguments: --expertise"),
     ],
 )

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from maskact_ros.nodes.launcher import LAUNCHER
-from maskact_ros.nodes.stop_request import StopRequest, end_signals
+from maskact_ros.nodes.ros.launcher import LAUNCHER
+from maskact_ros.nodes.ros.stop_request import StopRequest, end_signals
 
 # A node that says how it fares; each of the programs below starts what comes after it on its command line.
 NODE = """

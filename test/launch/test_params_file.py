@@ -5,11 +5,11 @@ import rclpy
 import yaml
 from rclpy.context import Context
 
-from maskact_ros.errors import MaskACTError
-from maskact_ros.nodes.bringup import NODES, BringupArguments, processes
-from maskact_ros.nodes.isolation import IsolatedDomain
-from maskact_ros.nodes.params_file import check_params_file
-from maskact_ros.paths import shared
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import shared
+from maskact_ros.tools.bringup import NODES, BringupArguments, processes
+from maskact_ros.tools.isolation import IsolatedDomain
+from maskact_ros.tools.params_file import check_params_file
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 from zipfile import ZipFile
 
 import pytest
-from source_tree import PACKAGE, ROOT, committed_files
+from support.source_tree import PACKAGE, ROOT, committed_files
 
 from maskact_ros import __version__
 

@@ -5,10 +5,11 @@ import re
 import shlex
 
 import pytest
-from source_tree import ROOT
+from support.source_tree import ROOT
 
+from benchmarks.__main__ import parser as benchmarks_parser
 from maskact_ros.cli import _parser
-from maskact_ros.config import MaskACTConfig
+from maskact_ros.core.config import MaskACTConfig
 
 DOCUMENTS = (
     "README.md",
@@ -31,6 +32,8 @@ def test_every_command_in_it_is_understood(document):
             words = shlex.split(line, comments=True)
             if words[:1] == ["maskact"] and "…" not in words:
                 _parser().parse_args(words[1:])
+            elif words[:3] == ["python", "-m", "benchmarks"]:
+                benchmarks_parser().parse_args(words[3:])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

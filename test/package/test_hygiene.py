@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from source_tree import ROOT, committed_files
+from support.source_tree import ROOT, committed_files
 
 MAX_BYTES = 10 * 2**20
 

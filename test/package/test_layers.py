@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from source_tree import PACKAGE, ROOT, imports
+from support.source_tree import PACKAGE, ROOT, imports
 
 # What a layer may import of the other layers, and of libraries beside numpy and the standard library.
 LAYERS = {
-    "core": (set(), {"yaml", "cv2"}),
+    "core": (set(), {"yaml", "cv2", "rich"}),
     "policy": ({"core"}, {"cv2", "onnx", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
     "control": ({"core"}, {"ruckig"}),
     "data": ({"core"}, {"av", "cv2", "h5py", "matplotlib", "pyarrow", "rich", "rosbags", "yaml"}),
@@ -20,23 +20,23 @@ LAYERS = {
     ),
     "nodes": (
         {"core", "policy", "control", "data", "sim", "training"},
-        {"av", "cv2", "cv_bridge", "matplotlib", "rclpy", "rich"},
+        {"cv2", "cv_bridge", "rclpy"},
     ),
-    "bench": (
+    "tools": (
         {"core", "policy", "control", "data", "sim", "training", "nodes"},
-        {"cv2", "matplotlib", "rclpy", "rich", "torch"},
+        {"av", "cv2", "matplotlib", "rclpy", "rich", "torch"},
     ),
-    "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes", "bench"}, set()),
+    "cli": ({"core", "policy", "control", "data", "sim", "training", "nodes", "tools"}, set()),
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def layer(dotted: str) -> str:
-    """The layer of `maskact_ros.policy.act`, or of a name in it."""
+    """The layer of `maskact_ros.policy.model.act`, or of a name in it."""
     _, _, inside = dotted.partition(".")
     top = inside.split(".")[0]
-    return top if top == "cli" or (top and (PACKAGE / top).is_dir()) else "core"
+    return "core" if top in ("", "__version__") else top  # its version is the whole package's
 
 
 def dotted(module: Path) -> str:
@@ -53,7 +53,7 @@ def test_a_module_imports_only_what_its_layer_may(module):
         if top == "maskact_ros":
             assert layer(name) in {own, *layers}, f"{own} may not import {name}"
         elif top not in sys.stdlib_module_names and top != "numpy":
-            message = own in ("nodes", "bench") and top.endswith(("_msgs", "_srvs", "_interfaces"))
+            message = own in ("nodes", "tools") and top.endswith(("_msgs", "_srvs", "_interfaces"))
             assert message or top in libraries, f"{own} may not import {name}"
 
 

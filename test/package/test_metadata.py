@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 from catkin_pkg.package import parse_package
-from source_tree import PACKAGE, ROOT, imports
+from support.source_tree import PACKAGE, ROOT, imports
 
 import maskact_ros
 

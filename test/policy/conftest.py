@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from reference_checkpoint import BACKBONE, reference_tensors, write_reference
+from support.reference_checkpoint import BACKBONE, reference_tensors, write_reference
 
-from maskact_ros.checkpoint import PolicySpec, default_mask_classes
-from maskact_ros.config import MaskACTConfig
-from maskact_ros.policy.maskact import TrainingBatch
-from maskact_ros.robot import Camera, Joint, RobotSpec
-from maskact_ros.statistics import Statistics
+from maskact_ros.core.checkpoint import PolicySpec, default_mask_classes
+from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.core.robot import Camera, Joint, RobotSpec
+from maskact_ros.core.statistics import Statistics
+from maskact_ros.policy.model.maskact import TrainingBatch
 
 
 @pytest.fixture(scope="session")

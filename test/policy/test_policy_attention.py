@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from maskact_ros.policy.act import ACT
-from maskact_ros.policy.attention import label_attention_mask
+from maskact_ros.policy.model.act import ACT
+from maskact_ros.policy.model.attention import label_attention_mask
+from maskact_ros.policy.model.voting import vote
 from maskact_ros.policy.rules import rule_table
-from maskact_ros.policy.voting import vote
 
 RULES = {
     "one class each": {0: (0,), 1: (1,), 2: (2,)},

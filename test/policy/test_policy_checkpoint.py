@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from maskact_ros.checkpoint import CheckpointError, CheckpointInfo, default_mask_classes, write_checkpoint
-from maskact_ros.errors import MaskACTError
-from maskact_ros.geometry import ImageGeometry
-from maskact_ros.policy.backbone import canonical_name
+from maskact_ros.core.checkpoint import CheckpointError, CheckpointInfo, default_mask_classes, write_checkpoint
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.geometry import ImageGeometry
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.weights import load_checkpoint, load_tensors, save_checkpoint
+from maskact_ros.policy.model.backbone import canonical_name
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import load_checkpoint, load_tensors, save_checkpoint
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_loaded_checkpoint_can_be_saved_again(saved, tmp_path):
 
 def test_reading_needs_no_torch(saved):
     code = (
-        "import sys; from maskact_ros.checkpoint import CheckpointInfo; "
+        "import sys; from maskact_ros.core.checkpoint import CheckpointInfo; "
         f"CheckpointInfo.read({str(saved.folder)!r}); print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

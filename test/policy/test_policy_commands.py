@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from reference_checkpoint import BACKBONE
 from safetensors.torch import save_file
+from support.reference_checkpoint import BACKBONE
 
-from maskact_ros.checkpoint import WEIGHTS, CheckpointInfo
-from maskact_ros.errors import MaskACTError
-from maskact_ros.policy.backbone import build_backbone, canonical_name
+from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.policy.commands import init_checkpoint, predict_once, shrink
+from maskact_ros.policy.model.backbone import build_backbone, canonical_name
+from maskact_ros.policy.model.weights import load_checkpoint, save_checkpoint
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
-from maskact_ros.policy.weights import load_checkpoint, save_checkpoint
-from maskact_ros.robot import RobotSpec
 
 CONFIG = Path(__file__).parents[2] / "config"
 

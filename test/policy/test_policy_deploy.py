@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskact_ros.policy.deploy import deployed_perception, deployed_planner
-from maskact_ros.policy.groups import attention_groups
-from maskact_ros.policy.maskact import MaskACT
+from maskact_ros.policy.deploy.deploy import deployed_perception, deployed_planner
+from maskact_ros.policy.deploy.label_groups import attention_groups
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
 from maskact_ros.policy.rules import configured_rules
-from maskact_ros.policy.weights import save_checkpoint
 
 TOLERANCE = 1e-5  # of the largest value
 RULES = {"-1": [-1, 1, 2], "0": [0], "2": [1]}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from maskact_ros.policy.dropout import Dropout
-from maskact_ros.policy.transformer import Encoder, LayerSettings
+from maskact_ros.policy.model.dropout import Dropout
+from maskact_ros.policy.model.transformer import Encoder, LayerSettings
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskact_ros.config import MaskACTConfig
-from maskact_ros.policy.maskact import MaskACT
+from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
 from maskact_ros.policy.rules import isolated_labels
 from maskact_ros.policy.runtime import PlannerRuntime
-from maskact_ros.policy.weights import save_checkpoint
 
 STATE = np.array([0.1, 0.2, 0.3])
 LABELS = np.array([0, 1, 2, 0, 1, 0, 0, 2, 1], np.int8)

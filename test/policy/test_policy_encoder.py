@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from reference_checkpoint import BACKBONE
 from safetensors.torch import save_file
+from support.reference_checkpoint import BACKBONE
 
-from maskact_ros.errors import MaskACTError
-from maskact_ros.kinds import LoraConfig
-from maskact_ros.policy.backbone import build_backbone, canonical_name, preset, read_settings, read_weights
-from maskact_ros.policy.encoder import VisionEncoder
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.kinds import LoraConfig
 from maskact_ros.policy.errors import PolicyError
+from maskact_ros.policy.model.backbone import build_backbone, canonical_name, preset, read_settings, read_weights
+from maskact_ros.policy.model.encoder import VisionEncoder
 
 RESCALED = BACKBONE | {"pos_embed_rescale": 2.0}
 

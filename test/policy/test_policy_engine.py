@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from maskact_ros.policy.deploy.torch_place import TorchPlace
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.maskact import MaskACT
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
-from maskact_ros.policy.torch_place import TorchPlace
-from maskact_ros.policy.weights import save_checkpoint
 
 BFLOAT16_TOLERANCE = 0.03  # of the largest value: eight bits a number, through a few layers
 

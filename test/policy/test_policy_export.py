@@ -6,18 +6,18 @@ import json
 import onnx
 import pytest
 import torch
-from conversions import Conversions
+from support.conversions import Conversions
 
-from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.cli import main
-from maskact_ros.errors import MaskACTError
-from maskact_ros.policy import export as exporting
-from maskact_ros.policy import onnx_check
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.errors import MaskACTError
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.export import export
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.onnx_files import Export, export_folder
-from maskact_ros.policy.weights import save_checkpoint
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
+from maskact_ros.policy.onnx import export as exporting
+from maskact_ros.policy.onnx import onnx_check
+from maskact_ros.policy.onnx.export import export
+from maskact_ros.policy.onnx.onnx_files import Export, export_folder
 
 FILES = ["encoder.onnx", "export.json", "mask_head.onnx", "planner.onnx"]
 

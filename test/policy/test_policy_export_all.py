@@ -5,12 +5,12 @@ import zlib
 
 import pytest
 import torch
-from conversions import Conversions
+from support.conversions import Conversions
 
-from maskact_ros.policy import export as exporting
-from maskact_ros.policy.export import export
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.weights import save_checkpoint
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
+from maskact_ros.policy.onnx import export as exporting
+from maskact_ros.policy.onnx.export import export
 
 SWITCHES = ("use_mask", "use_vae", "use_lora", "use_aux_head", "pre_norm")
 

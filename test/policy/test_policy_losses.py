@@ -7,11 +7,11 @@ import torch
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from maskact_ros.policy.act import Latent
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.losses import AUXILIARY_WEIGHT, action_loss, kl_divergence, mask_loss
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.optimizer import build_optimizer
+from maskact_ros.policy.model.act import Latent
+from maskact_ros.policy.model.losses import AUXILIARY_WEIGHT, action_loss, kl_divergence, mask_loss
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.optimizer import build_optimizer
 
 
 def losses(spec, batch):

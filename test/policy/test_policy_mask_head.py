@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskact_ros.policy.mask_head import AtrousConv2d
+from maskact_ros.policy.model.mask_head import AtrousConv2d
 
 
 @pytest.mark.parametrize("dilation", [1, 6, 12, 18])

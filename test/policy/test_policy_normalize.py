@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskact_ros.policy.normalize import Normalizer
-from maskact_ros.policy.preprocess import ImagePreprocessor
-from maskact_ros.statistics import IMAGE_STATISTICS, FeatureStatistics, Statistics, StatisticsError
+from maskact_ros.core.statistics import IMAGE_STATISTICS, FeatureStatistics, Statistics, StatisticsError
+from maskact_ros.policy.model.normalize import Normalizer
+from maskact_ros.policy.model.preprocess import ImagePreprocessor
 
 JOINTS = FeatureStatistics(mean=(1.0, -2.0), std=(0.5, 4.0), min=(-1.0, 0.0), max=(3.0, 0.5))
 

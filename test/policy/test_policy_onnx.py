@@ -12,23 +12,23 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conversions import Conversions
-from reference_checkpoint import REFERENCE
+from support.conversions import Conversions
+from support.reference_checkpoint import REFERENCE
 
-from maskact_ros.checkpoint import CheckpointInfo
-from maskact_ros.errors import MaskACTError
-from maskact_ros.policy import export as exporting
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.errors import MaskACTError
 from maskact_ros.policy.commands import import_reference
 from maskact_ros.policy.engine import EXPORTABLE, Engine
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.export import export
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.onnx_backend import OnnxPerception
-from maskact_ros.policy.onnx_check import pictures
-from maskact_ros.policy.onnx_files import Export, export_folder, fingerprint
-from maskact_ros.policy.onnx_sessions import CPU, CUDA, TENSORRT, Place, _options, open_graph
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
+from maskact_ros.policy.onnx import export as exporting
+from maskact_ros.policy.onnx.export import export
+from maskact_ros.policy.onnx.onnx_backend import OnnxPerception
+from maskact_ros.policy.onnx.onnx_check import pictures
+from maskact_ros.policy.onnx.onnx_files import Export, export_folder, fingerprint
+from maskact_ros.policy.onnx.onnx_sessions import CPU, CUDA, TENSORRT, Place, _options, open_graph
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
-from maskact_ros.policy.weights import save_checkpoint
 
 MODELS = Path(__file__).parents[2] / "models"
 TORCH = Engine(backend="torch", device="cpu", threads=1)
@@ -217,7 +217,8 @@ def test_what_runs_is_said(info, capfd):
 
 def test_a_process_that_plans_with_it_never_loads_torch(info):
     code = (
-        "import sys; from maskact_ros.checkpoint import CheckpointInfo; from maskact_ros.policy.engine import Engine; "
+        "import sys; from maskact_ros.core.checkpoint import CheckpointInfo; "
+        "from maskact_ros.policy.engine import Engine; "
         "from maskact_ros.policy.runtime import PlannerRuntime; "
         f"info = CheckpointInfo.read({str(info.folder)!r}); "
         "PlannerRuntime.load(info, engine=Engine(backend='onnxruntime')).warm_up(); "

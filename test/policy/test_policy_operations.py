@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from maskact_ros.policy.maskact import Perception, Planner
-from maskact_ros.policy.operations import left_out, nominal
+from maskact_ros.policy.model.maskact import Perception, Planner
+from maskact_ros.policy.model.operations import left_out, nominal
 
 
 def counted(function) -> float:

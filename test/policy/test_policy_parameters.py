@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from reference_checkpoint import BACKBONE
+from support.reference_checkpoint import BACKBONE
 
-from maskact_ros.config import PARAMETERS, MaskACTConfig
-from maskact_ros.policy.backbone import build_backbone
+from maskact_ros.core.config import PARAMETERS, MaskACTConfig
 from maskact_ros.policy.commands import init_checkpoint
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.optimizer import build_optimizer, parameter_groups
+from maskact_ros.policy.model.backbone import build_backbone
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.optimizer import build_optimizer, parameter_groups
 
 # What the nodes do with a chunk, shown by their tests; a window of one has no alternative.
 OF_THE_NODES = {"n_action_steps", "temporal_ensemble_coeff"}
@@ -257,7 +257,7 @@ def test_vision_backbone_is_the_size_where_there_is_no_folder(monkeypatch, tmp_p
         built_sizes.append(settings["hidden_size"])
         return build_backbone(BACKBONE)  # a whole ViT-B would take seconds
 
-    monkeypatch.setattr("maskact_ros.policy.maskact.build_backbone", tiny_backbone)
+    monkeypatch.setattr("maskact_ros.policy.model.maskact.build_backbone", tiny_backbone)
     for name in ("dinov3_vits16", "dinov3_vitb16"):
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(replace(config, vision_backbone=name, use_lora=False).to_dict()))

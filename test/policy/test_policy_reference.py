@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from reference_checkpoint import REFERENCE, reference_tensors, write_reference
+from support.reference_checkpoint import REFERENCE, reference_tensors, write_reference
 
-from maskact_ros.checkpoint import CheckpointInfo
-from maskact_ros.errors import MaskACTError
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.errors import MaskACTError
 from maskact_ros.policy.commands import import_reference, predict_once
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime

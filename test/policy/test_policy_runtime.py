@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from maskact_ros.core.statistics import FeatureStatistics
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
-from maskact_ros.policy.maskact import MaskACT
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
-from maskact_ros.policy.weights import save_checkpoint
-from maskact_ros.statistics import FeatureStatistics
 
 STATE = np.array([0.1, 0.2, 0.3])
 
@@ -140,7 +140,7 @@ def test_each_process_holds_the_weights_that_it_needs_and_no_others(encoder, pla
 
 def test_the_planners_process_never_loads_the_libraries_of_the_encoder(info):
     code = (
-        "import sys; from maskact_ros.checkpoint import CheckpointInfo; "
+        "import sys; from maskact_ros.core.checkpoint import CheckpointInfo; "
         "from maskact_ros.policy.runtime import PlannerRuntime; "
         f"PlannerRuntime.load(CheckpointInfo.read({str(info.folder)!r})).warm_up(); "
         "print([name for name in ('transformers', 'peft') if name in sys.modules])"

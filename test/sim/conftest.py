@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.renderer import Renderer
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -5,7 +5,7 @@ import pytest
 
 from maskact_ros.sim.expert import SQUEEZE, Expert
 from maskact_ros.sim.world import HOME, World
-from maskact_ros.training.episode import ExpertPlanner, run_episode
+from maskact_ros.training.evaluation.episode import ExpertPlanner, run_episode
 
 
 @pytest.fixture(scope="module")

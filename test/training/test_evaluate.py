@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from maskact_ros.checkpoint import CheckpointInfo, PolicySpec
 from maskact_ros.cli import main
-from maskact_ros.config import MaskACTConfig
-from maskact_ros.documents import read_json
-from maskact_ros.policy.export import export
-from maskact_ros.policy.maskact import MaskACT
-from maskact_ros.policy.weights import save_checkpoint
+from maskact_ros.core.checkpoint import CheckpointInfo, PolicySpec
+from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.core.documents import read_json
+from maskact_ros.core.statistics import Statistics
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import save_checkpoint
+from maskact_ros.policy.onnx.export import export
 from maskact_ros.sim.scene import CLASS_NAMES
-from maskact_ros.statistics import Statistics
-from maskact_ros.training import evaluate
-from maskact_ros.training.evaluate import Evaluation, EvaluationError, Setup, run, simulated_robot
+from maskact_ros.training.evaluation import success_rate as evaluate
+from maskact_ros.training.evaluation.policy_planner import mask_iou
+from maskact_ros.training.evaluation.proportions import mcnemar_p, wilson
+from maskact_ros.training.evaluation.success_rate import Evaluation, EvaluationError, Setup, run, simulated_robot
 from maskact_ros.training.iou import confusion
-from maskact_ros.training.policy_planner import mask_iou
-from maskact_ros.training.proportions import mcnemar_p, wilson
 
 BACKBONE = Path(__file__).parents[2] / "config" / "demo_backbone" / "config.json"
 
@@ -105,7 +105,7 @@ def test_ctrl_c_prints_what_is_done_so_far(capsys, monkeypatch):
         yield from run(setup, seeds[:1], **rest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("maskact_ros.training.measure.run", interrupted)
+    monkeypatch.setattr("maskact_ros.training.evaluation.measured.run", interrupted)
     with pytest.raises(SystemExit) as end:
         main(["evaluate", "--expert", "--episodes", "3", "--time-limit", "0.1", "--json"])
     assert end.value.code == 130

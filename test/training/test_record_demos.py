@@ -15,19 +15,19 @@ import pytest
 import yaml
 from rosbags.highlevel import AnyReader
 
-from maskact_ros.align import JointOrder
 from maskact_ros.cli import main
-from maskact_ros.errors import MaskACTError
-from maskact_ros.folders import alone
-from maskact_ros.images import mask_from_message, rgb_from_message
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.align import JointOrder
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.folders import alone
+from maskact_ros.core.images import mask_from_message, rgb_from_message
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.demonstrate import demonstrate
 from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.renderer import Renderer
 from maskact_ros.sim.scene import CUBE_HALF
 from maskact_ros.sim.world import World
-from maskact_ros.training import record_demos as module
-from maskact_ros.training.record_demos import BEGIN_NS, FIRST_SEED, DemoRequest, record_demos
+from maskact_ros.training.evaluation import record_demos as module
+from maskact_ros.training.evaluation.record_demos import BEGIN_NS, FIRST_SEED, DemoRequest, record_demos
 
 ROBOT = Path(__file__).parents[2] / "config" / "robot.yaml"
 

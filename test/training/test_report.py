@@ -8,10 +8,19 @@ import pytest
 from test_evaluate import save_tiny_policy
 
 from maskact_ros.cli import main
-from maskact_ros.errors import MaskACTError
-from maskact_ros.training.evaluate import EpisodeResult, Evaluation, EvaluationError
-from maskact_ros.training.report import BEGIN, END, SCENES, cells_of, collect, engines, named, read_evaluation
-from maskact_ros.training.report_tables import NONE, draw, markdown
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.training.evaluation.report import (
+    BEGIN,
+    END,
+    SCENES,
+    cells_of,
+    collect,
+    engines,
+    named,
+    read_evaluation,
+)
+from maskact_ros.training.evaluation.report_tables import NONE, draw, markdown
+from maskact_ros.training.evaluation.success_rate import EpisodeResult, Evaluation, EvaluationError
 
 SEEDS = range(4)
 
@@ -183,7 +192,9 @@ def test_an_interrupted_report_is_printed_and_leaves_the_document_as_it_was(chec
     collect(cells_of(checkpoints)[:5], SEEDS, out, pretended)
     whole = f"# Results\n\n{BEGIN}\nall of yesterday's cells\n{END}\n"
     document.write_text(whole)
-    monkeypatch.setattr("maskact_ros.training.report.measure", lambda setup, seeds, jobs: interrupted(setup, seeds))
+    monkeypatch.setattr(
+        "maskact_ros.training.evaluation.report.measure", lambda setup, seeds, jobs: interrupted(setup, seeds)
+    )
     words = [f"{name}={folder}" for name, folder in checkpoints.items()]
     with pytest.raises(SystemExit) as end:
         main(["report", "--checkpoints", *words, "--episodes", "4", "--out", str(out), "--document", str(document)])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from maskact_ros.checkpoint import CheckpointInfo
-from maskact_ros.training.evaluate import Evaluation, Setup, run, simulated_robot
-from maskact_ros.training.report import SCENES, read_evaluation
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.training.evaluation.report import SCENES, read_evaluation
+from maskact_ros.training.evaluation.success_rate import Evaluation, Setup, run, simulated_robot
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {"maskact": ROOT / "models" / "demo", "action_only": ROOT / "models" / "demo_action_only"}

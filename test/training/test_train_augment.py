@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_run import mask_of, picture_of
+from support.small_run import mask_of, picture_of
 
-from maskact_ros.training import augment as module
-from maskact_ros.training.augment import PRESETS, Augmentation, augment, augmentation_from
+from maskact_ros.training.run import augment as module
+from maskact_ros.training.run.augment import PRESETS, Augmentation, augment, augmentation_from
 
 SEEDS = range(20)
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_run import LENGTHS, mask_of, picture_of, write_dataset
+from support.small_run import LENGTHS, mask_of, picture_of, write_dataset
 
-from maskact_ros.data.dataset import Dataset
-from maskact_ros.geometry import ImageGeometry
-from maskact_ros.training import frames as frames_module
-from maskact_ros.training.augment import PRESETS
-from maskact_ros.training.batches import Batches, Prefetcher, Rows, rows_of, split_episodes
+from maskact_ros.core.geometry import ImageGeometry
+from maskact_ros.data.datasets.dataset import Dataset
 from maskact_ros.training.errors import TrainingError
-from maskact_ros.training.frames import fingerprint, open_frames
+from maskact_ros.training.run import frames as frames_module
+from maskact_ros.training.run.augment import PRESETS
+from maskact_ros.training.run.batches import Batches, Prefetcher, Rows, rows_of, split_episodes
+from maskact_ros.training.run.frames import fingerprint, open_frames
 
 GEOMETRY = ImageGeometry(mode="letterbox", interpolation="area")
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_run
 import torch
-from small_run import LENGTHS, assert_same_state, settings_of, write_dataset
+from support import small_run
+from support.small_run import LENGTHS, assert_same_state, settings_of, write_dataset
 
-from maskact_ros.training import features, train
-from maskact_ros.training.augment import PRESETS
 from maskact_ros.training.errors import TrainingError
-from maskact_ros.training.features import FeatureFile
-from maskact_ros.training.frames import open_frames
-from maskact_ros.training.run_log import RunLog
-from maskact_ros.training.start import initial_model, open_datasets
+from maskact_ros.training.run import features, train
+from maskact_ros.training.run.augment import PRESETS
+from maskact_ros.training.run.features import FeatureFile
+from maskact_ros.training.run.frames import open_frames
+from maskact_ros.training.run.run_log import RunLog
+from maskact_ros.training.run.start import initial_model, open_datasets
 
 ROOT = Path(__file__).parents[2]
 ROWS = sum(LENGTHS)

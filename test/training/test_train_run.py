@@ -14,27 +14,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import small_run
 import torch
-from small_run import CLASSES, assert_same_state, settings_of, state_of, write_dataset, write_policy
+from support import small_run
+from support.small_run import CLASSES, assert_same_state, settings_of, state_of, write_dataset, write_policy
 from torch._dynamo.testing import CompileCounter
 
-from maskact_ros.checkpoint import CheckpointInfo, PolicySpec
 from maskact_ros.cli import main
-from maskact_ros.config import MaskACTConfig
-from maskact_ros.policy.backbone import canonical_name
-from maskact_ros.policy.maskact import MaskACT, TrainingBatch
+from maskact_ros.core.checkpoint import CheckpointInfo, PolicySpec
+from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.core.statistics import Statistics
+from maskact_ros.policy.model.backbone import canonical_name
+from maskact_ros.policy.model.maskact import MaskACT, TrainingBatch
+from maskact_ros.policy.model.weights import load_checkpoint
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
-from maskact_ros.policy.weights import load_checkpoint
-from maskact_ros.statistics import Statistics
-from maskact_ros.training import run as run_of
-from maskact_ros.training import run_folder, train
-from maskact_ros.training.augment import PRESETS
-from maskact_ros.training.devices import compile_transformers
 from maskact_ros.training.errors import TrainingError
-from maskact_ros.training.run_log import RunLog
-from maskact_ros.training.start import initial_model, open_datasets
-from maskact_ros.training.step import average, rate_factor
+from maskact_ros.training.run import run_folder, train
+from maskact_ros.training.run import training_run as run_of
+from maskact_ros.training.run.augment import PRESETS
+from maskact_ros.training.run.devices import compile_transformers
+from maskact_ros.training.run.run_log import RunLog
+from maskact_ros.training.run.start import initial_model, open_datasets
+from maskact_ros.training.run.step import average, rate_factor
 
 ROOT = Path(__file__).parents[2]
 

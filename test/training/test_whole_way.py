@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from maskact_ros.checkpoint import CheckpointInfo
 from maskact_ros.cli import main
+from maskact_ros.core.checkpoint import CheckpointInfo
 
 CONFIG = Path(__file__).parents[2] / "config"
 POLICY = ["--config", str(CONFIG / "demo_policy.json"), "--augment", str(CONFIG / "demo_augmentation.yaml")]

@@ -1,0 +1,1 @@
+"""Benchmarks of this package against baselines: `python -m benchmarks`. Not installed."""

@@ -1,1 +1,0 @@
-"""Measurements that anybody can repeat: `maskact bench`. One file for each benchmark, and what they share."""

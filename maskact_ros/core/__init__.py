@@ -1,0 +1,1 @@
+"""What every layer builds on: configuration, robot, images, time alignment, checkpoints, errors. No torch, no ROS."""

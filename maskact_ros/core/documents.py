@@ -1,0 +1,103 @@
+"""JSON and YAML documents, read strictly: what other readers let pass in silence is one sentence here.
+
+In: a file's path, or its bytes. Out: its values. A key that is given twice, text that is not Unicode, and nesting or
+aliases that would overwhelm whoever looks at the values are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import read_bytes
+
+_DEEPEST, _MOST = 50, 100_000  # levels, and values with each alias counted as what it stands for
+_LONGEST_SHOWN = 200
+
+
+class DocumentError(MaskACTError):
+    """A file that is no sound document: the text names it and what is wrong."""
+
+
+def shortened(text: str) -> str:
+    """A value's text, at a length that fits an error's sentence."""
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def read_json(path: Path, *, any_size: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; raises DocumentError, or PathError when it cannot be read.
+
+    `any_size` is for what the package writes itself, and what grows with somebody's data.
+    """
+    return parse_json(read_bytes(path), path, any_size=any_size)
+
+
+def parse_json(content: bytes, path: Path, *, any_size: bool = False) -> dict[str, Any]:
+    """The object in a JSON file's content; raises DocumentError."""
+    try:
+        values = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
+        _check_extent(values, most=math.inf if any_size else _MOST)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"{path}: not JSON ({error})") from None
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise DocumentError(f"{path}: not a JSON object")
+    return values
+
+
+def read_yaml(path: Path) -> Any:
+    """The values in a YAML file; raises DocumentError, or PathError when it cannot be read."""
+    content = read_bytes(path)
+    try:
+        loader = _StrictLoader(content.decode("utf-8"))
+        values = loader.get_single_data()
+        _check_extent(values)
+    # Beside its own errors, the library lets out whatever a malformed number, flag or date makes it run into.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise DocumentError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from None
+    return values
+
+
+class _StrictLoader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        assert node is not None
+        _check_once(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        return node
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _check_once(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _check_once(keys: Iterable[str]) -> None:
+    for key, times in Counter(keys).items():
+        if times > 1:
+            raise DocumentError(f"{shortened(repr(key))} is given {times} times; allowed: once")
+
+
+def _check_extent(values: Any, *, most: float = _MOST) -> None:
+    """Raise DocumentError on too much, and ValueError on a text or number that cannot be written again."""
+    waiting, seen = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if depth > _DEEPEST or seen > most:
+            raise DocumentError(f"too large; allowed: {_MOST} values, nested in {_DEEPEST} levels")
+        if isinstance(value, Mapping):
+            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
+        elif isinstance(value, (list, tuple, set)):
+            waiting += [(item, depth + 1) for item in value]
+        else:
+            str(value).encode("utf-8")

@@ -1,0 +1,1 @@
+"""Rosbags: reading, writing, and aligning their messages to rows."""

@@ -1,0 +1,180 @@
+"""MCAP files from front to back, whole or torn, with an index or without.
+
+The format: magic, then records of one byte of kind, eight of length, and content; a chunk holds records of its own,
+often compressed. A file that was cut off ends in the middle of one: what is before the cut is read all the same.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from maskact_ros.data.bags.recorded_message import PIECE_BYTES, BagError, Message, UnreadableError, decompressed, plain
+
+_MAGIC = b"\x89MCAP0\r\n"
+_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
+_FOOTER_BYTES = 9 + 20 + len(_MAGIC)
+_HEAD = struct.Struct("<BQ")
+_MESSAGE_HEAD = struct.Struct("<HIQQ")
+_CHUNK_HEAD = struct.Struct("<QQQI")
+_LARGEST = 2**32  # bytes of a record; beyond, its length was not written by a recorder
+
+
+class McapFile:
+    """One .mcap file, or .mcap.zstd; raises UnreadableError when it is none."""
+
+    def __init__(self, path: Path):
+        self.progress = 0.0
+        self._lost: Counter[str] = Counter()  # damage can be in every record: equal sentences are counted
+        self._path = path
+        self._size = max(path.stat().st_size, 1)
+        self._schemas: dict[int, str] = {}
+        self._channels: dict[int, tuple[str, str]] = {}  # topic and type
+
+    @property
+    def losses(self) -> list[str]:
+        """What could not be read, a sentence each."""
+        return [f"{loss} ({times} times)" if times > 1 else loss for loss, times in self._lost.items()]
+
+    def topics(self) -> dict[str, str]:
+        """From the summary at the end or, where that is missing, from all of the file."""
+        with self._path.open("rb") as raw:
+            start = self._summary_start(raw)
+            if start:
+                raw.seek(start)
+                for kind, content in self._records(raw):
+                    self._take(kind, content)
+        if not self._channels:
+            lost, self._lost = self._lost, Counter()
+            for _ in self.messages(()):
+                pass
+            self._lost = lost
+        return dict(self._channels.values())
+
+    def messages(self, topics: Collection[str]) -> Iterator[Message]:
+        """All that can be read; `losses` says what cannot."""
+        with self._path.open("rb") as raw:
+            file: BinaryIO = raw
+            if self._path.suffix == ".zstd":
+                file = io.BufferedReader(_Unpacked(raw))
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise UnreadableError(f"{self._path}: not an MCAP file")
+            ended = False
+            for kind, content in self._records(file):
+                self.progress = min(raw.tell() / self._size, 1.0)
+                if kind in (_DATA_END, _FOOTER):
+                    ended = True
+                    break
+                if kind == _CHUNK:
+                    yield from self._chunk(content, topics)
+                elif (message := self._take(kind, content)) and message.topic in topics:
+                    yield message
+            if not ended:
+                self._lost[f"{self._path.name}: torn; what came after its first {raw.tell() / 1e6:.1f} MB is lost"] += 1
+        self.progress = 1.0
+
+    def _records(self, file: BinaryIO) -> Iterator[tuple[int, memoryview]]:
+        """The file's records; of one that was cut off, a chunk's beginning is given, too."""
+        while len(head := file.read(_HEAD.size)) == _HEAD.size:
+            kind, length = _HEAD.unpack(head)
+            if length > _LARGEST or not kind > 0:
+                return
+            content = b""
+            with suppress(OSError):
+                content = file.read(length)
+            if len(content) == length or kind == _CHUNK:
+                yield kind, memoryview(content)
+            if len(content) < length:
+                return
+
+    def _chunk(self, content: memoryview, topics: Collection[str]) -> Iterator[Message]:
+        """The messages in a chunk; a damaged one gives what comes before the damage."""
+        try:
+            _, _, size, crc = _CHUNK_HEAD.unpack_from(content)
+            (named,) = struct.unpack_from("<I", content, _CHUNK_HEAD.size)
+            at = _CHUNK_HEAD.size + 4
+            codec = bytes(content[at : at + named]).decode()
+        except (struct.error, UnicodeDecodeError):
+            return
+        packed = content[at + named + 8 :]
+        whole = True
+        if codec == "":
+            records: memoryview = packed
+        elif codec in ("zstd", "lz4"):
+            unpacked, whole = decompressed(packed, codec)
+            records = memoryview(unpacked)
+        else:
+            raise BagError(f"{self._path}: its chunks are compressed with {codec!r}; allowed: zstd, lz4")
+        if not whole or len(records) != size or (crc and zlib.crc32(records) != crc):
+            self._lost[f"{self._path.name}: a damaged chunk; {len(records)} of its {size} bytes were used"] += 1
+        for kind, record in _within(records):
+            if (message := self._take(kind, record)) and message.topic in topics:
+                yield message
+
+    def _take(self, kind: int, content: memoryview) -> Message | None:
+        """Note schemas and channels; return a message."""
+        try:
+            if kind == _MESSAGE:
+                channel, _, received_ns, _ = _MESSAGE_HEAD.unpack_from(content)
+                topic, name = self._channels[channel]
+                return Message(received_ns, topic, name, plain(content[_MESSAGE_HEAD.size :]))
+            if kind == _SCHEMA:
+                (key,) = struct.unpack_from("<H", content)
+                self._schemas[key] = _text(content, 2)
+            elif kind == _CHANNEL:
+                key, schema = struct.unpack_from("<HH", content)
+                self._channels[key] = (_text(content, 4), self._schemas.get(schema, ""))
+        except (struct.error, KeyError, UnicodeDecodeError):
+            self._lost[f"{self._path.name}: a damaged record"] += 1
+        return None
+
+    def _summary_start(self, raw: BinaryIO) -> int:
+        if self._path.suffix == ".zstd" or self._size < _FOOTER_BYTES:
+            return 0
+        raw.seek(-_FOOTER_BYTES, io.SEEK_END)
+        footer = raw.read()
+        if footer[-len(_MAGIC) :] != _MAGIC or footer[0] != _FOOTER:
+            return 0
+        return int.from_bytes(footer[9:17], "little")
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a file that the recorder compressed as a whole; where it is torn, it ends."""
+
+    def __init__(self, raw: BinaryIO):
+        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        try:
+            piece = self._stream.read(min(len(buffer), PIECE_BYTES))
+        except OSError:
+            return 0
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def _within(records: memoryview) -> Iterator[tuple[int, memoryview]]:
+    at = 0
+    while at + _HEAD.size <= len(records):
+        kind, length = _HEAD.unpack_from(records, at)
+        at += _HEAD.size
+        if at + length > len(records):
+            return
+        yield kind, records[at : at + length]
+        at += length
+
+
+def _text(content: memoryview, at: int) -> str:
+    (length,) = struct.unpack_from("<I", content, at)
+    return bytes(content[at + 4 : at + 4 + length]).decode()

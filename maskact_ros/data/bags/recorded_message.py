@@ -1,0 +1,85 @@
+"""A recorded message as it lies in a bag, and what is common to the kinds of bag files."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from maskact_ros.core.errors import MaskACTError
+
+ZSTD = b"\x28\xb5\x2f\xfd"
+_OUT_OF_ORDER_NS = 500_000_000  # recorders write nearly in order; so much is put right
+PIECE_BYTES = 2**16  # of a torn stream, the piece with the tear is lost
+
+
+class BagError(MaskACTError):
+    """A bag that cannot be used: the text names it, what it has and what was expected."""
+
+
+class UnreadableError(BagError):
+    """A file in which nothing can be read; others of the same bag may be whole."""
+
+
+class Message(NamedTuple):
+    """One message: still serialised."""
+
+    received_ns: int
+    topic: str
+    kind: str  # such as sensor_msgs/msg/Image
+    data: memoryview
+
+
+class BagFile(Protocol):
+    """One file of a bag, read once from front to back."""
+
+    progress: float  # of the file, from 0 to 1
+
+    @property
+    def losses(self) -> list[str]:
+        """What could not be read, a sentence each."""
+
+    def topics(self) -> dict[str, str]:
+        """Its topics and their types."""
+
+    def messages(self, topics: Collection[str]) -> Iterator[Message]:
+        """The messages of some topics, nearly in the order of their receipt."""
+
+
+def in_order(messages: Iterator[Message]) -> Iterator[Message]:
+    """The same messages, in the order of their receipt."""
+    waiting: list[tuple[int, int, Message]] = []
+    newest_ns = 0
+    for count, message in enumerate(messages):
+        if message.received_ns < newest_ns - _OUT_OF_ORDER_NS:  # the clock went back: what was before it comes first
+            while waiting:
+                yield heapq.heappop(waiting)[2]
+            newest_ns = 0
+        newest_ns = max(newest_ns, message.received_ns)
+        heapq.heappush(waiting, (message.received_ns, count, message))
+        while waiting[0][0] <= newest_ns - _OUT_OF_ORDER_NS:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def decompressed(content: bytes | memoryview, codec: str) -> tuple[bytes, bool]:
+    """What can be had of compressed content, and whether that is all of it."""
+    with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream:
+        try:
+            return stream.read(), True
+        except OSError:
+            pass
+    pieces = []
+    with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream, suppress(OSError):
+        while piece := stream.read(PIECE_BYTES):
+            pieces.append(piece)
+    return b"".join(pieces), False
+
+
+def plain(data: memoryview) -> memoryview:
+    """A message's own bytes, where the recorder compressed each message by itself."""
+    return memoryview(decompressed(data, "zstd")[0]) if data[:4] == ZSTD else data

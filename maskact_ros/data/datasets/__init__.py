@@ -1,0 +1,1 @@
+"""LeRobot datasets: writing and reading them."""

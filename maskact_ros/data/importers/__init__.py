@@ -1,0 +1,1 @@
+"""Other people's datasets, as datasets of ours."""

@@ -1,0 +1,85 @@
+"""`maskact import`: somebody else's dataset → one of ours, with this package's robot and its rule for actions.
+
+In: a LeRobotDataset v3.0 or an HDF5 file of the reference, and robot.yaml. Out: a dataset, complete or absent. What the
+source does not say is asked for by option, and how it was read is written into the dataset's contract.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from maskact_ros.core.paths import given
+from maskact_ros.core.progress import Progress
+from maskact_ros.core.robot import RobotSpec
+from maskact_ros.data.datasets.lerobot_layout import DatasetError, Layout, Pictures, Row
+from maskact_ros.data.datasets.lerobot_writer import DatasetWriter
+
+ActionAt = Literal["t", "t+dt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What a source leaves open; None where the user said nothing."""
+
+    camera: str | None = None  # the feature of the pictures
+    masks: str | None = None  # the feature of their masks
+    mask_classes: tuple[str, ...] | None = None  # names of the ids 0, 1, …
+    joints: tuple[str, ...] | None = None  # the source's names of robot.yaml's joints, in robot.yaml's order
+    action_at: ActionAt | None = None  # when a row's action was commanded
+    state: str | None = None  # the HDF5 data set of the states
+    task: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What an importer found, and how to get at the rows."""
+
+    task: str
+    mask_classes: tuple[str, ...] | None
+    episodes: tuple[tuple[str, int], ...]  # name and number of rows
+    rows: Callable[[int], Iterator[Row]]  # of an episode
+    notes: Mapping[str, Any]  # how it was read, for the dataset's contract.yaml
+
+
+def import_dataset(
+    source: Path,
+    out: Path,
+    robot: RobotSpec,
+    options: ImportOptions,
+    *,
+    pictures: Pictures = "video",
+    overwrite: bool = False,
+) -> None:
+    """Write the dataset and say what became of it; raises MaskACTError and leaves nothing behind."""
+    from maskact_ros.data.importers import import_hdf5, import_lerobot  # which build on this module
+
+    source, out = given(source), given(out)
+    found = (import_hdf5.read if source.is_file() else import_lerobot.read)(source, robot, options)
+    layout = Layout(robot=robot, pictures=pictures, mask_classes=found.mask_classes, task=found.task)
+    kept = [i for i, (_, rows) in enumerate(found.episodes) if rows > 0]
+    if not kept:
+        raise DatasetError(f"{source}: no episode has rows enough; allowed: at least 2, as an action is of one later")
+
+    rows = 0
+    with (
+        DatasetWriter(out, layout, overwrite=overwrite) as writer,
+        Progress("importing", sum(found.episodes[i][1] for i in kept)) as progress,
+    ):
+        manifest = {"imported_from": str(source), **found.notes}
+        writer.documents["contract.yaml"] = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+        for episode in kept:
+            for row in found.rows(episode):
+                writer.add(row)
+                rows += 1
+                progress.advance(1)
+            writer.end_episode(f"{source.name}, {found.episodes[episode][0]}")
+    for name, value in found.notes.items():
+        print(f"{name}: {value}")
+    if len(kept) < len(found.episodes):
+        print(f"{len(found.episodes) - len(kept)} episodes of a single row are left out")
+    print(f"{out}: {len(kept)} episodes, {rows} rows, imported from {source}")

@@ -1,0 +1,1 @@
+"""Is a dataset right, and what does it look like?"""

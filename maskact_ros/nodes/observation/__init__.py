@@ -1,0 +1,1 @@
+"""What camera_encoder and inference make of pictures and joint states."""

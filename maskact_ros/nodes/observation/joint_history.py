@@ -1,0 +1,78 @@
+"""The joint states of the last seconds, as inference asks for them: that in force at an image's stamp.
+
+They are polled: waking rclpy's executor costs 1 to 2 ms, and they may arrive at 1 kHz.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import JointState
+
+from maskact_ros.core.align import AlignmentError, JointOrder, StateBuffer
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.robot import RobotSpec
+from maskact_ros.nodes.ros.control_cdr import JointStateReader
+from maskact_ros.nodes.ros.managed import ManagedNode
+from maskact_ros.nodes.ros.polled import PolledSubscription
+from maskact_ros.nodes.ros.receipt import joint_states_clock
+
+HEAR_EVERY_S = 0.1  # while nobody asks for them
+WAITING_STATES = 1000  # that may come in this time, and while the process is kept from running
+
+
+class JointHistory:
+    """Subscribes joint_states and keeps them, by the stamps that `joint_states_stamp_source` says; for any thread.
+
+    Raises ParameterError where that parameter is neither header nor receipt. `states` are what is kept.
+    """
+
+    def __init__(self, node: ManagedNode, robot: RobotSpec, *, tolerance_s: float, now_ns: Callable[[], int]):
+        self._node, self._now_ns = node, now_ns
+        self._receipts = joint_states_clock(node, now_ns)
+        self._reader = JointStateReader(JointOrder(robot.joint_names))
+        self.states = StateBuffer(tolerance_s=tolerance_s)
+        self._hearing = threading.Lock()
+        self._last: tuple[int, int] | None = None  # the newest one's own stamp, and its receipt on the steady clock
+        all_since = QoSProfile(depth=WAITING_STATES, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self._subscription = PolledSubscription(node, JointState, "joint_states", all_since)
+        self._timer = node.create_steady_timer(HEAR_EVERY_S, self.hear)
+
+    def destroy(self) -> None:
+        """Take it from the node."""
+        self._node.destroy_timer(self._timer)
+        self._subscription.destroy()
+
+    def hear(self) -> None:
+        """Take all that have come."""
+        diagnostics = self._node.diagnostics
+        with self._hearing:
+            for _ in range(WAITING_STATES):
+                try:
+                    heard = self._subscription.read(self._reader.read)
+                    if heard is None:
+                        return
+                    (stamp_ns, positions), age_ns = heard
+                    self._last = stamp_ns, time.monotonic_ns() - age_ns
+                    self.states.add(self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns, positions)
+                except MaskACTError as error:
+                    diagnostics.problem("joint_states", f"joint_states is refused: {error}")
+                else:
+                    diagnostics.solved("joint_states")
+
+    def why_none(self, error: AlignmentError) -> str:
+        """Why there is no joint state for an image: the error, and what to do where stamps are of another clock."""
+        text = f"no chunk without the joints ({self._node.resolve_topic_name('joint_states')}): {error}"
+        if self._last is None or self._receipts is not None:
+            return text
+        stamp_ns, received_ns = self._last
+        apart_s = (self._now_ns() - time.monotonic_ns() + received_ns - stamp_ns) / 1e9
+        if abs(apart_s) <= self.states.tolerance_s:
+            return text
+        return (
+            f"{text}; by their stamps, joint states are {apart_s:.3f} s old when they come: if these are not by the "
+            "robot's clock, set joint_states_stamp_source to receipt"
+        )

@@ -1,0 +1,395 @@
+"""The frame of our nodes: parameters, lifecycle, diagnostics, signals and exit codes.
+
+A node fills in `configure`, `activate`, `deactivate` and `clean_up`; a user's mistake in any of them becomes one
+logged sentence and a refused transition, never a stack trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import inspect
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.service import Service
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+from rclpy.utilities import remove_ros_args, try_shutdown
+
+from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.config import PARAMETERS, MaskACTConfig, unknown_key
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import given
+from maskact_ros.core.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
+from maskact_ros.nodes.ros.clock_guard import guard_clock
+from maskact_ros.nodes.ros.diagnostics import Diagnostics
+from maskact_ros.nodes.ros.launcher import Launcher
+from maskact_ros.nodes.ros.parameter_service import RefusingParameterService
+from maskact_ros.nodes.ros.params import (
+    NodeParameter,
+    ParameterError,
+    carried_over,
+    checked,
+    declare,
+    declare_spec,
+    effective_spec,
+    holds,
+    is_spec,
+    refuse_unknown,
+    scope,
+    spec_values,
+)
+from maskact_ros.nodes.ros.serving import Serving
+from maskact_ros.nodes.ros.stop_request import StopRequest, end_signals
+
+AUTOSTART = NodeParameter("autostart", True, "Whether the node configures and activates itself.")
+ROBOT_FILE = NodeParameter(
+    "robot_file", "", "The robot's description, robot.yaml; left out, the one that the checkpoint carries."
+)
+SIM_ROBOT_FILE = NodeParameter(
+    "robot_file", "", "The simulated robot's description; left out, the package's config/robot.yaml."
+)
+POLICY_PATH = NodeParameter(
+    "policy_path",
+    "",
+    "Folder of the checkpoint that the three nodes run.",
+    fixed_because="only camera_encoder and inference change their policy; set it on either of them",
+)
+CHANGEABLE_POLICY_PATH = replace(
+    POLICY_PATH,
+    description="Folder of the checkpoint that the three nodes run; set on camera_encoder or inference while they run, "
+    "it changes for both, or, where the new one does not do, for neither.",
+    changeable=True,
+)
+ARM_FIRST_S = 5.0  # for so long the others wait for the action publisher, which brings the arm to rest
+# The kernel's SIGTERM comes when the launcher's first thread ends; while its others do, it still looks alive.
+_LAUNCHER_SEEN_S = 0.05
+_LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked for the end, has been read elsewhere
+
+
+class ManagedNode(LifecycleNode):  # type: ignore[misc]
+    """A lifecycle node with declared parameters and diagnostics; raises ParameterError for a wrong override."""
+
+    CHANGEABLE_SPEC: Collection[str] = ()  # the specification's parameters that the node can change while it runs
+    DIAGNOSTICS: type[Diagnostics] = Diagnostics
+    STRANGERS_SHARE = 1.0  # of a thread's time, at most, for one topic; below 1, where other threads must be spared
+
+    def __init__(self, name: str, parameters: Sequence[NodeParameter]):
+        try:
+            super().__init__(name, start_parameter_services=False)
+        except InvalidParameterTypeException as error:  # the one parameter that rclpy declares itself
+            raise ParameterError(f"use_sim_time is of a wrong type; allowed: true or false ({error})") from None
+        self.finalized = False
+        self._configured = False
+        self._set_since_start: set[str] = set()
+        self._parameter_service = RefusingParameterService(self)
+        declare(self, (AUTOSTART, *parameters))
+        self.diagnostics = self.DIAGNOSTICS(self)
+        self.diagnostics.value("state", "unconfigured")
+        guard_clock(self, self.diagnostics)
+
+    # What a node fills in. Each may raise MaskACTError.
+    def configure(self) -> None:
+        """Load, check and warm up; create publishers and subscriptions."""
+
+    def activate(self) -> None:
+        """Begin to work."""
+
+    def deactivate(self) -> None:
+        """Stop working."""
+
+    def clean_up(self) -> None:
+        """Let go of what `configure` made; also after a configure that failed half-way."""
+
+    def reconfigure(self, values: Mapping[str, Any]) -> None:
+        """Apply the changed parameters of one request, all or, by raising MaskACTError, none; called while configured.
+
+        Each value is of its type and in its range, and the specification's fit each other: see `config_with`.
+        """
+
+    def leave(self) -> None:
+        """The process is about to end: come to rest."""
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it is this node's turn to end, of those of a bringup that end by themselves: the arm comes first."""
+        return bool(self.count_publishers("state") == 0)  # the action publisher has ended
+
+    @property
+    def crash(self) -> BaseException | None:
+        """A bug that ended one of the node's threads; the process ends with it."""
+        return None
+
+    def get(self, name: str) -> Any:
+        """A parameter's value."""
+        return self.get_parameter(name).value
+
+    def check_choice(self, name: str, allowed: Sequence[str]) -> None:
+        """Raise ParameterError unless a text parameter is one of the allowed."""
+        if self.get(name) not in allowed:
+            raise ParameterError(f"{name} is {self.get(name)!r}; allowed: {', '.join(allowed)}")
+
+    def create_steady_timer(self, period_s: float, callback: Any) -> Timer:
+        """A timer on the steady clock, which neither simulation nor a correction of the time can stop."""
+        return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def destroy_entities(self, *attributes: str) -> None:
+        """Destroy the publishers, subscriptions and services in these attributes, where `configure` got so far."""
+        destroy = {
+            Publisher: self.destroy_lifecycle_publisher,
+            Subscription: self.destroy_subscription,
+            Service: self.destroy_service,
+        }
+        for attribute in attributes:
+            held = self.__dict__.pop(attribute, [])
+            for entity in held if isinstance(held, list) else [held]:
+                next(how for kind, how in destroy.items() if isinstance(entity, kind))(entity)
+
+    def policy_and_robot(self, *, also: Collection[str] = ()) -> tuple[CheckpointInfo, MaskACTConfig, RobotSpec]:
+        """The checkpoint, the configuration in effect, and the robot, which must be the checkpoint's own kind.
+
+        `also` names groups of parameters that the node declares when it knows the robot.
+
+        Raises:
+            MaskACTError: no checkpoint, a parameter that contradicts it, or another robot (every difference).
+        """
+        refuse_unknown(self, also=[*PARAMETERS, *also])  # a misspelled policy_path is not a missing one
+        if not self.get("policy_path"):
+            raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
+        info = CheckpointInfo.read(given(self.get("policy_path")))
+        config = self._declare_spec(info.config, [*self._parameter_overrides, *self._set_since_start])
+        refuse_unknown(self, also=also)
+        return info, config, self._robot_of(info)
+
+    def check_policy(self, path: str, robot: RobotSpec) -> CheckpointInfo:
+        """Another policy, to run instead of the present one on the same robot.
+
+        Raises:
+            MaskACTError: it is no checkpoint, for another robot, or not as the node's parameters say.
+        """
+        if not path:
+            raise ParameterError("policy_path is ''; allowed: the folder of a checkpoint")
+        info = CheckpointInfo.read(given(path))
+        differences = robot.differences(self._robot_of(info), theirs="new policy")
+        if differences:
+            raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))
+        fixed = {name: value for name, value in self._given_spec().items() if scope(name) == "checkpoint"}
+        effective_spec(info.config, info.config.to_parameters() | fixed)
+        return info
+
+    def config_under(self, info: CheckpointInfo) -> MaskACTConfig:
+        """The configuration of another policy with what the user has set, as far as that fits it; shown from now on."""
+        given = self._given_spec()
+        carried = carried_over(info.config, given)
+        for name in given:
+            if scope(name) == "runtime" and name not in carried:
+                self.get_logger().warning(
+                    f"{name} is as in the new policy's checkpoint: {given[name]!r} does not fit it"
+                )
+        return self._declare_spec(info.config, carried)
+
+    def _given_spec(self) -> dict[str, Any]:
+        """The specification's parameters that the user has set, at the start or since."""
+        names = {*self._parameter_overrides, *self._set_since_start}
+        return {name: value for name, value in spec_values(self).items() if name in names}
+
+    def _declare_spec(self, checkpoint: MaskACTConfig, kept: Collection[str]) -> MaskACTConfig:
+        return declare_spec(self, checkpoint, self.CHANGEABLE_SPEC, kept)
+
+    def _robot_of(self, info: CheckpointInfo) -> RobotSpec:
+        """The robot that a policy is to run on, which must be its own kind; raises RobotError."""
+        if info.robot.name == UNKNOWN_ROBOT and not self.get("robot_file"):
+            raise RobotError(
+                f"the checkpoint {info.folder} does not know its robot's limits, as it was imported without one; "
+                "give robot_file, and import with --robot if the joints' names differ"
+            )
+        robot = RobotSpec.from_yaml(given(self.get("robot_file"))) if self.get("robot_file") else info.robot
+        differences = robot.differences(info.robot)
+        if differences:
+            raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))
+        return robot
+
+    def config_with(self, values: Mapping[str, Any]) -> MaskACTConfig:
+        """The configuration in effect once these parameters are set; raises ConfigError, also for a combination."""
+        changes = {name: value for name, value in values.items() if is_spec(name)}
+        return MaskACTConfig.from_parameters(spec_values(self) | changes)
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
+        """As rclpy's, but the node applies all of them before they are stored, or refuses them all with the reason.
+
+        What holds already is no change: nothing is applied, stored or announced for it.
+        """
+        try:
+            values = self._changes(parameter_list)
+            if self._configured and values:
+                self.reconfigure(values)
+        except MaskACTError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._set_since_start |= values.keys()
+        if not values:
+            return SetParametersResult(successful=True)
+        return super().set_parameters_atomically([item for item in parameter_list if item.name in values])
+
+    def _changes(self, parameter_list: list[Parameter[Any]]) -> dict[str, Any]:
+        """The values of a request that do not hold yet, which fit their parameters and each other."""
+        named: set[str] = set()
+        values: dict[str, Any] = {}
+        for parameter in parameter_list:
+            name = parameter.name
+            if not self.has_parameter(name):
+                if is_spec(name) and not spec_values(self):
+                    raise ParameterError(f"{name} is not known before the node is configured, as its checkpoint is not")
+                shown = f"{name} (value {parameter.value!r})"
+                raise ParameterError(unknown_key(shown, name, dict.fromkeys(self._parameters)))
+            if name in named:
+                raise ParameterError(f"{name} is set twice in one request")
+            named.add(name)
+            if not holds(parameter, self.get_parameter(name)):
+                values[name] = checked(parameter, self.describe_parameter(name))
+        if any(map(is_spec, values)):
+            self.config_with(values)
+        return values
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        result = self._transition(self.configure, "inactive", undo=self.clean_up)
+        self._configured = result == TransitionCallbackReturn.SUCCESS
+        return result
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        super().on_activate(state)
+        return self._transition(self.activate, "active", undo=self.deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        result = self._transition(self.deactivate, "inactive")
+        super().on_deactivate(state)
+        return result
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        self._configured = False
+        return self._transition(self.clean_up, "unconfigured")
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lifecycle callback."""
+        if state.label == "active":
+            self._transition(self.deactivate, "inactive")
+        self._configured = False
+        self.finalized = True  # the process ends with it: no transition leads out of there
+        return self._transition(self.clean_up, "finalized")
+
+    def _transition(self, step: Any, then: str, undo: Any = None) -> TransitionCallbackReturn:
+        self.diagnostics.forget("transition")  # a refusal is said each time, also the same one again
+        try:
+            step()
+        except MaskACTError as error:
+            self.diagnostics.problem("transition", str(error))
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow a bug without a word
+            self.diagnostics.problem("transition", f"a bug in maskact_ros, please report it: {error!r}")
+            self.get_logger().error(traceback.format_exc())
+        else:
+            self.diagnostics.value("state", then)
+            return TransitionCallbackReturn.SUCCESS
+        if undo is not None:
+            undo()
+        return TransitionCallbackReturn.FAILURE
+
+
+def main(node_class: type[ManagedNode]) -> None:
+    """Run a node until SIGINT or SIGTERM; the exit code is 0, 1 after a refused start, 2 after a wrong parameter."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(_help(node_class))
+        return
+    # Loading weights takes seconds, and until the node is active there is nothing to bring to rest: it ends at once.
+    for number in end_signals():
+        signal.signal(number, lambda *_: os._exit(0))
+    launcher = Launcher()
+    if launcher.gone:
+        return
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
+        sys.exit(f"{node_class.__name__}: {' '.join(str(error).split()).partition(', at ')[0]}")
+    unknown = remove_ros_args(sys.argv)[1:]
+    if unknown:
+        sys.exit(
+            f"{node_class.__name__}: unknown argument {unknown[0]}; allowed: --help, --ros-args and what follows it"
+        )
+    try:
+        code = _run(node_class, launcher)
+    except MaskACTError as error:
+        print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
+        code = 2
+    gc.collect()  # the node is in circles of references, and its shared memory goes when it does
+    try_shutdown()  # not `rclpy.try_shutdown`, which lets a late signal end the process as if it had been killed
+    with contextlib.suppress(OSError):  # nobody reads what we say any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Threads of torch and DDS sometimes crash while Python takes itself down; everything of ours is closed by now.
+    os._exit(code)
+
+
+def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
+    node = node_class()  # type: ignore[call-arg]  # each node names itself
+    prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
+    executor = Serving(node.diagnostics, sparing=node.STRANGERS_SHARE < 1.0)
+    executor.add_node(node)
+    if node.get("autostart"):
+        for step in (node.trigger_configure, node.trigger_activate):
+            if step() != TransitionCallbackReturn.SUCCESS:
+                return 1
+    stop = StopRequest()
+    crash: BaseException | None = None
+    while not node.finalized and crash is None and not (stop.is_set() and _turn_to_end(node, launcher, stop)):
+        try:
+            executor.spin_once(timeout_sec=0.1)
+        except Exception as error:  # noqa: BLE001 - whatever ends a node, its arm comes to rest first
+            crash = error
+        crash = crash or node.crash
+    node.leave()
+    if crash is not None:
+        node.get_logger().fatal(
+            "a bug in maskact_ros ends the node, please report it:\n" + "".join(traceback.format_exception(crash))
+        )
+    elif not node.finalized:
+        node.trigger_shutdown()
+    time.sleep(_LAST_WORDS_S)
+    if crash is not None:
+        return 1
+    executor.shutdown()
+    node.destroy_node()
+    return 0
+
+
+def _turn_to_end(node: ManagedNode, launcher: Launcher, stop: StopRequest) -> bool:
+    """Whether a node that was asked to end does: without a launcher to keep the order, it is the arm's turn first."""
+    waits_s = ARM_FIRST_S if launcher.gone else _LAUNCHER_SEEN_S
+    return node.may_end or time.monotonic() > stop.asked_s + waits_s
+
+
+def _help(node_class: type[ManagedNode]) -> str:
+    module = inspect.getmodule(node_class)
+    assert module is not None
+    lines = [inspect.cleandoc(module.__doc__ or ""), "", "Parameters (-p name:=value after --ros-args):"]
+    for parameter in (AUTOSTART, *module.PARAMETERS):
+        default = parameter.default if parameter.default != "" else "not set"
+        lines += [f"  {parameter.name} (default: {default})", f"      {parameter.description}"]
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""A subscription that is asked instead of answered: who wants the newest message takes it, when it suits.
+
+The executor neither waits for it nor is woken by it. rclpy's takes a millisecond or more for each message on a busy
+machine, and joint states can come a thousand times a second. What a stranger sends is bounded here: a message of too
+many bytes is refused before it is looked at, and after one that took long the topic rests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from maskact_ros.nodes.ros.messages import MessageError
+
+MOST_BYTES = 65_536  # of a message, unless its reader knows better: 600 joints, with speeds and efforts
+SHORT_S = 0.5e-3  # what takes no longer needs no rest
+_MOST_SENDERS = 100  # whose messages are counted one by one
+
+Read = TypeVar("Read")
+
+
+class _Nobody(CallbackGroup):  # type: ignore[misc]
+    """Whose entities no executor may serve."""
+
+    def can_execute(self, entity: object) -> bool:
+        """Never."""
+        return False
+
+    def beginning_execution(self, entity: object) -> bool:
+        """Never."""
+        return False
+
+    def ending_execution(self, entity: object) -> None:
+        """It never began."""
+
+
+class PolledSubscription:
+    """Messages of a topic, as bytes; at most `most_bytes` each, read in at most `share` of the reader's time."""
+
+    def __init__(
+        self,
+        node: Node,
+        kind: type,
+        topic: str,
+        qos: QoSProfile,
+        *,
+        most_bytes: int = MOST_BYTES,
+        share: float = 1.0,
+    ):
+        self._node, self._kind = node, kind
+        self._most_bytes, self._share = most_bytes, share
+        self._rests_until_s = 0.0
+        self._numbers: dict[bytes, int] = {}  # of the last message taken, by sender
+        self.number = 0  # the same, whoever sent it
+        self.came_ns = 0  # when that was, by the system's clock
+        self.skipped = 0  # messages that a newer one took the place of
+        self._subscription = node.create_subscription(
+            kind, topic, lambda _: None, qos, callback_group=_Nobody(), raw=True
+        )
+
+    def destroy(self) -> None:
+        """Take it from the node."""
+        self._node.destroy_subscription(self._subscription)
+
+    @property
+    def rests(self) -> bool:
+        """Whether `read` does not look, as the topic has had its share of the time."""
+        return time.monotonic() < self._rests_until_s
+
+    def take(self) -> tuple[bytes, int] | None:
+        """The next message, and how long ago it came, in ns by the system's clock; None if none has come.
+
+        Raises:
+            MessageError: it has too many bytes.
+        """
+        with self._subscription.handle:
+            taken = self._subscription.handle.take_message(self._kind, True)
+        if taken is None:
+            return None
+        data, about = taken
+        self.came_ns = about["received_timestamp"]
+        self._count(about)
+        if len(data) > self._most_bytes:
+            raise MessageError(f"the message has {len(data)} bytes; allowed: at most {self._most_bytes}")
+        return data, max(0, time.time_ns() - self.came_ns)
+
+    def read(self, parse: Callable[[bytes], Read]) -> tuple[Read, int] | None:
+        """What `parse` makes of the next message, and its age as `take` gives it; None also while the topic rests.
+
+        Raises:
+            MaskACTError: as `take` and `parse` do.
+        """
+        if self.rests:
+            return None
+        began_s = time.thread_time()  # which does not run while the thread has to wait
+        try:
+            taken = self.take()
+            return None if taken is None else (parse(taken[0]), taken[1])
+        finally:
+            took_s = time.thread_time() - began_s
+            if took_s > SHORT_S and self._share < 1.0:
+                self._rests_until_s = time.monotonic() + took_s / self._share
+
+    def _count(self, about: dict) -> None:  # type: ignore[type-arg]  # rclpy's own
+        """Find out from its number how many messages came before it and were not taken."""
+        self.number = about["publication_sequence_number"]
+        known = "publisher_gid" in about  # not in each distribution
+        if not known and self._subscription.get_publisher_count() > 1:
+            return
+        sender = bytes(about["publisher_gid"]["data"]) if known else b""
+        before = self._numbers.pop(sender, None)
+        self._numbers[sender] = self.number
+        if before is not None and self.number > before:
+            self.skipped += self.number - before - 1
+        elif len(self._numbers) > _MOST_SENDERS:
+            del self._numbers[next(iter(self._numbers))]

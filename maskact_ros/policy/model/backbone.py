@@ -1,0 +1,181 @@
+"""The DINOv3 backbone: its settings, its weights on disk, and the `transformers` model made of them.
+
+In: a folder in the layout that DINOv3 is published in, or the name of a size. Out: a `DINOv3ViTModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from maskact_ros.core.config import PATCH_SIZE
+from maskact_ros.core.documents import read_json, shortened
+from maskact_ros.core.kinds import LoraConfig
+from maskact_ros.core.paths import given
+from maskact_ros.policy.errors import PolicyError
+
+# Published hyper-parameters (Siméoni et al. 2025, arXiv:2508.10104); what they share is in `preset`.
+_SIZES = {
+    "dinov3_vits16": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6},
+    "dinov3_vitb16": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+    },
+    "dinov3_vitl16": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+    },
+}
+_FIXED = {"model_type": "dinov3_vit", "patch_size": PATCH_SIZE, "num_channels": 3}
+_LEAST = {
+    "hidden_size": 1,
+    "intermediate_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_register_tokens": 0,
+}
+_LARGEST = 1e9  # of any number in the settings
+
+
+def preset(vision_backbone: str) -> dict[str, Any]:
+    """The DINOv3 settings of one of the configuration's `vision_backbone` sizes."""
+    # transformers' own default is no register tokens; the published models all have four.
+    return _FIXED | {"num_register_tokens": 4, "image_size": 224} | _SIZES[vision_backbone]
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The DINOv3 settings in a folder's `config.json`; raises MaskACTError."""
+    path = folder / "config.json"
+    settings = read_json(path)
+    for name, expected in _FIXED.items():
+        if (value := settings.get(name, expected if name != "model_type" else None)) != expected:
+            raise PolicyError(f"{path}: {name} is {shortened(repr(value))}; allowed: {expected!r}")
+    return settings
+
+
+def read_weights(folder: Path) -> dict[str, Tensor] | None:
+    """Tensors of `model.safetensors`, or of the shards that its index lists; None when the folder has neither.
+
+    Raises:
+        MaskACTError: a file cannot be read.
+    """
+    index = folder / "model.safetensors.index.json"
+    shards = ["model.safetensors"]
+    if given(index).exists():
+        shards = _shards(index)
+    elif not given(folder / shards[0]).exists():
+        return None
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= read_tensors(folder / shard)
+    return tensors
+
+
+def _shards(index: Path) -> list[str]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise PolicyError(f"{index}: its weight_map does not say which file each tensor is in")
+    for name, shard in places.items():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise PolicyError(
+                f"{index}: {shortened(repr(name))} is in {shortened(repr(shard))}; allowed: a file beside the index"
+            )
+    return sorted(set(places.values()))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of one safetensors file; raises PolicyError."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PolicyError(f"{path}: cannot be read as safetensors ({error})") from None
+
+
+def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
+    """A `DINOv3ViTModel` with random weights; raises PolicyError on settings that make no model."""
+    # Slow to import, and the process that runs ACT only needs neither this nor peft.
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    _check_settings(DINOv3ViTConfig().to_dict() | settings)
+    try:
+        own = {key: value for key, value in settings.items() if key != "model_type"}
+        config = DINOv3ViTConfig(**own | {"attn_implementation": "sdpa"})
+        model: nn.Module = DINOv3ViTModel(config).float()
+    except Exception as error:  # noqa: BLE001 transformers has no error class of its own for bad settings
+        raise PolicyError(f"backbone: transformers refuses its settings ({' '.join(str(error).split())})") from None
+    return model
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise PolicyError on what transformers would build, though it is no vision transformer."""
+    for name, value in settings.items():
+        if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
+            raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: a number up to {_LARGEST:g}")
+    for name, minimum in _LEAST.items():
+        value = settings[name]
+        if not isinstance(value, int) or value < minimum:
+            raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: an integer >= {minimum}")
+    width, heads = settings["hidden_size"], settings["num_attention_heads"]
+    if width % (4 * heads):
+        raise PolicyError(
+            f"backbone: hidden_size is {width}; allowed: a multiple of 4 for each of its {heads} attention heads"
+        )
+
+
+def layers_of(backbone: nn.Module) -> nn.ModuleList:
+    """The backbone's transformer layers, first to last; releases of `transformers` keep them in different places."""
+    return next(module for module in backbone.modules() if isinstance(module, nn.ModuleList))
+
+
+def add_lora(backbone: nn.Module, lora: LoraConfig) -> None:
+    """Put LoRA adapters into the backbone, in place, and freeze what is not theirs; raises PolicyError."""
+    import peft
+
+    settings = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        target_modules=list(lora.target_modules),
+        lora_dropout=lora.lora_dropout,
+        bias=lora.bias,
+        use_rslora=True,
+    )
+    try:
+        peft.inject_adapter_in_model(settings, backbone)
+    except ValueError:
+        raise PolicyError(
+            f"lora_config.target_modules is {list(lora.target_modules)}; allowed: linear layers of the backbone, "
+            "such as q_proj, k_proj, v_proj, o_proj, up_proj and down_proj"
+        ) from None
+
+
+def merge_lora(backbone: nn.Module) -> None:
+    """Add each adapter's product to the weight it adapts and drop the adapter, in place: the function stays."""
+    from peft.tuners.lora import LoraLayer
+
+    adapted = [name for name, module in backbone.named_modules() if isinstance(module, LoraLayer)]
+    with torch.no_grad():
+        for name in adapted:
+            layer: Any = backbone.get_submodule(name)
+            layer.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), child, layer.get_base_layer())
+
+
+def canonical_name(name: str) -> str:
+    """A backbone tensor's name without what differs between releases of transformers, and without peft's prefix.
+
+    transformers 4 calls a layer `layer.0.`, transformers 5 `model.layer.0.`; a peft model puts `base_model.model.`
+    before either. The name may have a prefix of its own, as in a checkpoint.
+    """
+    dotted = f".{name}".replace(".base_model.model.", ".").replace(".model.layer.", ".layer.")
+    return dotted[1:]

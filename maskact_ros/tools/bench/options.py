@@ -1,0 +1,85 @@
+"""The options that benchmarks share: what else the machine does meanwhile, and where the figures go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from maskact_ros.core.errors import MaskACTError
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def add_load(parser: argparse.ArgumentParser) -> None:
+    """`--load`, as `load.Load` takes it."""
+    parser.add_argument(
+        "--load",
+        choices=("none", "cpu"),
+        default="none",
+        help="what else the machine does; cpu: a process of matrix products for each core; default: none",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """`--device`, as `devices.chosen_device` takes it."""
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, a card where there is one"
+    )
+
+
+def add_rounds(parser: argparse.ArgumentParser, default: int) -> None:
+    """`--rounds`, of `timing.interleaved`."""
+    parser.add_argument("--rounds", type=int, default=default, metavar="N", help=f"of all in turn; default: {default}")
+
+
+def add_output(parser: argparse.ArgumentParser, *, plot: str = "") -> None:
+    """`--json` and `--out`, and `--plot` where `plot` says of what."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write that JSON object to a file, too")
+    if plot:
+        parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw {plot} (.png, .svg or .pdf)")
+
+
+def check_output(a: argparse.Namespace) -> None:
+    """Raise MaskACTError, before anything is measured, where the figures could not be written afterwards."""
+    files = {"--out": a.out, "--plot": getattr(a, "plot", None)}
+    for flag, file in files.items():
+        if file is not None and not _can_be_written(file):
+            raise MaskACTError(f"{flag} is {file}; allowed: a file in a folder that exists and can be written")
+    plot = files["--plot"]
+    if plot is not None and plot.suffix not in PICTURES:
+        raise MaskACTError(f"--plot is {plot}; allowed: a file ending in {', '.join(PICTURES)}")
+
+
+def _can_be_written(file: Path) -> bool:
+    return file.parent.is_dir() and not file.is_dir() and os.access(file if file.exists() else file.parent, os.W_OK)
+
+
+def put_out(a: argparse.Namespace, result: Any, show: Callable[[Any], None]) -> None:
+    """Print a result, a dataclass or JSON's types, as JSON or by `show`, and write it to a file, as the options say."""
+    values = result if isinstance(result, dict) else asdict(result)
+    if a.json:
+        print(json.dumps(values))
+    else:
+        show(result)
+    if a.out is not None:
+        a.out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def check_range(flag: str, value: float, least: float, most: float) -> None:
+    """Raise MaskACTError on a number that is not within these two."""
+    if not least <= value <= most:
+        raise MaskACTError(f"{flag} is {value:g}; allowed: {least:g} to {most:g}")
+
+
+def listed(flag: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """The words of a list with commas between; raises MaskACTError on one that is not allowed."""
+    words = tuple(text.split(","))
+    if not set(words) <= set(allowed):
+        raise MaskACTError(f"{flag} is {text}; allowed: {', '.join(allowed)}, with commas between")
+    return words

@@ -1,0 +1,151 @@
+"""The real nodes, which note when each image passes through them: `python -m … NODE FILE --ros-args …`.
+
+FILE is written when the node is deactivated. They note what they tell /diagnostics anyway; nothing else differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rclpy.node import Node
+
+from maskact_ros.nodes.action_publisher import ActionPublisher
+from maskact_ros.nodes.observation.engine_parameters import let_waiting_threads_sleep
+from maskact_ros.nodes.ros.control_cdr import stamp_of
+from maskact_ros.nodes.ros.diagnostics import Diagnostics
+from maskact_ros.nodes.ros.managed import ManagedNode, main
+
+
+class Tracing(Diagnostics):
+    """Diagnostics that keep, by the stamp of the image in work, when each event was, and how long each stage took."""
+
+    file: Path
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._notes: dict[int, dict[str, float]] = {}
+        self._image = threading.local()  # each thread works on one of its own
+
+    @contextlib.contextmanager
+    def image(self, stamp_ns: int) -> Iterator[None]:
+        """What is recorded within, in this thread, is of this image."""
+        self.begin(stamp_ns)
+        yield
+        self.end()
+
+    def begin(self, stamp_ns: int) -> None:
+        """What is recorded from now on, in this thread, is of this image."""
+        self._image.notes = self._notes.setdefault(stamp_ns, {})
+
+    def end(self) -> None:
+        """What is recorded from now on, in this thread, is of none."""
+        self._image.notes = None
+
+    def note(self, name: str, value: float) -> None:
+        """Of the image in work, if there is one; the first value counts."""
+        notes = getattr(self._image, "notes", None)
+        if notes is not None:
+            notes.setdefault(name, value)
+
+    def event(self, name: str) -> None:
+        """As Diagnostics."""
+        self.note(name, time.time_ns())
+        super().event(name)
+
+    def duration(self, name: str, milliseconds: float) -> None:
+        """As Diagnostics."""
+        self.note(f"{name}_at", time.time_ns())
+        self.note(name, milliseconds)
+        super().duration(name, milliseconds)
+
+    def save(self) -> None:
+        """Write what was noted."""
+        self.file.write_text(json.dumps(self._notes), encoding="utf-8")
+
+
+def traced(name: str) -> type[ManagedNode]:
+    """The node of this name; only what it needs is loaded."""
+    if name == "camera_encoder":
+        return _traced_encoder()
+    return _traced_inference() if name == "inference" else TracedPublisher
+
+
+class TracedPublisher(ActionPublisher):
+    """Notes the tick that takes a chunk, and when that had come."""
+
+    diagnostics: Tracing
+    DIAGNOSTICS = Tracing
+
+    def deactivate(self) -> None:
+        """As the publisher."""
+        super().deactivate()
+        self.diagnostics.save()
+
+    def _receive_chunk(self, data: bytes) -> None:
+        self.diagnostics.begin(stamp_of(data))
+        self.diagnostics.note("chunks", self._chunks.came_ns)
+        self.diagnostics.note("tick", time.time_ns())
+        super()._receive_chunk(data)
+
+    def _tick(self, deadline_ns: int) -> None:
+        super()._tick(deadline_ns)
+        self.diagnostics.end()
+
+
+def _traced_encoder() -> type[ManagedNode]:
+    from maskact_ros.nodes.camera_encoder import CameraEncoder, Captured
+
+    class TracedEncoder(CameraEncoder):
+        diagnostics: Tracing
+        DIAGNOSTICS = Tracing
+
+        def deactivate(self) -> None:
+            super().deactivate()
+            self.diagnostics.save()
+
+        def _receive(self, data: bytes) -> None:
+            with self.diagnostics.image(stamp_of(data)):
+                super()._receive(data)
+
+        def _encode(self, captured: Captured) -> None:
+            with self.diagnostics.image(captured.stamp_ns):
+                super()._encode(captured)
+                self.diagnostics.note("done", time.time_ns())
+
+    return TracedEncoder
+
+
+def _traced_inference() -> type[ManagedNode]:
+    from maskact_ros.nodes.inference import Inference, Received
+
+    class TracedInference(Inference):
+        diagnostics: Tracing
+        DIAGNOSTICS = Tracing
+
+        def deactivate(self) -> None:
+            super().deactivate()
+            self.diagnostics.save()
+
+        def _receive_features(self, data: bytes, about: dict[str, int]) -> None:
+            with self.diagnostics.image(stamp_of(data)):
+                super()._receive_features(data, about)
+
+        def _plan(self, received: Received) -> None:
+            with self.diagnostics.image(received.features.stamp_ns):
+                super()._plan(received)
+                self.diagnostics.note("done", time.time_ns())
+
+    return TracedInference
+
+
+if __name__ == "__main__":
+    node = sys.argv.pop(1)
+    Tracing.file = Path(sys.argv.pop(1))
+    let_waiting_threads_sleep()
+    main(traced(node))

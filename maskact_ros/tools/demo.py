@@ -1,0 +1,196 @@
+"""`maskact demo`: bringup with the simulated robot, episode after episode, a live status line, pictures at the end.
+
+In: how many episodes or seconds, which scene. Out: a summary, `overlay.mp4`, `overview.png` and `log.txt`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import given
+from maskact_ros.sim.look import NO_SHIFT, parse_shifts
+from maskact_ros.sim.scene import CLASS_NAMES
+from maskact_ros.tools.bringup import BringupArguments, demo_policy, processes
+from maskact_ros.tools.demo_pictures import Film
+from maskact_ros.tools.episode_runner import Conductor
+
+EPISODE_LIMIT_S = 15.0  # longer than the expert ever needs; then the episode counts as failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoArguments:
+    """What to show."""
+
+    policy_path: str = ""
+    episodes: int = 3
+    seconds: float | None = None  # ends the demonstration, whatever episode it is in
+    seed: int = 0
+    shift: str = NO_SHIFT
+    expert: bool = False
+    headless: bool = False
+    out: Path = Path("demo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """Of a latency, in milliseconds; None where nothing was measured."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What `--json` prints."""
+
+    episodes: int
+    successes: int
+    image_rate_hz: float
+    chunk_rate_hz: float
+    command_rate_hz: float
+    image_to_command_ms: Percentiles
+    frames_dropped: int
+    deadline_misses: int
+
+
+def run_demo(arguments: DemoArguments) -> DemoResult:
+    """Run the demonstration until its end or Ctrl-C, bring the arm to rest, and write the pictures.
+
+    Raises:
+        MaskACTError: an argument is wrong, a node does not start or ends by itself.
+    """
+    _check(arguments)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    policy = given(arguments.policy_path) if arguments.policy_path else demo_policy()
+    described = processes(
+        BringupArguments(
+            policy_path=str(policy),
+            sim=True,
+            expert=arguments.expert,
+            sim_parameters={"seed": arguments.seed, "shift": arguments.shift},
+            # Between episodes the simulation puts the arm home; commands must not pull it back.
+            publisher_parameters={"release_on_disable": True},
+        )
+    )
+    if arguments.expert:
+        console.print("[bold]The scripted expert drives the arm[/]; the masks are the simulation's own.")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    def say(name: str, line: str) -> None:
+        log.write(f"{name}: {line}\n")
+        if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
+            console.print(f"{name}: {line}", markup=False)
+
+    film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
+    demo = _Demo(arguments, film, console)
+    conductor = Conductor(described, say, show=demo.show)
+    with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log, conductor:
+        console.print(
+            f"To look in from another terminal: export ROS_DOMAIN_ID={conductor.domain_id} "
+            "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+        )
+        demo.run(conductor)
+    written = ", ".join(str(path) for path in film.finish()) or "no pictures, as nothing was seen yet"
+    console.print(f"[bold]{demo.successes} of {demo.episodes} finished episodes solved.[/] Written: {written}")
+    return demo.result()
+
+
+def _check(arguments: DemoArguments) -> None:
+    if arguments.episodes < 1:
+        raise MaskACTError(f"--episodes is {arguments.episodes}; allowed: an integer >= 1")
+    if arguments.seconds is not None and not 0 < arguments.seconds < 1e6:
+        raise MaskACTError(f"--seconds is {arguments.seconds:g}; allowed: a number > 0")
+    if not 0 <= arguments.seed < 2**31:
+        raise MaskACTError(f"--seed is {arguments.seed}; allowed: an integer >= 0 and < 2^31")
+    parse_shifts(arguments.shift)
+
+
+class _Demo:
+    """Episode after episode, with a status line."""
+
+    def __init__(self, arguments: DemoArguments, film: Film, console: Console):
+        self._arguments = arguments
+        self._film = film
+        self._console = console
+        self._live: Live | None = None
+        self.episodes = 0
+        self.successes = 0
+
+    def run(self, conductor: Conductor) -> None:
+        """Until the wanted episodes or seconds are over, Ctrl-C, or the end of a node, which raises."""
+        self._observer = conductor.observer
+        if not self._arguments.headless and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        try:
+            conductor.start()
+            self._observer.film(self._film, true_masks=self._arguments.expert)
+            until_s = time.monotonic() + (self._arguments.seconds or float("inf"))
+            while (
+                not conductor.stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s
+            ):
+                self._episode(conductor, until_s)
+        finally:
+            if self._live is not None:
+                self._live.stop()
+
+    def _episode(self, conductor: Conductor, until_s: float) -> None:
+        outcome = conductor.episode(EPISODE_LIMIT_S, until_s)
+        if outcome is None:  # an episode that the clock or Ctrl-C cut off is none
+            return
+        self.episodes += 1
+        self.successes += outcome.success
+        how = f"solved in {outcome.seconds:.1f} s" if outcome.success else f"not solved in {EPISODE_LIMIT_S:g} s"
+        self._console.print(f"episode {self.episodes} (seed {outcome.seed}): {how}")
+
+    def show(self, doing: str) -> None:
+        """Bring the status line up to date."""
+        if self._live is not None:
+            self._live.update(self._status(doing))
+
+    def _status(self, doing: str) -> Text:
+        """Two lines that fit 80 columns: what is going on, and the figures."""
+        figure, state = self._observer.figure, self._observer.state
+        rates = (
+            f"images {figure('camera_encoder', 'features_hz'):.1f} Hz  "
+            f"chunks {figure(self._planner, 'chunks_hz'):.1f} Hz  "
+            f"commands {figure('action_publisher', 'commands_hz'):.1f} Hz"
+        )
+        latency = [figure("action_publisher", f"image_to_command_ms_{p}") for p in ("p50", "p95")]
+        if not self._arguments.expert:  # which plans from no image
+            rates += "  image→command {:.0f}/{:.0f} ms".format(*latency)
+        episodes = f"  episodes {self.episodes}/{self._arguments.episodes}, solved {self.successes}"
+        return Text.assemble((doing or str(state.rung), "bold"), episodes, f"  {state.reason}\n", (rates, "cyan"))
+
+    @property
+    def _planner(self) -> str:
+        return "expert" if self._arguments.expert else "inference"
+
+    def result(self) -> DemoResult:
+        """The figures of the whole run, from the last diagnostics of each node."""
+        figure, rate = self._observer.figure, self._observer.mean_rate_hz
+        # The expert plans from joint states and poses, so with it no command comes from an image.
+        of_images = not self._arguments.expert and figure("action_publisher", "image_to_command_total") > 0
+        latency = {
+            p: figure("action_publisher", f"image_to_command_ms_{p}") if of_images else None
+            for p in ("p50", "p95", "p99")
+        }
+        return DemoResult(
+            episodes=self.episodes,
+            successes=self.successes,
+            image_rate_hz=rate("camera_encoder", "images"),
+            chunk_rate_hz=rate(self._planner, "chunks"),
+            command_rate_hz=rate("action_publisher", "commands"),
+            image_to_command_ms=Percentiles(**latency),
+            frames_dropped=int(figure("camera_encoder", "frames_dropped")),
+            deadline_misses=int(figure("action_publisher", "deadline_misses")),
+        )

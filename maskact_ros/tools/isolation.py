@@ -1,0 +1,46 @@
+"""Keeps the traffic of demonstrations and tests on this machine, each in a ROS domain of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from maskact_ros.core.errors import MaskACTError
+
+_DOMAINS = range(40, 100)  # their ports lie below the range from which Linux picks ports by itself
+
+
+class IsolatedDomain:
+    """A free ROS domain, held until `close` or the end of the process; discovery is limited to this machine.
+
+    Raises:
+        MaskACTError: all domains set aside for this are in use.
+    """
+
+    def __init__(self) -> None:
+        self._lock: IO[str] | None = None
+        for domain in _DOMAINS:
+            lock = (Path(tempfile.gettempdir()) / f"maskact_ros_domain_{domain}_{os.getuid()}.lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                continue
+            self._lock, self.id = lock, domain
+            break
+        else:
+            raise MaskACTError(f"the ROS domains {_DOMAINS.start} to {_DOMAINS.stop - 1} are all in use")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process in the domain needs in its environment."""
+        return {"ROS_DOMAIN_ID": str(self.id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+    def close(self) -> None:
+        """Let others have the domain."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -1,0 +1,1 @@
+"""How often a policy solves the simulated task, and the demonstrations it learns from."""

@@ -1,0 +1,110 @@
+"""A checkpoint that drives an episode: in one process and in simulated time what camera_encoder and inference do.
+
+In: the world's camera and joints. Out: chunks, and how the masks that were predicted on the way compare with the
+true ones. Only pictures that are planned from are drawn, unless somebody watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.control.ensemble import TemporalEnsembler
+from maskact_ros.control.schedule import PlanSchedule
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.policy.engine import Engine
+from maskact_ros.policy.runtime import EncoderRuntime, Encoding, PlannerRuntime
+from maskact_ros.sim.renderer import Renderer
+from maskact_ros.sim.scene import CLASS_NAMES
+from maskact_ros.sim.world import Measurement, Snapshot, World
+from maskact_ros.training.iou import confusion, intersection_over_union
+
+IMAGE_RATE_HZ = 30.0  # of the camera, as the simulated robot's default
+_IMAGE_NS = round(1e9 / IMAGE_RATE_HZ)
+_CHECK_MASK_NS = 1_000_000_000  # masks change slowly, and the true one costs as much as the picture
+# What a solved episode takes: a failed one would count for more with every second that the arm is stuck in one view.
+CHECKED_NS = 6_000_000_000
+
+Watcher = Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]  # stamp, picture (H, W, 3), labels (H, W)
+
+
+class PolicyPlanner:
+    """Pictures and joints through a policy; `config` may differ from the checkpoint's in parameters of scope runtime.
+
+    `confusion` counts the pixels (true class, predicted class) of pictures in the episode's first 6 seconds, at the
+    model's size; it stays None for a policy without masks, or with other classes than the simulation's.
+
+    Raises:
+        MaskACTError: the checkpoint does not fit, or this machine cannot draw.
+    """
+
+    def __init__(
+        self, world: World, info: CheckpointInfo, config: MaskACTConfig, *, engine: Engine, latency_s: float
+    ) -> None:
+        self._world, self._info, self._config = world, info, config
+        self._encoder = EncoderRuntime.load(info, config, engine)
+        self._planner = PlannerRuntime.load(info, config, engine)
+        self._renderer = Renderer(info.robot)
+        self._latency_ns = round(latency_s * 1e9)
+        self._has_masks = config.use_mask and info.mask_classes == CLASS_NAMES
+        self.watcher: Watcher | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the last episode."""
+        coeff = self._config.temporal_ensemble_coeff
+        self._ensembler = None if coeff is None else TemporalEnsembler(coeff, self._info.robot)
+        self._schedule = PlanSchedule(
+            n_action_steps=self._config.n_action_steps,
+            period_ns=self._info.robot.policy_period_ns,
+            every_image=coeff is not None,
+        )
+        self._image_due_ns = self._check_due_ns = 0
+        self.confusion = np.zeros((len(CLASS_NAMES),) * 2, np.int64) if self._has_masks else None
+
+    def plan(self, now_ns: int, measured: Measurement) -> Chunk | None:
+        """The chunk of the picture taken now, if one is taken and planned from."""
+        if now_ns < self._image_due_ns:
+            return None
+        self._image_due_ns += _IMAGE_NS
+        wanted = self._schedule.wants(now_ns)
+        if not wanted and self.watcher is None:
+            return None
+        encoding = self._see(now_ns, check=wanted and self._has_masks and self._check_due_ns <= now_ns < CHECKED_NS)
+        if not wanted:
+            return None
+        actions = self._planner.predict(encoding.features, encoding.patch_labels, measured.positions)
+        chunk = Chunk(now_ns, self._info.robot.policy_period_ns, actions)
+        self._schedule.planned(now_ns, now_ns + self._latency_ns)
+        return chunk if self._ensembler is None else self._ensembler.add(chunk)
+
+    def _see(self, now_ns: int, *, check: bool) -> Encoding:
+        """Draw and encode one picture; check its mask if asked to, and show it to the watcher."""
+        snapshot = self._world.snapshot()
+        picture = self._renderer.rgb(snapshot)
+        size, geometry = self._config.image_size, self._info.geometry
+        encoding = self._encoder.encode(geometry.to_model(picture, size), label_image=check or self.watcher is not None)
+        if check:
+            assert encoding.label_image is not None
+            self._check_due_ns = now_ns + _CHECK_MASK_NS
+            self._check(encoding.label_image, snapshot)
+        if self.watcher is not None:
+            height, width = picture.shape[:2]
+            seen = np.zeros((size, size), np.uint8) if encoding.label_image is None else encoding.label_image
+            self.watcher(now_ns, picture, geometry.to_camera(seen, height, width))
+        return encoding
+
+    def _check(self, predicted: NDArray[np.uint8], snapshot: Snapshot) -> None:
+        assert self.confusion is not None
+        truth = self._info.geometry.labels_to_model(self._renderer.labels(snapshot), len(predicted))
+        self.confusion += confusion(truth, predicted, len(CLASS_NAMES))
+
+
+def mask_iou(counts: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, float]:
+    """Intersection over union of each class that was there or predicted, and their mean."""
+    iou = {name: round(value, 4) for name, value in intersection_over_union(counts, class_names).items()}
+    return iou | {"mean": round(float(np.mean(list(iou.values()))), 4)} if iou else {}

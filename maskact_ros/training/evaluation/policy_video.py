@@ -1,0 +1,47 @@
+"""A video of what a policy sees on its way: the camera's pictures under the policy's masks.
+
+In: pictures with their labels, at the camera's rate. Out: an mp4, whole once it is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.overlay import overlay
+from maskact_ros.data.datasets.video import VideoWriter
+from maskact_ros.training.evaluation.policy_planner import IMAGE_RATE_HZ, Watcher
+from maskact_ros.training.evaluation.success_rate import EvaluationError
+
+FILMED = 3  # episodes: more, nobody looks at
+_ALPHA = 0.45  # of the overlay
+
+
+@contextmanager
+def filming(path: Path, info: CheckpointInfo) -> Iterator[Watcher]:
+    """A watcher that writes what it sees to `path`; there is a file if it saw anything.
+
+    Raises:
+        MaskACTError: the path is none of an mp4, or the video did not become whole.
+    """
+    if path.suffix != ".mp4" or not path.parent.is_dir():
+        raise EvaluationError(f"--film is {path}; allowed: a file that ends in .mp4, in a folder that exists")
+    camera = info.robot.only_camera
+    video = VideoWriter(path, width=camera.width, height=camera.height, fps=round(IMAGE_RATE_HZ))
+
+    def watch(_: int, rgb: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        video.add(overlay(rgb, labels, info.mask_classes, alpha=_ALPHA))
+
+    try:
+        yield watch
+    finally:
+        if video.frames:
+            video.close()
+        else:
+            video.abandon()
+            path.unlink()

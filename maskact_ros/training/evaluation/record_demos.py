@@ -1,0 +1,276 @@
+"""`maskact record-demos`: the scripted expert solves the simulated task; each episode becomes a bag, named by its seed.
+
+In: seeds, and how the scene looks. Out: bags with what `sim_robot` publishes and the arm is commanded: the same
+topics, types, rates, frames and fields. A bag is complete or absent; those that are there are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import time
+from collections.abc import Generator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+
+from maskact_ros.core.documents import DocumentError, read_yaml
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.folders import FolderError, alone, reach_the_disk
+from maskact_ros.core.paths import shared
+from maskact_ros.core.progress import Progress
+from maskact_ros.core.robot import RobotSpec
+from maskact_ros.data.bags.bag_writer import BagWriter
+from maskact_ros.sim.demonstrate import Moment, demonstrate
+from maskact_ros.sim.expert import Expert
+from maskact_ros.sim.look import NO_SHIFT, parse_shifts
+from maskact_ros.sim.renderer import Renderer
+from maskact_ros.sim.world import World
+from maskact_ros.training.evaluation.sim_messages import Images, SimMessages
+
+FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which begin at 0
+LAST_SEED = 2**31 - 1  # as of sim_robot
+_ROBOT_NOTE = "maskact_robot"
+_EARLIER = {"maskact_begin": "usual"}  # what bags say that do not say it
+Begin = Literal["usual", "mishap"]
+BEGINS: tuple[Begin, ...] = get_args(Begin)
+BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRequest:
+    """What to record."""
+
+    out: Path
+    episodes: int  # to try: those of the seeds `seed`, `seed` + 1, …
+    seed: int = FIRST_SEED
+    shift: str = NO_SHIFT
+    begin: Begin = "usual"
+    images: Images = "jpeg"
+    jobs: int = 1
+    robot_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        last = LAST_SEED - self.episodes + 1
+        for name, value, most in (("episodes", self.episodes, 10**6), ("jobs", self.jobs, 1024)):
+            if not 1 <= value <= most:
+                raise MaskACTError(f"--{name} is {value}; allowed: 1 to {most}")
+        if not 0 <= self.seed <= last:
+            raise MaskACTError(f"--seed is {self.seed}; allowed: 0 to {last} with {self.episodes} episodes")
+        parse_shifts(self.shift)
+
+    @property
+    def robot(self) -> RobotSpec:
+        """Whose arm is simulated; raises MaskACTError."""
+        return RobotSpec.from_yaml(self.robot_file or shared("config/robot.yaml"))
+
+    def notes(self, robot: RobotSpec) -> dict[str, str]:
+        """What a bag says about how it came to be, in its metadata."""
+        digest = hashlib.sha256(json.dumps(robot.to_dict(), sort_keys=True).encode()).hexdigest()
+        asked = {"maskact_shift": self.shift, "maskact_begin": self.begin, "maskact_images": self.images}
+        return asked | {_ROBOT_NOTE: digest[:16]}
+
+    def bag(self, seed: int) -> Path:
+        """The folder of an episode's bag."""
+        return self.out / f"episode_{seed:06d}"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """How the episode of a seed went."""
+
+    seed: int
+    solved: bool
+    seconds: float  # of simulated time
+    bytes: int = 0  # on disk
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What came of a request; the figures are of this run, without the bags that were there."""
+
+    kept: int
+    failed: tuple[int, ...]  # seeds
+    already_there: int
+    seconds: float  # of demonstration
+    wall_s: float
+    bytes: int
+
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of demonstration in a second of ours."""
+        return self.seconds / self.wall_s
+
+    @property
+    def text(self) -> str:
+        """Two lines for the user."""
+        seeds = f" (seeds {', '.join(map(str, self.failed))})" if self.failed else ""
+        return (
+            f"{self.kept} episodes recorded, {len(self.failed)} not solved and not kept{seeds}, "
+            f"{self.already_there} were there\n{self.seconds:.0f} s of demonstration in {self.wall_s:.0f} s "
+            f"({self.times_real_time:.1f} times real time), {self.bytes / 1e6:.0f} MB"
+        )
+
+
+def record_demos(request: DemoRequest) -> DemoSummary:
+    """Record the episodes that are not there yet; raises MaskACTError."""
+    notes = request.notes(request.robot)
+    with alone(_partial(request), f"{request.out}: another record-demos to it is running"):
+        try:
+            return _record_missing(request, notes)
+        finally:
+            shutil.rmtree(_partial(request), ignore_errors=True)
+
+
+def _record_missing(request: DemoRequest, notes: Mapping[str, str]) -> DemoSummary:
+    seeds = range(request.seed, request.seed + request.episodes)
+    missing = [seed for seed in seeds if not _is_there(request.bag(seed), notes)]
+    began_s = time.monotonic()
+    done: list[Recorded] = []
+    with (
+        Progress("episodes", request.episodes, done=request.episodes - len(missing)) as progress,
+        closing(_record_all(request, missing)) as all_recorded,  # so that no process outlives an interruption
+    ):
+        for recorded in all_recorded:
+            done.append(recorded)
+            seconds = sum(each.seconds for each in done if each.solved)
+            failed = sum(not each.solved for each in done)
+            pace = seconds / (time.monotonic() - began_s)
+            progress.advance(1, f"{pace:.1f} times real time, {failed} not solved")
+    solved = [each for each in done if each.solved]
+    return DemoSummary(
+        kept=len(solved),
+        failed=tuple(sorted(each.seed for each in done if not each.solved)),
+        already_there=request.episodes - len(missing),
+        seconds=sum(each.seconds for each in solved),
+        wall_s=time.monotonic() - began_s,
+        bytes=sum(each.bytes for each in solved),
+    )
+
+
+def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
+    """Whether the bag is there and can be read; raises MaskACTError when it was recorded otherwise."""
+    notes = _notes_in(bag)
+    if notes is None:
+        return False
+    for key, value in wanted.items():
+        found = notes.get(key, _EARLIER.get(key))
+        if key == _ROBOT_NOTE and found not in (None, value):  # older bags do not tell
+            raise MaskACTError(f"{bag} was recorded with another --robot; give another --out")
+        if key != _ROBOT_NOTE and found != value:
+            option = key.removeprefix("maskact_")
+            raise MaskACTError(f"{bag} was recorded with --{option} {found}, not {value}; give another --out")
+    return True
+
+
+def _notes_in(bag: Path) -> Mapping[str, Any] | None:
+    """What a bag says about how it came to be; None where there is no bag, or one that a crash has damaged."""
+    if not bag.exists():
+        return None
+    try:
+        values = read_yaml(bag / "metadata.yaml")
+    except DocumentError:
+        return None
+    if not all(file.stat().st_size for file in bag.iterdir()):
+        return None
+    about = values.get("rosbag2_bagfile_information") if isinstance(values, Mapping) else None
+    notes = (about.get("custom_data") or {}) if isinstance(about, Mapping) else None
+    return notes if isinstance(notes, Mapping) else None
+
+
+def _record_all(request: DemoRequest, seeds: list[int]) -> Generator[Recorded, None, None]:
+    """Each seed once, in any order; the episodes in work are finished when the caller stops early."""
+    if request.jobs == 1 or len(seeds) < 2:
+        yield from map(EpisodeRecorder(request).record, seeds)
+        return
+    workers = min(request.jobs, len(seeds))
+    # A fresh interpreter each: a graphics context does not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_work, initargs=(request,)) as pool:
+        try:
+            for future in as_completed([pool.submit(_work, seed) for seed in seeds]):
+                yield future.result()
+        except BrokenProcessPool:
+            raise MaskACTError("a recording process was killed; the bags so far are whole: run it again") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_recorder: EpisodeRecorder  # of a worker process
+
+
+def _begin_work(request: DemoRequest) -> None:
+    global _recorder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent sees to the end
+    _recorder = EpisodeRecorder(request)
+
+
+def _work(seed: int) -> Recorded:
+    return _recorder.record(seed)
+
+
+class EpisodeRecorder:
+    """Records episodes, one after the other, in this process."""
+
+    def __init__(self, request: DemoRequest) -> None:
+        cv2.setNumThreads(1)
+        self._request = request
+        self._robot = request.robot
+        self._world = World(self._robot, shift=request.shift)
+        self._expert = Expert(self._robot)
+        self._renderer = Renderer(self._robot)
+        self._messages = SimMessages(self._robot, request.images)
+
+    def record(self, seed: int) -> Recorded:
+        """Solve the episode of `seed`, and keep its bag if it was solved."""
+        mishap = self._request.begin == "mishap"
+        moments = list(
+            demonstrate(self._world, self._expert, self._robot, seed=seed, mishap=mishap)
+        )  # cheap beside pictures
+        seconds = self._world.time_s
+        if not self._world.episode.success:
+            return Recorded(seed, solved=False, seconds=seconds)
+        bag = self._request.bag(seed)
+        # The file in a bag is named after its folder, so it is the folder around them that has a temporary name.
+        unfinished = _partial(self._request) / bag.name
+        shutil.rmtree(unfinished, ignore_errors=True)
+        notes = self._request.notes(self._robot) | {"maskact_seed": str(seed)}
+        with BagWriter(unfinished, compress=True, notes=notes) as writer:
+            self._messages.declare(writer)
+            for moment in moments:
+                self._write(writer, moment)
+        size = sum(file.stat().st_size for file in unfinished.iterdir())
+        _keep(unfinished, bag)
+        return Recorded(seed, solved=True, seconds=seconds, bytes=size)
+
+    def _write(self, writer: BagWriter, moment: Moment) -> None:
+        stamp_ns, messages = BEGIN_NS + moment.time_ns, self._messages
+        if moment.joints is not None:
+            messages.joint_state(writer, stamp_ns, moment.joints.positions, moment.joints.velocities)
+        if moment.command is not None:
+            messages.command(writer, stamp_ns, moment.command)
+        if moment.snapshot is not None:
+            messages.picture(writer, stamp_ns, self._renderer.rgb(moment.snapshot))
+            messages.mask(writer, stamp_ns, self._renderer.labels(moment.snapshot))
+
+
+def _keep(unfinished: Path, bag: Path) -> None:
+    """Give a finished bag its place, and take away a damaged one."""
+    try:
+        reach_the_disk(unfinished)
+        if bag.exists():
+            bag.rename(unfinished.with_name(f"{bag.name}.damaged"))  # which goes with the folder it is in now
+        unfinished.rename(bag)
+    except OSError as error:
+        raise FolderError(f"{bag}: cannot be written ({error.strerror})") from None
+
+
+def _partial(request: DemoRequest) -> Path:
+    return request.out / ".partial"

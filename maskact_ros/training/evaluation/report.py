@@ -1,0 +1,186 @@
+"""`maskact report`: the question's answer in tables, from evaluations that are kept, so that only missing ones are run.
+
+In: checkpoints by name. Out: one JSON file for each policy and scene, a picture, and Markdown, which is printed and put
+between the marks of a document.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.documents import read_json
+from maskact_ros.core.paths import given, read_bytes
+from maskact_ros.policy.engine import Engine
+from maskact_ros.policy.errors import PolicyError
+from maskact_ros.sim.look import NO_SHIFT, SHIFTS
+from maskact_ros.training.evaluation.measured import measure
+from maskact_ros.training.evaluation.report_tables import draw, markdown
+from maskact_ros.training.evaluation.success_rate import BACKENDS, Evaluation, EvaluationError, Setup
+
+SCENES = (NO_SHIFT, *SHIFTS)
+COEFFICIENTS = (0.01, 0.1)  # of temporal ensembling, beside off
+USUAL = ("torch", "fp32")  # backend and precision
+BEGIN, END = "<!-- report -->", "<!-- /report -->"
+PICTURE = "success.png"
+_ASKED = (  # what a stored evaluation must have in common with the one that is asked for, beside the seeds
+    *("weights_hash", "backend", "precision", "through_ros", "shift"),
+    *("temporal_ensemble_coeff", "n_action_steps", "latency_s", "time_limit_s"),
+)
+
+Measure = Callable[[Setup, Sequence[int]], Evaluation]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy in one scene; its name is its file's."""
+
+    policy: str
+    setup: Setup
+
+    @property
+    def name(self) -> str:
+        """Such as `maskact-light`, `maskact-none-ensemble-0.01` or `maskact-none-onnxruntime-int8`."""
+        coeff, engine = self.setup.temporal_ensemble_coeff, (self.setup.backend, self.setup.precision)
+        ensemble = "" if coeff is None else f"-ensemble-{coeff:g}"
+        return f"{self.policy}-{self.setup.shift}{ensemble}" + ("" if engine == USUAL else "-{}-{}".format(*engine))
+
+
+def named(words: Sequence[str]) -> dict[str, Path]:
+    """Folders by name, from words such as `maskact=DIR`; raises EvaluationError."""
+    folders: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not equals or not folder or not re.fullmatch(r"\w+", name) or name in folders:
+            raise EvaluationError(f"--checkpoints has {word!r}; allowed: NAME=DIR, NAME of letters, digits and _, once")
+        folders[name] = given(folder)
+    return folders
+
+
+def engines(backends: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Each backend in each of the precisions that it has; raises MaskACTError where one is unknown or none is left."""
+    combinations = []
+    for backend in backends:
+        if backend not in BACKENDS:
+            raise EvaluationError(f"the backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
+        found = [(backend, precision) for precision in precisions if _exists(backend, precision)]
+        if not found:
+            Engine(backend=backend, precision=precisions[0], device="cpu")  # which says why
+        combinations += found
+    return combinations
+
+
+def report(
+    checkpoints: Mapping[str, Path],
+    out: Path,
+    *,
+    episodes: int,
+    seed: int,
+    jobs: int,
+    document: Path | None,
+    run_by: Sequence[tuple[str, str]] = (USUAL,),
+) -> tuple[str, bool]:
+    """The Markdown, and whether nothing is missing, as after Ctrl-C; picture and document are written when nothing is.
+
+    Raises:
+        MaskACTError: a checkpoint, a stored evaluation or the document is not what it should be.
+    """
+    if document is not None:
+        _around(document)  # before hours of work
+    cells = cells_of(checkpoints, run_by)
+    seeds = range(seed, seed + episodes)
+    found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, jobs=jobs))
+    if not found:
+        return "", False
+    text = markdown(found)
+    if len(found) < len(cells):  # what the document and its picture say is older, and whole
+        return text, False
+    draw(found, out / PICTURE)
+    if document is not None:
+        picture = os.path.relpath(out / PICTURE, document.parent)
+        before, after = _around(document)
+        content = f"{before}{BEGIN}\n{text}\n![success in each scene]({picture})\n{END}{after}"
+        document.write_text(content, encoding="utf-8")
+    return text, True
+
+
+def cells_of(checkpoints: Mapping[str, Path], run_by: Sequence[tuple[str, str]] = (USUAL,)) -> list[Cell]:
+    """Every policy in every scene, without ensembling; then, in the training scene, the first one with it.
+
+    All of that with the first backend and precision of `run_by`; with the others every policy, in the training scene.
+    """
+    infos = {name: CheckpointInfo.read(folder) for name, folder in checkpoints.items()}
+
+    def cell(name: str, shift: str, coeff: float | None, engine: tuple[str, str] = run_by[0]) -> Cell:
+        backend, precision = engine
+        runtime = {"temporal_ensemble_coeff": coeff}
+        return Cell(name, Setup.of_policy(infos[name], runtime, shift=shift, backend=backend, precision=precision))
+
+    usual = [cell(name, shift, None) for shift in SCENES for name in infos]
+    ensembled = [cell(name, NO_SHIFT, coeff) for coeff in COEFFICIENTS for name in list(infos)[:1]]
+    return usual + ensembled + [cell(name, NO_SHIFT, None, engine) for engine in run_by[1:] for name in infos]
+
+
+def collect(cells: Sequence[Cell], seeds: Sequence[int], out: Path, measured: Measure) -> list[Evaluation]:
+    """The evaluations of the cells, those that are stored in `out` read, the others run and stored.
+
+    `checkpoint` is the policy's name in them. Ends early with what there is when one was interrupted.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for cell in cells:
+        path = out / f"{cell.name}.json"
+        evaluation = read_evaluation(path) if path.exists() else None
+        if evaluation is None or not _answers(evaluation, cell, seeds):
+            evaluation = replace(measured(cell.setup, seeds), checkpoint=cell.policy)
+            if evaluation.episodes < len(seeds):
+                break
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(asdict(evaluation)) + "\n", encoding="utf-8")
+            partial.rename(path)
+        found.append(evaluation)
+    return found
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """What `maskact evaluate --json` printed, from a file.
+
+    Raises:
+        MaskACTError: the file is no evaluation.
+    """
+    values: dict[str, Any] = {"precision": "fp32"} | read_json(path)  # which older ones, all of fp32, do not say
+    names = {field.name for field in fields(Evaluation)}
+    if names != set(values) or not all(isinstance(values[name], list) for name in ("ci95", "seeds", "solved")):
+        raise EvaluationError(f"{path}: not an evaluation as this version prints it; remove it to run it again")
+    lists = {name: tuple(values[name]) for name in ("ci95", "seeds", "solved")}
+    return Evaluation(**values | lists)
+
+
+def _exists(backend: str, precision: str) -> bool:
+    try:
+        Engine(backend=backend, precision=precision, device="cpu")
+    except PolicyError:
+        return False
+    return True
+
+
+def _answers(evaluation: Evaluation, cell: Cell, seeds: Sequence[int]) -> bool:
+    """Whether a stored evaluation is the one that is asked for."""
+    asked = Evaluation.of(cell.setup, [])
+    return evaluation.seeds == tuple(seeds) and all(getattr(evaluation, n) == getattr(asked, n) for n in _ASKED)
+
+
+def _around(document: Path) -> tuple[str, str]:
+    """What stands before and after the report in a document."""
+    text = read_bytes(document).decode("utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise EvaluationError(f"{document}: has no lines {BEGIN} and {END}, between which the report belongs")
+    return before, after

@@ -1,0 +1,202 @@
+"""What a frozen backbone makes of a dataset's frames, computed once and read from a mapped file.
+
+In: a model whose backbone nothing changes, and decoded frames. Out: patch tokens (N, P, H) in half precision, from
+before the projection. A file belongs to one backbone's weights and one cache of frames; it grows row by row, so that
+what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskact_ros.core.paths import given
+from maskact_ros.core.progress import Progress
+from maskact_ros.policy.model.backbone import canonical_name
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.training.errors import TrainingError
+from maskact_ros.training.run.frames import FrameCache
+from maskact_ros.training.run.settings import TrainSettings
+
+Tokens = NDArray[np.float16]  # (N, P, H)
+_BLOCK = 16  # frames computed at a time
+_SYNC_EVERY_S = 5.0
+_REMEDY = "--cache takes another folder, and --cache-features never does without"
+
+
+def open_tokens(
+    settings: TrainSettings, model: MaskACT, frames: Sequence[FrameCache], parents: Sequence[Path]
+) -> tuple[tuple[Tokens, ...] | None, str]:
+    """The tokens of each dataset's frames, or None and why a run computes them in each step.
+
+    They are computed where the model is, and written to each dataset's folder of caches, unless they are there.
+
+    Raises:
+        TrainingError: they are to be cached and cannot be.
+    """
+    if settings.cache_features == "never":
+        return None, "--cache-features is never"
+    files = [FeatureFile.of(model, cache, parent) for cache, parent in zip(frames, parents, strict=True)]
+    reason = _why_not(settings, model) or _too_large(files)
+    if settings.cache_features == "auto":
+        rows = sum(len(cache.rgb) for cache in frames)
+        if not reason and settings.steps * settings.batch_size < rows:
+            reason = f"the run sees fewer pictures than the datasets' {rows}"
+    elif reason:
+        raise TrainingError(f"--cache-features is always, but {reason}; allowed here: never, auto")
+    return (None, reason) if reason else (tuple(file.open() for file in files), "")
+
+
+def _why_not(settings: TrainSettings, model: MaskACT) -> str:
+    """What makes a picture's tokens differ from step to step; empty where nothing does."""
+    learning = [name for name, p in model.perception.encoder.backbone.named_parameters() if p.requires_grad]
+    if any(".lora_" in name for name in learning):
+        return "LoRA adapters are trained (use_lora)"
+    if learning:
+        return "the backbone is trained (freeze_backbone is false)"
+    if settings.augment.probability:
+        return "the pictures are augmented (--augment)"
+    return ""
+
+
+def _too_large(files: Sequence[FeatureFile]) -> str:
+    """That a disk has no room for them; empty where there is room."""
+    needed = sum(file.missing_bytes for file in files)
+    for file in files:
+        free = shutil.disk_usage(file.path.parent).free
+        if needed > free:
+            return f"they need {needed / 2**30:.1f} GiB in {file.path.parent}, and {free / 2**30:.1f} GiB are free"
+    return ""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureFile:
+    """The tokens of one cache of frames, on the disk or still to be computed."""
+
+    model: MaskACT
+    frames: FrameCache
+    path: Path
+
+    @classmethod
+    def of(cls, model: MaskACT, frames: FrameCache, parent: Path) -> FeatureFile:
+        """The file in `parent` that belongs to these weights and frames."""
+        return cls(model, frames, given(parent) / f"features-{frames.key}-{_weights_hash(model)}.f16")
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much of it is still to be written."""
+        if self.path.exists():
+            return 0
+        there = self._partial.stat().st_size if self._partial.exists() else 0
+        return max(0, len(self.frames.rgb) * self._row_bytes - there)
+
+    def open(self) -> Tokens:
+        """The tokens, mapped; what is missing is computed first.
+
+        Raises:
+            TrainingError: the file cannot be written, or half precision cannot hold the tokens.
+        """
+        if not self.path.exists():
+            try:
+                with self._partial.open("ab", buffering=0) as file, _only_one(file, self.path):
+                    if not self.path.exists():  # another run may have been faster
+                        self._compute(file)
+            except OSError as error:
+                raise TrainingError(f"{self.path}: cannot be written ({error.strerror}); {_REMEDY}") from None
+        return self._mapped(self.path, len(self.frames.rgb))
+
+    def _compute(self, file: FileIO) -> None:
+        rows, begin = len(self.frames.rgb), self._whole_rows()
+        file.truncate(begin * self._row_bytes)
+        print(f"{self.path}: features of the frozen backbone, {rows * self._row_bytes / 2**30:.2f} GiB")
+        synced_s = time.monotonic()
+        with Progress("computing features", rows, done=begin) as progress:
+            for first in range(begin, rows, _BLOCK):
+                tokens = self._tokens(self.frames.rgb[first : first + _BLOCK])
+                _write(file, tokens)
+                if time.monotonic() - synced_s > _SYNC_EVERY_S:
+                    os.fsync(file.fileno())
+                    synced_s = time.monotonic()
+                progress.advance(len(tokens))
+        os.fsync(file.fileno())
+        self._partial.rename(self.path)
+
+    @torch.no_grad()
+    def _tokens(self, rgb: NDArray[np.uint8]) -> Tokens:
+        perception = self.model.perception
+        perception.eval()
+        images = torch.from_numpy(np.array(rgb)).to(perception.encoder.projection.weight.device)
+        tokens = perception.encoder.tokens(perception.preprocessor(images)).half()
+        if not bool(tokens.isfinite().all()):
+            raise TrainingError(f"{self.path}: half precision cannot hold the backbone's features; {_REMEDY}")
+        computed: Tokens = tokens.cpu().numpy()
+        return computed
+
+    def _whole_rows(self) -> int:
+        """How many rows an interrupted run has left: after a power cut a file may end in zeros, which no token is."""
+        rows = self._partial.stat().st_size // self._row_bytes
+        if not rows:
+            return 0
+        empty = np.flatnonzero(~self._mapped(self._partial, rows)[:, -1].any(axis=1))
+        return int(empty[0]) if len(empty) else rows
+
+    def _mapped(self, path: Path, rows: int) -> Tokens:
+        return np.memmap(path, np.float16, "r", shape=(rows, *self._shape))
+
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.partial")
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """(P, H) of one frame."""
+        return self.model.spec.config.patches_per_side**2, self.model.perception.encoder.projection.in_features
+
+    @property
+    def _row_bytes(self) -> int:
+        patches, width = self._shape
+        return 2 * patches * width
+
+
+def _write(file: FileIO, tokens: Tokens) -> None:
+    """All of it: one call to a raw file may write less."""
+    left = memoryview(tokens.tobytes())
+    while left:
+        left = left[file.write(left) :]
+
+
+@contextmanager
+def _only_one(file: FileIO, path: Path) -> Iterator[None]:
+    """Wait while another run computes the same file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{path}: another run computes it; waiting")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    yield  # the lock goes when the file is closed
+
+
+def _weights_hash(model: MaskACT) -> str:
+    """16 hexadecimal digits of all that a picture's tokens follow from."""
+    perception = model.perception
+    digest = hashlib.sha256(json.dumps(dict(model.spec.backbone), sort_keys=True, default=str).encode())
+    tensors = {canonical_name(name): tensor for name, tensor in perception.encoder.backbone.state_dict().items()}
+    normalizer = perception.preprocessor.normalizer
+    tensors |= {"centre": normalizer.centre, "scale": normalizer.scale}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,214 @@
+"""`RunFolder`: what a training run leaves on the disk, and how it goes on from there.
+
+run.json: settings and policy, written once · state.safetensors: weights, optimizer and averages at one step, replaced
+in one move · checkpoint/: the same step's policy, for the nodes · best/: that of the lowest held-out loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from maskact_ros.core.checkpoint import PolicySpec, parse_policy
+from maskact_ros.core.documents import read_json
+from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.robot import RobotSpec
+from maskact_ros.core.statistics import Statistics
+from maskact_ros.policy.model.backbone import canonical_name
+from maskact_ros.policy.model.maskact import MaskACT
+from maskact_ros.policy.model.weights import load_tensors, save_checkpoint
+from maskact_ros.training.errors import TrainingError
+from maskact_ros.training.run.settings import TrainSettings
+
+_RUN, _STATE, _CHECKPOINT, _BEST = "run.json", "state.safetensors", "checkpoint", "best"
+_MODEL, _EMA, _OPTIMIZER = "model/", "ema/", "optimizer/"
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a run has come."""
+
+    step: int = 0  # steps that are done
+    best_loss: float | None = None  # lowest held-out loss so far
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """What learning changes: the model, its optimizer, and the average of its weights where that is wanted."""
+
+    model: MaskACT
+    optimizer: torch.optim.Optimizer
+    ema: MaskACT | None
+
+    @property
+    def policy(self) -> MaskACT:
+        """What is evaluated and saved for use."""
+        return self.ema if self.ema is not None else self.model
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the latest checkpoint."""
+        return self.path / _CHECKPOINT
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a step to go on from: a run that was killed before its first save has none."""
+        return (self.path / _STATE).exists()
+
+    def check_new(self) -> None:
+        """Raise TrainingError where there is a run already."""
+        if (self.path / _RUN).exists():
+            raise TrainingError(f"{self.path}: holds a run already; --resume goes on with it, or give another --out")
+
+    def create(self, settings: TrainSettings, spec: PolicySpec, fingerprints: Sequence[str]) -> None:
+        """Write run.json; raises TrainingError where there is a run already."""
+        self.check_new()
+        policy = spec.config.to_dict() | {
+            "geometry": spec.geometry.to_dict(),
+            "mask_classes": list(spec.mask_classes),
+            "robot": spec.robot.to_dict(),
+        }
+        values = {
+            "settings": settings.to_dict(),
+            "policy": policy,
+            "backbone": dict(spec.backbone),
+            "statistics": spec.statistics.to_dict(),
+            "fingerprints": list(fingerprints),
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self._partial(_RUN)
+        try:
+            partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            partial.rename(self.path / _RUN)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def settings(self) -> TrainSettings:
+        """Those that the run was started with, but for `out`, which is this folder."""
+        return TrainSettings.from_dict(self._about()["settings"] | {"out": str(self.path)})
+
+    def spec(self, fingerprints: Sequence[str]) -> PolicySpec:
+        """The policy's definition; raises TrainingError when the datasets are no longer what they were."""
+        values = self._about()
+        if list(fingerprints) != values["fingerprints"]:
+            raise TrainingError(f"{self.path}: a dataset has changed since the run was started; start a new run")
+        config, geometry, classes = parse_policy(values["policy"])
+        return PolicySpec(
+            config=config,
+            robot=RobotSpec.from_dict(values["policy"]["robot"]),
+            statistics=Statistics.from_dict(values["statistics"]),
+            backbone=values["backbone"],
+            geometry=geometry,
+            mask_classes=classes,
+        )
+
+    def save(self, learner: Learner, progressed: Progressed) -> None:
+        """Write the state and the checkpoint; raises MaskACTError, and then the last ones are whole."""
+        self._save_state(learner, progressed)
+        self._save_policy(_CHECKPOINT, learner)
+
+    def save_best(self, learner: Learner) -> None:
+        """Write the policy as the best one so far; raises MaskACTError."""
+        self._save_policy(_BEST, learner)
+
+    def clear(self) -> None:
+        """Remove what a kill left of files and checkpoints that were being written; for one process of the run only."""
+        for partial in self.path.glob(".*.partial"):
+            partial.unlink()
+        for name in (_CHECKPOINT, _BEST):
+            for partial in self.path.glob(f".{name}.*"):
+                shutil.rmtree(partial)
+
+    def restore(self, learner: Learner) -> Progressed:
+        """Load the state.
+
+        Raises:
+            MaskACTError: the state cannot be read, or is not this policy's.
+        """
+        path = self.path / _STATE
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dictionary
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{path}: cannot be read as safetensors ({error})") from None
+        load_tensors(learner.model, _under(_MODEL, tensors), str(path))
+        if learner.ema is not None:
+            load_tensors(learner.ema, _under(_EMA, tensors), str(path))
+        moments = _under(_OPTIMIZER, tensors)
+        for name, parameter in _trained(learner):
+            kept = {key.rpartition("/")[2]: t for key, t in moments.items() if key.rpartition("/")[0] == name}
+            if kept:  # a parameter that no loss reaches has none
+                learner.optimizer.state[parameter] = {
+                    key: tensor.to(parameter.device)  # the count of steps, too, as the fused AdamW wants it
+                    for key, tensor in kept.items()
+                }
+        return Progressed(**json.loads(metadata["progress"]))
+
+    def _save_state(self, learner: Learner, progressed: Progressed) -> None:
+        tensors = _named(_MODEL, learner.model)
+        if learner.ema is not None:
+            tensors |= _named(_EMA, learner.ema)
+        for name, parameter in _trained(learner):
+            for key, value in learner.optimizer.state.get(parameter, {}).items():
+                tensors[f"{_OPTIMIZER}{name}/{key}"] = value.contiguous()
+        partial = self._partial(_STATE)
+        try:
+            progress = json.dumps({"step": progressed.step, "best_loss": progressed.best_loss})
+            save_file(tensors, partial, metadata={"progress": progress})
+            shutil.copymode(self.path / _RUN, partial)  # safetensors lets only the owner read
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(self.path / _STATE)
+        except (OSError, SafetensorError) as error:
+            raise self._unwritten(_STATE, error) from None
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _save_policy(self, name: str, learner: Learner) -> None:
+        try:
+            save_checkpoint(self.path / name, learner.policy, overwrite=True)
+        except (OSError, SafetensorError) as error:
+            raise self._unwritten(name, error) from None
+
+    def _unwritten(self, name: str, error: Exception) -> MaskACTError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return TrainingError(f"{self.path / name}: cannot be written ({reason}); what was there before is whole")
+
+    def _partial(self, name: str) -> Path:
+        return self.path / f".{name}.{uuid.uuid4().hex}.partial"
+
+    def _about(self) -> dict[str, Any]:
+        if not (self.path / _RUN).is_file():
+            raise TrainingError(f"{self.path}: no run to resume, it has no {_RUN}")
+        return read_json(self.path / _RUN)
+
+
+def _named(prefix: str, model: MaskACT) -> dict[str, Tensor]:
+    return {prefix + canonical_name(name): tensor.contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _trained(learner: Learner) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(canonical_name(name), p) for name, p in learner.model.named_parameters() if p.requires_grad]

@@ -1,0 +1,85 @@
+"""`TrainSettings`: what a training run is told; RUN/run.json keeps it for --resume."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from maskact_ros.core.config import STAGES
+from maskact_ros.core.paths import given
+from maskact_ros.training.errors import TrainingError
+from maskact_ros.training.run.augment import PRESETS, Augmentation, augmentation_from_dict
+
+PRECISIONS = ("auto", "fp32", "bf16")  # fp16 would want its losses scaled, and CUDA cards that train have bf16
+CACHE_FEATURES = ("auto", "always", "never")
+_MOST = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """One training run; paths are absolute.
+
+    Raises:
+        TrainingError: a value is not allowed.
+    """
+
+    datasets: tuple[Path, ...]
+    config: Path
+    out: Path
+    stage: str = "stage2"
+    init: Path | None = None  # a checkpoint to take weights from
+    steps: int = 20_000
+    batch_size: int = 32  # pictures a step, of all processes together
+    seed: int = 0
+    threads: int = 0  # of torch on the CPU; 0 leaves it to torch
+    augment: Augmentation = field(default=PRESETS["standard"])
+    ema: float = 0.0  # decay of the averaged weights; 0 is off
+    val_episodes: float = 0.1  # share of the episodes that is held out
+    eval_every: int = 500  # steps between two held-out losses, each of which saves the run
+    warmup: int = 200  # steps until the learning rates are at their full value
+    clip_norm: float = 10.0  # largest norm of the gradient
+    device: str = "auto"
+    precision: str = "auto"  # that a step computes in; weights stay in single precision
+    compile: bool = False  # the transformers, by torch.compile
+    cache: Path | None = None  # folder of decoded frames and features; None is .cache in the dataset
+    cache_features: str = "auto"  # of a frozen backbone
+
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise TrainingError("--dataset is missing; allowed: one or more folders of datasets")
+        _check("stage", self.stage, self.stage in STAGES, " or ".join(STAGES))
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0), ("threads", 0), ("eval_every", 1)):
+            value = getattr(self, name)
+            _check(name, value, least <= value <= _MOST, f"an integer from {least} to {_MOST:g}")
+        _check("warmup", self.warmup, 0 <= self.warmup <= _MOST, f"an integer from 0 to {_MOST:g}")
+        _check("ema", self.ema, 0 <= self.ema < 1, "0 for off, or a decay below 1 such as 0.999")
+        _check("val_episodes", self.val_episodes, 0 <= self.val_episodes < 1, "a share from 0 to below 1")
+        _check("clip_norm", self.clip_norm, 0 < self.clip_norm <= _MOST, "a number above 0")
+        _check("precision", self.precision, self.precision in PRECISIONS, ", ".join(PRECISIONS))
+        known = self.cache_features in CACHE_FEATURES
+        _check("cache_features", self.cache_features, known, ", ".join(CACHE_FEATURES))
+        known = self.device in ("auto", "cpu", "cuda")
+        _check("device", self.device, known, "auto, cpu or cuda (CUDA_VISIBLE_DEVICES picks one)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types; `from_dict` gives the same settings back."""
+        values = asdict(self)
+        for f in fields(self):
+            if isinstance(value := values[f.name], Path):
+                values[f.name] = str(value)
+        return values | {"datasets": [str(path) for path in self.datasets]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
+        """From what `to_dict` gave; a run's folder may have moved, so `out` is whatever it is now."""
+        # A run that was begun before there was a cache of features goes on without.
+        values = {"cache_features": "never"} | values | {"augment": augmentation_from_dict(values["augment"])}
+        for name in ("config", "out", "init", "cache"):
+            values[name] = given(values[name]) if values[name] is not None else None
+        return cls(**values | {"datasets": tuple(given(path) for path in values["datasets"])})
+
+
+def _check(name: str, value: Any, fine: bool, allowed: str) -> None:
+    if not fine:
+        raise TrainingError(f"--{name.replace('_', '-')} is {value}; allowed: {allowed}")

@@ -1,0 +1,1 @@
+"""Rigs, stand-ins and fixtures that tests of several folders share."""
