@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from benchmarks.model_policy import camera_picture
 from maskact_ros.core.checkpoint import CheckpointInfo
-from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend, Segments, load_perception, load_planner
+from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend, Segments
+from maskact_ros.policy.backend_choice import load_perception, load_planner
 from maskact_ros.policy.deploy.deploy_planner import label_attention_bias
 from maskact_ros.policy.deploy.label_groups import attention_groups
 from maskact_ros.policy.deploy.torch_backend import TorchPlanner

@@ -99,7 +99,8 @@ def _inspect(a: argparse.Namespace) -> None:
 
 def _import(a: argparse.Namespace) -> None:
     from maskact_ros.core.robot import RobotSpec
-    from maskact_ros.data.importers.importing import ImportOptions, import_dataset
+    from maskact_ros.data.importers.importing import import_dataset
+    from maskact_ros.data.importers.source import ImportOptions
 
     options = ImportOptions(
         camera=a.camera,

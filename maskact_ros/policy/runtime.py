@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.chunk import MOST
 from maskact_ros.core.config import MaskACTConfig
-from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend, load_perception, load_planner
+from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend
+from maskact_ros.policy.backend_choice import load_perception, load_planner
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.rules import class_importance, configured_rules, isolated_labels

@@ -10,7 +10,8 @@ import pytest
 
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.tools.bench import c_loop
-from maskact_ros.tools.bench.control import ControlArguments, Row, _aims
+from maskact_ros.tools.bench.control import ControlArguments, _aims
+from maskact_ros.tools.bench.control_rows import Row
 
 COLUMNS = {"loop", "rate_hz", "scheduler", "p50_us", "p99_us", "p999_us", "max_us", "missed_share", "periods"}
 

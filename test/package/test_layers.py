@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Container
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,20 @@ def test_a_module_imports_only_what_its_layer_may(module):
         elif top not in sys.stdlib_module_names and top != "numpy":
             message = own in ("nodes", "tools") and top.endswith(("_msgs", "_srvs", "_interfaces"))
             assert message or top in libraries, f"{own} may not import {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    names = {dotted(module): module for module in MODULES}
+    graph = {
+        name: {found for used in imports(module) if (found := within(used, names))} for name, module in names.items()
+    }
+    order = TopologicalSorter({name: used - {name} for name, used in graph.items()})
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def within(name: str, names: Container[str]) -> str:
+    """The module that `a.b.c` means: itself, or the one that holds c."""
+    return name if name in names else name.rpartition(".")[0] if name.rpartition(".")[0] in names else ""
 
 
 @pytest.mark.parametrize(

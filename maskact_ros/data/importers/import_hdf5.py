@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.data.datasets.lerobot_layout import DatasetError, Row
 from maskact_ros.data.datasets.pictures import single_channel
-from maskact_ros.data.importers.importing import ImportOptions, Source
+from maskact_ros.data.importers.source import ImportOptions, Source
 
 IMAGES, MASKS, STATES = "images", "masks", ("joints", "tcps")
 _BLOCK = 16  # pictures read at once; such files are compressed in blocks

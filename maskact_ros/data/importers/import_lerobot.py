@@ -15,7 +15,7 @@ from maskact_ros.core.robot import RobotSpec
 from maskact_ros.data.datasets.dataset import check_layout, mask_classes, vectors
 from maskact_ros.data.datasets.lerobot_layout import ACTION, STAMP, STATE, DatasetError, Row
 from maskact_ros.data.datasets.lerobot_reader import LeRobotFolder
-from maskact_ros.data.importers.importing import ImportOptions, Source
+from maskact_ros.data.importers.source import ImportOptions, Source
 
 TASKS = "meta/tasks.parquet"
 IN_ORDER = ("in-order",)

@@ -6,44 +6,17 @@ source does not say is asked for by option, and how it was read is written into 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import yaml
 
 from maskact_ros.core.paths import given
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.robot import RobotSpec
-from maskact_ros.data.datasets.lerobot_layout import DatasetError, Layout, Pictures, Row
+from maskact_ros.data.datasets.lerobot_layout import DatasetError, Layout, Pictures
 from maskact_ros.data.datasets.lerobot_writer import DatasetWriter
-
-ActionAt = Literal["t", "t+dt"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportOptions:
-    """What a source leaves open; None where the user said nothing."""
-
-    camera: str | None = None  # the feature of the pictures
-    masks: str | None = None  # the feature of their masks
-    mask_classes: tuple[str, ...] | None = None  # names of the ids 0, 1, …
-    joints: tuple[str, ...] | None = None  # the source's names of robot.yaml's joints, in robot.yaml's order
-    action_at: ActionAt | None = None  # when a row's action was commanded
-    state: str | None = None  # the HDF5 data set of the states
-    task: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """What an importer found, and how to get at the rows."""
-
-    task: str
-    mask_classes: tuple[str, ...] | None
-    episodes: tuple[tuple[str, int], ...]  # name and number of rows
-    rows: Callable[[int], Iterator[Row]]  # of an episode
-    notes: Mapping[str, Any]  # how it was read, for the dataset's contract.yaml
+from maskact_ros.data.importers import import_hdf5, import_lerobot
+from maskact_ros.data.importers.source import ImportOptions
 
 
 def import_dataset(
@@ -56,8 +29,6 @@ def import_dataset(
     overwrite: bool = False,
 ) -> None:
     """Write the dataset and say what became of it; raises MaskACTError and leaves nothing behind."""
-    from maskact_ros.data.importers import import_hdf5, import_lerobot  # which build on this module
-
     source, out = given(source), given(out)
     found = (import_hdf5.read if source.is_file() else import_lerobot.read)(source, robot, options)
     layout = Layout(robot=robot, pictures=pictures, mask_classes=found.mask_classes, task=found.task)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from maskact_ros.tools.bench.control import ControlResult
+from maskact_ros.tools.bench.control_rows import ControlResult
 from maskact_ros.tools.bench.control_slices import Case
 from maskact_ros.tools.bench.wakes import Wakes
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.tools.bench.options import add_load, add_output, check_output, put_out
+from maskact_ros.tools.bench.pipeline_rows import Percentiles, PipelineResult, Row
 
 if TYPE_CHECKING:
-    from maskact_ros.tools.bench.machine import Machine
     from maskact_ros.tools.bench.pipeline_run import Case, Setting
 
 SLICE_S = 15.0
@@ -49,45 +48,6 @@ def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_load(pipeline)
     add_output(pipeline, plot="the stages")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Percentiles:
-    """Of milliseconds."""
-
-    p50: float
-    p95: float
-    p99: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model, with or without the profile."""
-
-    part: str
-    backbone: str
-    image_size: int
-    profile: bool
-    images: int
-    overhead_ms: Percentiles
-    model_ms: Percentiles
-    stages_ms: dict[str, Percentiles]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineResult:
-    """What `--json` prints."""
-
-    machine: Machine
-    camera: str
-    camera_rate_hz: float
-    control_rate_hz: float
-    precision: str
-    load: str
-    complete: bool  # false after Ctrl-C
-    overhead_ms: Percentiles  # of the first row
-    profile_gain: dict[str, float]  # backbone -> p95 without the profile, over p95 with it
-    rows: list[Row]
 
 
 def _run(a: argparse.Namespace) -> int:

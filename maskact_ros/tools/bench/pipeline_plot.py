@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from maskact_ros.tools.bench.pipeline import PipelineResult
+from maskact_ros.tools.bench.pipeline_rows import PipelineResult
 from maskact_ros.tools.bench.pipeline_stages import BUSY, MODEL
 
 
