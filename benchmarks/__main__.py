@@ -16,7 +16,7 @@ _ALL = (*BENCHMARKS, model, motion, train, convert, soak, everything, table)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 1 after an error, which is one sentence on stderr."""
-    run_command(parser().parse_args(argv), "maskact bench")
+    run_command(parser().parse_args(argv), "benchmarks")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -74,7 +74,7 @@ def collect(runs: Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], bool]:
     results: dict[str, Any] = {}
     with _ctrl_c() as stopping:
         for name, options in runs.items():
-            print(f"{' '.join([name, *options])}", file=sys.stderr, flush=True)
+            print(f"python -m benchmarks {' '.join([name, *options])}", file=sys.stderr, flush=True)
             results[name] = _measured(name, options, stopping)
             if stopping.is_set():
                 break
@@ -156,7 +156,7 @@ def _measured(name: str, options: Sequence[str], stopping: threading.Event) -> A
     try:
         return json.loads("".join(printed))
     except json.JSONDecodeError:
-        why = said[0].removeprefix("maskact bench: ") if said else f"it ended with {process.returncode}"
+        why = said[0].removeprefix("benchmarks: ") if said else f"it ended with {process.returncode}"
     return _INTERRUPTED if stopping.is_set() else f"{NOT_MEASURED}: {why}"
 
 

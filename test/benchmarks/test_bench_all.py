@@ -73,7 +73,7 @@ def test_only_what_was_asked_for_is_measured(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["all", "--only", "nothing"])
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith("maskact bench: --only is nothing; allowed: hardware, model, ")
+    assert capsys.readouterr().err.startswith("benchmarks: --only is nothing; allowed: hardware, model, ")
 
 
 def test_after_an_interruption_there_is_what_was_measured_until_then(tmp_path):
@@ -87,7 +87,7 @@ def test_after_an_interruption_there_is_what_was_measured_until_then(tmp_path):
         start_new_session=True,
     )
     assert process.stderr is not None
-    assert process.stderr.readline().startswith("maskact bench motion")
+    assert process.stderr.readline().startswith("python -m benchmarks motion")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=100) == 130
     process.stderr.close()
@@ -139,7 +139,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["table", str(tmp_path / "x.json")])
     assert ended.value.code == 1
-    assert "is not what maskact bench all --out wrote; it has no hardware" in capsys.readouterr().err
+    assert "is not what benchmarks all --out wrote; it has no hardware" in capsys.readouterr().err
 
 
 def test_the_pipeline_s_table_has_overhead_and_stages(result):

@@ -43,4 +43,4 @@ def test_a_value_that_is_not_allowed_is_refused_before_anything_is_measured(flag
     with pytest.raises(SystemExit) as ended:
         main(["convert", flag, value])
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith(f"maskact bench: {flag} is {value}; allowed: {allowed}")
+    assert capsys.readouterr().err.startswith(f"benchmarks: {flag} is {value}; allowed: {allowed}")

@@ -188,7 +188,7 @@ def test_a_value_that_is_not_allowed_is_refused_before_anything_is_measured(flag
     with pytest.raises(SystemExit) as ended:
         main(["model", flag, value])
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith(f"maskact bench: {sentence}")
+    assert capsys.readouterr().err.startswith(f"benchmarks: {sentence}")
 
 
 def test_engines_of_which_none_exists_are_refused(capsys):

@@ -38,7 +38,7 @@ def test_where_figures_could_not_be_written_nothing_is_measured(flag, value, all
     with pytest.raises(SystemExit) as ended:
         main(["motion", flag, value])
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith(f"maskact bench: {flag} is {value}; allowed: {allowed}")
+    assert capsys.readouterr().err.startswith(f"benchmarks: {flag} is {value}; allowed: {allowed}")
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--handovers", "0"), ("--noise", "nan"), ("--rate", "5")])
@@ -46,4 +46,4 @@ def test_a_value_that_is_not_allowed_is_one_sentence(flag, value, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["motion", flag, value])
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith(f"maskact bench: {flag} is {value}; allowed: ")
+    assert capsys.readouterr().err.startswith(f"benchmarks: {flag} is {value}; allowed: ")

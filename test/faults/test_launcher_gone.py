@@ -21,7 +21,7 @@ ENDED_S = 3.0  # from when the arm rests until the last node has ended
 # As `ros2 launch` does it: children of its main thread, in its session, with a terminal of their own to write to.
 LAUNCH = """
 import json, os, pty, select, subprocess, sys
-from maskact_ros.nodes.launcher import launcher_variable
+from maskact_ros.nodes.ros.launcher import launcher_variable
 masters = []
 for command in json.loads(sys.argv[1]):
     master, slave = pty.openpty()

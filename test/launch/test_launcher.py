@@ -15,7 +15,7 @@ from maskact_ros.nodes.ros.stop_request import StopRequest, end_signals
 # A node that says how it fares; each of the programs below starts what comes after it on its command line.
 NODE = """
 import os, signal, sys, time
-from maskact_ros.nodes.launcher import Launcher
+from maskact_ros.nodes.ros.launcher import Launcher
 def asked(*_):
     print("asked", launcher.gone, flush=True)
     os._exit(0)
@@ -27,7 +27,7 @@ while not launcher.gone:
 """
 STARTER = """
 import os, signal, subprocess, sys
-from maskact_ros.nodes.launcher import launcher_variable
+from maskact_ros.nodes.ros.launcher import launcher_variable
 own = launcher_variable() if sys.argv[1] == "bringup" else {}
 node = subprocess.Popen(sys.argv[2:], env=os.environ | own)
 signal.pause()

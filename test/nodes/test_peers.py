@@ -28,8 +28,8 @@ ON_DEMAND = QoSProfile(
 )
 DRIVER = """
 import rclpy
-from maskact_ros.nodes.managed import ManagedNode
-from maskact_ros.nodes.sole_driver import SoleDriver
+from maskact_ros.nodes.ros.managed import ManagedNode
+from maskact_ros.nodes.command.sole_driver import SoleDriver
 rclpy.init()
 node = ManagedNode("driver", ())
 driver = SoleDriver(node, "command", lambda: print("gives way", flush=True))

@@ -183,7 +183,7 @@ def test_graphics_that_fail_to_start_are_one_sentence(robot, monkeypatch):
 
 def test_renderer_that_nobody_closed_leaves_quietly_at_exit():
     code = f"""
-from maskact_ros.robot import RobotSpec
+from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.renderer import Renderer
 from maskact_ros.sim.world import World
 robot = RobotSpec.from_yaml({str(CONFIG / "robot.yaml")!r})

@@ -29,8 +29,8 @@ Message = TypeVar("Message")
 PEER = """
 import sys
 import rclpy
-from maskact_ros.nodes.managed import ManagedNode
-from maskact_ros.nodes.peers import Peers
+from maskact_ros.nodes.ros.managed import ManagedNode
+from maskact_ros.nodes.ros.peers import Peers
 rclpy.init()
 node = ManagedNode(sys.argv[1], ())
 peers = Peers(node)
