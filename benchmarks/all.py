@@ -52,8 +52,8 @@ def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="all of them but soak, one after the other",
         description="Run " + ", ".join(RUNS) + ", one after the other, each in a process of its own, with "
         "their defaults or so. What cannot be measured here says why in its place, and the others go on. Ctrl-C prints "
-        "what there is. It takes half an hour on two cores, and wants a machine that does nothing else; maskact bench "
-        "table makes the documentation's tables and plot of its JSON.",
+        "what there is. It takes half an hour on two cores, and wants a machine that does nothing else; python -m "
+        "benchmarks table makes the documentation's tables and plot of its JSON.",
     )
     command.set_defaults(run=_run)
     command.add_argument("--quick", action="store_true", help="a few minutes, for a first look; the figures are rough")
