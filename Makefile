@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench lint test test-jazzy faults system
+.PHONY: help setup demo bench wheel lint test test-jazzy faults system
 
 # The first of these that runs and is supported; `make setup PYTHON=/usr/bin/python3.12` takes another.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
@@ -38,6 +38,11 @@ demo: $(STAMP)  ## Run the three nodes on the simulated arm; ARGS="--episodes 3"
 
 bench: $(STAMP)  ## Run all benchmarks beside their baselines (half an hour); ARGS="--quick" is passed on
 	$(RUN_$(ROS)) .venv/bin/python -m benchmarks all $(ARGS)
+
+wheel: $(STAMP)  ## Build dist/*.tar.gz and dist/*.whl
+	.venv/bin/python setup.py -q sdist
+	.venv/bin/python setup.py -q bdist_wheel
+	ls dist
 
 lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff check

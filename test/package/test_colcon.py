@@ -1,13 +1,12 @@
 """`colcon build` of a clean copy, as a user's workspace does it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from zipfile import ZipFile
 
 import pytest
-from support.source_tree import PACKAGE, ROOT, committed_files
+from support.source_tree import PACKAGE, ROOT, committed_files, copy_source
 
 from maskact_ros import __version__
 
@@ -18,13 +17,6 @@ def environment(home):
     """This process's, without workspaces that are sourced already; PYTHONPATH would hide what was built."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("COLCON_", "AMENT_")) and k != "PYTHONPATH"}
     return {**kept, "COLCON_HOME": str(home)}
-
-
-def copy_source(folder):
-    for file in committed_files():
-        copy = folder / file.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
 
 
 @pytest.fixture(scope="module")

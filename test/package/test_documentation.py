@@ -11,13 +11,9 @@ from benchmarks.__main__ import parser as benchmarks_parser
 from maskact_ros.cli import _parser
 from maskact_ros.core.config import MaskACTConfig
 
-DOCUMENTS = (
-    "README.md",
-    "docs/architecture.md",
-    "docs/faults.md",
-    "docs/performance.md",
-    "docs/results.md",
-    "docs/training.md",
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/*/*.md"))
 )
 
 

@@ -1,6 +1,7 @@
 """The repository as these tests see it: its files, its modules and what they import."""
 
 import ast
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,3 +30,11 @@ def imports(module: Path) -> set[str]:
             assert node.level == 0, f"{module}:{node.lineno}: a relative import"
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
+
+
+def copy_source(folder: Path) -> None:
+    """The committed files, as a fresh checkout has them."""
+    for file in committed_files():
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
