@@ -1,4 +1,4 @@
-"""What `make wheel` builds is whole: installed alone, without the source tree, it has its command and makes a dataset."""
+"""What `make wheel` builds is whole: installed without the source tree, it has its command and converts."""
 
 import os
 import subprocess
