@@ -66,19 +66,8 @@ def test_installed_in_an_empty_environment_it_shows_its_help_and_converts_a_bag(
     place = tmp_path / "environment"
     run(sys.executable, "-m", "venv", "--without-pip", str(place), cwd=tmp_path)
     (packages,) = place.glob("lib/python*/site-packages")
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-index",
-        "--prefix",
-        str(place),
-        str(wheel),
-        cwd=tmp_path,
-    )
+    pip = (sys.executable, "-m", "pip", "--python", str(place), "install", "-q", "--no-deps", "--no-index")
+    run(*pip, str(wheel), cwd=tmp_path)
     packages.joinpath("libraries.pth").write_text(sysconfig.get_path("purelib"))
     maskact = str(place / "bin" / "maskact")
 
