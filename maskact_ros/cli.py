@@ -16,6 +16,14 @@ from maskact_ros.tools import cli as tools
 from maskact_ros.tools.bench import cli as bench
 from maskact_ros.training import cli as training
 
+# What `maskact --help` shows together; each command is in one group.
+GROUPS = {
+    "run a robot": ("demo", "bringup", "enable", "disable", "reset", "monitor"),
+    "make data": ("record", "record-demos", "convert", "import", "validate", "inspect"),
+    "train": ("train", "init-checkpoint", "import-checkpoint", "shrink", "export", "predict"),
+    "measure": ("evaluate", "report", "bench"),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 1 after an error, which is one sentence on stderr."""
@@ -63,13 +71,31 @@ class _Parser(argparse.ArgumentParser):
         return known, left
 
 
+class _GroupedHelp(argparse.HelpFormatter):
+    """Lists the commands by GROUPS."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if not isinstance(action, argparse._SubParsersAction):
+            return super()._format_action(action)
+        known = {choice.dest: choice for choice in action._choices_actions}
+        parts = []
+        for title, names in GROUPS.items():
+            parts.append(f"{'':{self._current_indent}}{title}:\n")
+            self._indent()
+            parts += [super(_GroupedHelp, self)._format_action(known[name]) for name in names]
+            self._dedent()
+        return "".join(parts)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="maskact",
         description="Run and make MaskACT policies. A first look: maskact demo --expert, then maskact demo.",
+        epilog="maskact COMMAND --help explains a command and its options.",
+        formatter_class=_GroupedHelp,
     )
     parser.add_argument("--version", action="version", version=f"maskact {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for layer in (tools, data, training, policy, bench):
         layer.add_commands(commands)
     return parser
