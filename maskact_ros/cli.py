@@ -72,7 +72,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _GroupedHelp(argparse.HelpFormatter):
-    """Lists the commands by GROUPS."""
+    """Lists the commands by GROUPS, each on one line."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=30)
 
     def _format_action(self, action: argparse.Action) -> str:
         if not isinstance(action, argparse._SubParsersAction):
