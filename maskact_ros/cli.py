@@ -82,6 +82,7 @@ class _GroupedHelp(argparse.HelpFormatter):
             return super()._format_action(action)
         known = {choice.dest: choice for choice in action._choices_actions}
         parts = []
+        self._action_max_length += self._indent_increment  # names stand further in, under their group's title
         for title, names in GROUPS.items():
             parts.append(f"{'':{self._current_indent}}{title}:\n")
             self._indent()
