@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.usage import Usage
     from maskact_ros.control.ladder import FollowerState
     from maskact_ros.tools.bench.machine import Machine
-    from maskact_ros.tools.episode_runner import Conductor
+    from maskact_ros.tools.episode_runner import EpisodeRunner
 
 SAMPLE_EVERY_S = 5.0
 WARM_UP_SHARE, WARM_UP_MOST_S = 1 / 3, 180.0  # of the time, that the slope of the memory leaves out
@@ -128,7 +128,7 @@ class Soak:
         from maskact_ros.core.progress import Progress
         from maskact_ros.tools.bench.load import CpuLoad
         from maskact_ros.tools.bringup import BringupArguments, processes
-        from maskact_ros.tools.episode_runner import Conductor
+        from maskact_ros.tools.episode_runner import EpisodeRunner
 
         described = processes(
             BringupArguments(
@@ -146,27 +146,27 @@ class Soak:
             def show(doing: str) -> None:
                 if self._at_s:
                     progress.reach(self._elapsed_s, doing or self._rung)
-                self._sample(conductor)
+                self._sample(runner)
 
-            with Conductor(described, say, show=show) as conductor:
-                conductor.start()
-                self._watch_rungs(conductor)
+            with EpisodeRunner(described, say, show=show) as runner:
+                runner.start()
+                self._watch_rungs(runner)
                 self._began_s = time.monotonic()
                 load.resume()
-                self._sample(conductor)
+                self._sample(runner)
                 until_s = self._began_s + self._seconds
-                while not conductor.stop.is_set() and time.monotonic() < until_s:
-                    outcome = conductor.episode(EPISODE_LIMIT_S, until_s)
+                while not runner.stop.is_set() and time.monotonic() < until_s:
+                    outcome = runner.episode(EPISODE_LIMIT_S, until_s)
                     if outcome is not None:
                         self._episodes += 1
                         self._successes += outcome.success
-                self._complete = not conductor.stop.is_set()
+                self._complete = not runner.stop.is_set()
 
     @property
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_s
 
-    def _watch_rungs(self, conductor: Conductor) -> None:
+    def _watch_rungs(self, runner: EpisodeRunner) -> None:
         from rclpy.qos import QoSDurabilityPolicy, QoSProfile
         from std_msgs.msg import String
 
@@ -175,10 +175,10 @@ class Soak:
         def receive(message: String) -> None:
             self._note(state_from_message(message))
             if self._rung == "fault":  # which ends the motion until somebody has seen to it
-                conductor.stop.set()
+                runner.stop.set()
 
         every = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        conductor.observer.create_subscription(String, "state", receive, every)
+        runner.observer.create_subscription(String, "state", receive, every)
 
     def _note(self, state: FollowerState) -> None:
         before, self._rung = self._rung, str(state.rung)
@@ -189,7 +189,7 @@ class Soak:
             at_s = round(self._elapsed_s, 3)
             self._unasked.append(RungChange(at_s=at_s, before=before, after=self._rung, reason=state.reason))
 
-    def _sample(self, conductor: Conductor) -> None:
+    def _sample(self, runner: EpisodeRunner) -> None:
         """Look at the processes, if it is time to."""
         from benchmarks.usage import Usage, children
 
@@ -199,7 +199,7 @@ class Soak:
         self._at_s.append(round(self._elapsed_s, 1))
         for name, pid in pids.items():
             self._usages.setdefault(name, []).append(Usage.of(pid))
-        self._misses.append(int(conductor.observer.figure("action_publisher", "deadline_misses")))
+        self._misses.append(int(runner.observer.figure("action_publisher", "deadline_misses")))
 
     def result(self) -> SoakResult:
         """What was seen so far; raises MaskACTError when it ended before the nodes were active."""

@@ -22,7 +22,7 @@ from maskact_ros.core.config import MaskACTConfig
 from maskact_ros.core.documents import parse_json, read_json, shortened
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.geometry import ImageGeometry
-from maskact_ros.core.paths import given, read_bytes
+from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import Statistics
 
@@ -80,7 +80,7 @@ class CheckpointInfo(PolicySpec):
         Raises:
             MaskACTError: the folder or a file is missing, truncated, changed, not valid, or no checkpoint's.
         """
-        folder = given(folder)
+        folder = resolve_path(folder)
         listed = _manifest(folder)
         content = {name: _checked_json(folder / name, listed[name]) for name in (CONFIG, BACKBONE, STATISTICS)}
         _check_size(folder / WEIGHTS, listed[WEIGHTS])
@@ -139,7 +139,7 @@ def write_checkpoint(
         MaskACTError: the folder exists and `overwrite` is not set, or holds more than a checkpoint, or cannot be
             written.
     """
-    folder = given(folder)
+    folder = resolve_path(folder)
     if folder.exists():
         if not overwrite:
             raise CheckpointError(f"{folder}: exists already, and is not overwritten unless you ask for it")
@@ -202,7 +202,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     if not folder.is_dir():
         raise CheckpointError(f"checkpoint {folder}: there is no such folder")
     path = folder / MANIFEST
-    if not given(path).is_file():
+    if not resolve_path(path).is_file():
         raise CheckpointError(f"{folder}: not a checkpoint, it has no {MANIFEST}")
     values = read_json(path)
     if values.get("format") != FORMAT or not isinstance(values.get("files"), dict):
@@ -218,7 +218,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check_size(path: Path, entry: Mapping[str, Any]) -> None:
-    if not given(path).is_file():
+    if not resolve_path(path).is_file():
         raise CheckpointError(f"{path}: missing from the checkpoint")
     if (size := path.stat().st_size) != entry["bytes"]:
         kind = "truncated" if size < entry["bytes"] else "too long"

@@ -19,7 +19,7 @@ from maskact_ros.core import kinds
 from maskact_ros.core.documents import read_json, shortened
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.kinds import LoraConfig
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 
 PATCH_SIZE = 16  # pixels a side; every DINOv3 backbone of the specification cuts the image so
 LATENT_LABEL = -1  # the label of the latent and state tokens in `label_attention_rules`
@@ -291,7 +291,7 @@ class MaskACTConfig:
     @classmethod
     def from_json(cls, path: str | Path) -> MaskACTConfig:
         """Read a JSON file; raises MaskACTError that names the file."""
-        path = given(path)
+        path = resolve_path(path)
         values = read_json(path)
         try:
             return cls.from_dict(values)

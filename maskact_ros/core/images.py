@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given, read_bytes
+from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.core.picture_header import PictureHeader, header_of, kind_of
 
 MOST_PIXELS = 2**26  # no camera has more; a picture of a few bytes can claim to need gigabytes
@@ -127,7 +127,7 @@ def rgb_from_file(path: str | Path) -> NDArray[np.uint8]:
         ImageError: it is neither, or damaged, or too large.
         PathError: the file cannot be read.
     """
-    path = given(path)
+    path = resolve_path(path)
     return _decompressed(read_bytes(path), f"{path}: its bytes")
 
 

@@ -19,7 +19,7 @@ class PathError(MaskACTError):
     """A path that leads nowhere, or to what cannot be read: the text names it."""
 
 
-def given(path: str | Path, *, base: str | Path = "") -> Path:
+def resolve_path(path: str | Path, *, base: str | Path = "") -> Path:
     """A path that a user gave, absolute: `~` expanded, symbolic links followed; nothing need be there.
 
     Relative to `base` or, without one, to the current folder. What it returns, `exists` and its like can be asked.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskact_ros.core.documents import read_yaml, shortened
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.limits import LARGEST, SMALLEST, Limits
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 
 UNKNOWN_ROBOT = "imported"  # the name of a robot whose limits nobody has said
 JointType = Literal["revolute", "continuous", "prismatic"]
@@ -189,7 +189,7 @@ class RobotSpec:
     @classmethod
     def from_yaml(cls, path: str | Path) -> RobotSpec:
         """Read `robot.yaml`; raises MaskACTError that names the file."""
-        path = given(path)
+        path = resolve_path(path)
         values = read_yaml(path)
         try:
             return cls.from_dict(values)

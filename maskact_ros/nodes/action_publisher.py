@@ -29,7 +29,7 @@ from maskact_ros.control.realtime import SERVING_PRIORITY, RateLoop, prefer_real
 from maskact_ros.control.trajectory_follower import TrajectoryFollower
 from maskact_ros.core.align import JointOrder
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.urdf_limits import limits_from_urdf
 from maskact_ros.nodes.command.chunk_use import ChunkUse
 from maskact_ros.nodes.command.command_graph import CommandGraph
@@ -338,7 +338,7 @@ class ActionPublisher(ManagedNode):
             running = standing.node == "inference" and standing.phase is Phase.RUNNING
             if running:
                 self._inference_use = ChunkUse.from_text(standing.chunk_use)
-            if not running or str(given(standing.path)) == str(given(self.get("policy_path"))):
+            if not running or str(resolve_path(standing.path)) == str(resolve_path(self.get("policy_path"))):
                 return
             config = self.config_under(self.check_policy(standing.path, self._robot))
             self._chunk_reader.most_points = max(MOST_POINTS, config.chunk_size)

@@ -20,7 +20,7 @@ from maskact_ros.core.documents import read_json
 from maskact_ros.core.errors import MaskACTError, printable
 from maskact_ros.core.geometry import ImageGeometry
 from maskact_ros.core.images import rgb_from_file
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import Statistics
 from maskact_ros.policy.errors import PolicyError
@@ -78,7 +78,7 @@ class WrittenPolicy:
 
 def read_policy(config_json: Path) -> WrittenPolicy:
     """A policy's JSON; raises MaskACTError that names the file."""
-    values = read_json(given(config_json))
+    values = read_json(resolve_path(config_json))
     try:
         config, geometry, classes = parse_policy(values)
     except MaskACTError as error:
@@ -102,7 +102,7 @@ def find_backbone(config: MaskACTConfig, config_json: Path) -> BackboneSource:
     Raises:
         MaskACTError: the folder is not valid, or the configuration names one that does not exist.
     """
-    folder = given(config.dino_model_dir, base=given(config_json.parent))
+    folder = resolve_path(config.dino_model_dir, base=resolve_path(config_json.parent))
     if folder.exists():
         settings, weights = read_settings(folder), read_weights(folder)
         origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
@@ -169,7 +169,7 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
             raise PolicyError(f"not all of the {name} is finite, made of {image_file} and the state {list(state)}")
     _describe(info, rgb.shape[:2], np.array(state), result)
     arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in result.items()}
-    out_npz = given(out_npz)
+    out_npz = resolve_path(out_npz)
     try:
         with out_npz.open("wb") as file:
             np.savez(file, **arrays)

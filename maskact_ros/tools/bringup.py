@@ -20,7 +20,7 @@ from typing import Any
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.config import unknown_key
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given, shared
+from maskact_ros.core.paths import resolve_path, shared
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.nodes.command.leaving import LEAVING_S
 from maskact_ros.tools.params_file import check_params_file
@@ -125,9 +125,9 @@ def processes(arguments: BringupArguments) -> list[Process]:
     """The processes to start, the robot's first and the arm's last; raises MaskACTError for what cannot work."""
     if arguments.expert and not arguments.sim:
         raise BringupError("the expert drives the simulated robot only; start it with sim")
-    policy = given(arguments.policy_path) if arguments.policy_path else demo_policy()
-    robot_file = str(given(arguments.robot_file)) if arguments.robot_file else ""
-    params_file = str(given(arguments.params_file)) if arguments.params_file else ""
+    policy = resolve_path(arguments.policy_path) if arguments.policy_path else demo_policy()
+    robot_file = str(resolve_path(arguments.robot_file)) if arguments.robot_file else ""
+    params_file = str(resolve_path(arguments.params_file)) if arguments.params_file else ""
     namespace = _namespace(arguments.namespace)
     if params_file:
         if not Path(params_file).is_file():

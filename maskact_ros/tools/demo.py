@@ -15,12 +15,12 @@ from rich.text import Text
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.tools.bringup import BringupArguments, demo_policy, processes
 from maskact_ros.tools.demo_pictures import Film
-from maskact_ros.tools.episode_runner import Conductor
+from maskact_ros.tools.episode_runner import EpisodeRunner
 
 EPISODE_LIMIT_S = 15.0  # longer than the expert ever needs; then the episode counts as failed
 
@@ -70,7 +70,7 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
     """
     _check(arguments)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    policy = given(arguments.policy_path) if arguments.policy_path else demo_policy()
+    policy = resolve_path(arguments.policy_path) if arguments.policy_path else demo_policy()
     described = processes(
         BringupArguments(
             policy_path=str(policy),
@@ -92,13 +92,13 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
 
     film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
     demo = _Demo(arguments, film, console)
-    conductor = Conductor(described, say, show=demo.show)
-    with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log, conductor:
+    runner = EpisodeRunner(described, say, show=demo.show)
+    with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log, runner:
         console.print(
-            f"To look in from another terminal: export ROS_DOMAIN_ID={conductor.domain_id} "
+            f"To look in from another terminal: export ROS_DOMAIN_ID={runner.domain_id} "
             "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
         )
-        demo.run(conductor)
+        demo.run(runner)
     written = ", ".join(str(path) for path in film.finish()) or "no pictures, as nothing was seen yet"
     console.print(f"[bold]{demo.successes} of {demo.episodes} finished episodes solved.[/] Written: {written}")
     return demo.result()
@@ -125,26 +125,24 @@ class _Demo:
         self.episodes = 0
         self.successes = 0
 
-    def run(self, conductor: Conductor) -> None:
+    def run(self, runner: EpisodeRunner) -> None:
         """Until the wanted episodes or seconds are over, Ctrl-C, or the end of a node, which raises."""
-        self._observer = conductor.observer
+        self._observer = runner.observer
         if not self._arguments.headless and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         try:
-            conductor.start()
+            runner.start()
             self._observer.film(self._film, true_masks=self._arguments.expert)
             until_s = time.monotonic() + (self._arguments.seconds or float("inf"))
-            while (
-                not conductor.stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s
-            ):
-                self._episode(conductor, until_s)
+            while not runner.stop.is_set() and self.episodes < self._arguments.episodes and time.monotonic() < until_s:
+                self._episode(runner, until_s)
         finally:
             if self._live is not None:
                 self._live.stop()
 
-    def _episode(self, conductor: Conductor, until_s: float) -> None:
-        outcome = conductor.episode(EPISODE_LIMIT_S, until_s)
+    def _episode(self, runner: EpisodeRunner, until_s: float) -> None:
+        outcome = runner.episode(EPISODE_LIMIT_S, until_s)
         if outcome is None:  # an episode that the clock or Ctrl-C cut off is none
             return
         self.episodes += 1

@@ -38,7 +38,7 @@ class Outcome:
     seconds: float  # since the first command
 
 
-class Conductor:
+class EpisodeRunner:
     """A context manager: the nodes run, in a ROS domain of their own, as long as it is open.
 
     From the beginning, SIGINT and SIGTERM set `stop`, which ends whatever is waited for.

@@ -17,7 +17,7 @@ from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.config import NONE
 from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.tools.bringup import BringupArguments, Process, processes
-from maskact_ros.tools.episode_runner import Conductor
+from maskact_ros.tools.episode_runner import EpisodeRunner
 from maskact_ros.training.evaluation.policy_planner import CHECKED_NS
 from maskact_ros.training.evaluation.success_rate import EpisodeResult, Setup
 from maskact_ros.training.iou import confusion
@@ -37,7 +37,7 @@ def run_through_nodes(setup: Setup, seeds: range, say: Callable[[str], None]) ->
         if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
             say(f"{name}: {line}")
 
-    with Conductor(_processes(setup, seeds.start), warn) as conductor:
+    with EpisodeRunner(_processes(setup, seeds.start), warn) as runner:
         counts: NDArray[np.int64] | None = None
         until_s = 0.0
         with_masks = info.config.use_mask and info.mask_classes == CLASS_NAMES
@@ -47,17 +47,17 @@ def run_through_nodes(setup: Setup, seeds: range, say: Callable[[str], None]) ->
                 _add(counts, predicted, truth, info)
 
         if with_masks:
-            conductor.observer.compare_masks(count)
-        conductor.start()
+            runner.observer.compare_masks(count)
+        runner.start()
         for _ in seeds:
             if with_masks:
                 counts = np.zeros((len(CLASS_NAMES),) * 2, np.int64)
                 until_s = time.monotonic() + CHECKED_NS / 1e9
-            outcome = conductor.episode(setup.time_limit_s)
+            outcome = runner.episode(setup.time_limit_s)
             if outcome is None:
                 return
             yield EpisodeResult(seed=outcome.seed, success=outcome.success, seconds=outcome.seconds, confusion=counts)
-            if conductor.stop.is_set():
+            if runner.stop.is_set():
                 return
 
 

@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 from maskact_ros.core import paths
-from maskact_ros.core.paths import PathError, given, read_bytes, shared
+from maskact_ros.core.paths import PathError, read_bytes, resolve_path, shared
 
 
 def test_a_given_path_is_expanded_and_resolved_whether_something_is_there_or_not(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert given("~/link/absent") == given("link/absent") == tmp_path / "real" / "absent"
+    assert resolve_path("~/link/absent") == resolve_path("link/absent") == tmp_path / "real" / "absent"
     (tmp_path / "file").touch()
-    assert given("file/below") == tmp_path / "file" / "below"
+    assert resolve_path("file/below") == tmp_path / "file" / "below"
 
 
 def test_a_given_path_is_relative_to_its_base_unless_it_is_absolute(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert given("dino", base=tmp_path) == tmp_path / "dino"
-    assert given("~/dino", base=tmp_path) == tmp_path / "me" / "dino"
+    assert resolve_path("dino", base=tmp_path) == tmp_path / "dino"
+    assert resolve_path("~/dino", base=tmp_path) == tmp_path / "me" / "dino"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_given_path_is_relative_to_its_base_unless_it_is_absolute(tmp_path, mo
 )
 def test_what_cannot_be_a_path_is_one_sentence(path, words):
     with pytest.raises(PathError) as caught:
-        given(path)
+        resolve_path(path)
     assert words in str(caught.value)
     str(caught.value).encode()
 
@@ -44,7 +44,7 @@ def test_links_in_a_circle_are_one_sentence(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(PathError, match=r"a: cannot be reached|no path"):
-        given(tmp_path / "a")
+        resolve_path(tmp_path / "a")
 
 
 def test_somebody_elses_folder_is_one_sentence(tmp_path, monkeypatch):
@@ -53,7 +53,7 @@ def test_somebody_elses_folder_is_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "stat", refuse)  # who runs tests as root may enter any folder
     with pytest.raises(PathError, match=r"private: cannot be reached \(Permission denied\)"):
-        given(tmp_path / "private")
+        resolve_path(tmp_path / "private")
 
 
 def test_what_cannot_be_read_is_one_sentence(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maskact_ros.core.documents import shortened
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.data.bags.bag_mcap import McapFile
 from maskact_ros.data.bags.bag_sqlite import SqliteFile
 from maskact_ros.data.bags.recorded_message import BagError, BagFile, Message, UnreadableError, in_order
@@ -26,7 +26,7 @@ class Bag:
     """A bag's files, read one after the other; raises BagError when there are none, or none of them can be read."""
 
     def __init__(self, path: str | Path):
-        self.path = given(path)
+        self.path = resolve_path(path)
         if not self.path.exists():
             raise BagError(f"{self.path}: there is no such bag")
         self.files = _files(self.path)
@@ -85,7 +85,7 @@ class Bag:
 
 def bags_in(path: str | Path) -> list[Path]:
     """The bag at a path or, where that is a folder of bags, each of them; raises BagError when there is none."""
-    path = given(path)
+    path = resolve_path(path)
     if not path.exists():
         raise BagError(f"{path}: there is no such bag")
     if path.is_file() or any(_kind(file) for file in path.iterdir()):

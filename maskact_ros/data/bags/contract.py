@@ -15,7 +15,7 @@ import yaml
 
 from maskact_ros.core.documents import read_yaml, shortened
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.robot import RobotSpec
 
 StampSource = Literal["header", "receipt"]
@@ -61,7 +61,7 @@ class Contract:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Contract:
         """Read a contract and its robot; raises MaskACTError that names the file."""
-        path = given(path)
+        path = resolve_path(path)
         values = read_yaml(path)
         try:
             return _contract(_Section("contract", values), path.parent)
@@ -152,7 +152,7 @@ class _Section:
 
 
 def _contract(top: _Section, folder: Path) -> Contract:
-    robot = RobotSpec.from_yaml(given(top.text("robot", "robot.yaml"), base=folder))
+    robot = RobotSpec.from_yaml(resolve_path(top.text("robot", "robot.yaml"), base=folder))
     namespace = top.text("namespace", "/")
     images, state, action = top.section("images"), top.section("state"), top.section("action")
     masks = top.section("masks") if top.take("masks") is not None else None
@@ -170,7 +170,7 @@ def _contract(top: _Section, folder: Path) -> Contract:
         image_stamp=cast(StampSource, images.one_of("stamp", _STAMPS, "header")),
         rate_tolerance=images.number("rate_tolerance", 0.3, 0.01, 0.49),
         mask_topic=absolute(mask_topic, namespace) if mask_topic else None,
-        mask_folder=given(mask_folder, base=folder) if mask_folder else None,
+        mask_folder=resolve_path(mask_folder, base=folder) if mask_folder else None,
         mask_classes=classes,
         state_topic=absolute(state.text("topic", robot.joint_states_topic), namespace),
         state_stamp=cast(StampSource, state.one_of("stamp", _STAMPS, "header")),

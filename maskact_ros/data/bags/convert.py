@@ -23,7 +23,7 @@ from rich.table import Table
 from maskact_ros.core.errors import printable
 from maskact_ros.core.folders import FolderError, alone, complete_or_absent
 from maskact_ros.core.parallel import Tick, in_parallel
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.data.bags.align_bag import Aligned, Aligner
 from maskact_ros.data.bags.bag import Bag, bags_in
 from maskact_ros.data.bags.contract import Contract
@@ -72,7 +72,7 @@ def convert(
 ) -> Summary:
     """Write the dataset `out`; raises MaskACTError, and leaves what is done for the next run."""
     began_s = time.monotonic()
-    out = given(out)
+    out = resolve_path(out)
     if out.exists() and not overwrite:
         raise FolderError(f"{out}: exists already; --overwrite replaces it")
     layout = _layout(contract, pictures)

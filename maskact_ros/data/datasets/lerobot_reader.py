@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from maskact_ros.core.documents import read_json, shortened
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.data.datasets.lerobot_layout import VERSION, DatasetError
 from maskact_ros.data.datasets.pictures import labels_of, picture_of, video_frames
 
@@ -73,7 +73,7 @@ class LeRobotFolder:
     @classmethod
     def open(cls, folder: str | Path) -> LeRobotFolder:
         """Read all but rows and pictures; raises MaskACTError when it is no LeRobotDataset v3.0 or torn."""
-        folder = given(folder)
+        folder = resolve_path(folder)
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder; allowed: the folder of a LeRobotDataset {VERSION}")
         if not (folder / INFO).is_file():

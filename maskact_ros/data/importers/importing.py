@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.data.datasets.lerobot_layout import DatasetError, Layout, Pictures
@@ -29,7 +29,7 @@ def import_dataset(
     overwrite: bool = False,
 ) -> None:
     """Write the dataset and say what became of it; raises MaskACTError and leaves nothing behind."""
-    source, out = given(source), given(out)
+    source, out = resolve_path(source), resolve_path(out)
     found = (import_hdf5.read if source.is_file() else import_lerobot.read)(source, robot, options)
     layout = Layout(robot=robot, pictures=pictures, mask_classes=found.mask_classes, task=found.task)
     kept = [i for i, (_, rows) in enumerate(found.episodes) if rows > 0]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.data.datasets.dataset import Dataset, EpisodeInfo, Report, read_report
 from maskact_ros.data.datasets.lerobot_layout import DatasetError
@@ -81,7 +81,7 @@ def inspect(folder: Path, html: Path, *, episodes: int) -> None:
             sections.append(_episode(dataset, episode, film(dataset, episode), report.of(index)))
             progress.advance(1)
     text = _page(dataset, report, sections)
-    path = given(html)
+    path = resolve_path(html)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.data.datasets.dataset import CONTRACT, REPORT, Dataset, read_report, read_robot
@@ -52,7 +52,7 @@ def summary(dataset: Dataset) -> str:
 
 def validate(folder: str | Path) -> Iterator[Finding | int]:
     """Everything that is wrong with a dataset, and between that, how many pictures have been looked at since."""
-    folder = given(folder)
+    folder = resolve_path(folder)
     try:
         source = LeRobotFolder.open(folder)
         robot = read_robot(folder)

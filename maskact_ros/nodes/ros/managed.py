@@ -35,7 +35,7 @@ from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 from maskact_ros.nodes.ros.clock_guard import guard_clock
 from maskact_ros.nodes.ros.diagnostics import Diagnostics
@@ -172,7 +172,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         refuse_unknown(self, also=[*PARAMETERS, *also])  # a misspelled policy_path is not a missing one
         if not self.get("policy_path"):
             raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
-        info = CheckpointInfo.read(given(self.get("policy_path")))
+        info = CheckpointInfo.read(resolve_path(self.get("policy_path")))
         config = self._declare_spec(info.config, [*self._parameter_overrides, *self._set_since_start])
         refuse_unknown(self, also=also)
         return info, config, self._robot_of(info)
@@ -185,7 +185,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         """
         if not path:
             raise ParameterError("policy_path is ''; allowed: the folder of a checkpoint")
-        info = CheckpointInfo.read(given(path))
+        info = CheckpointInfo.read(resolve_path(path))
         differences = robot.differences(self._robot_of(info), theirs="new policy")
         if differences:
             raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))
@@ -219,7 +219,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
                 f"the checkpoint {info.folder} does not know its robot's limits, as it was imported without one; "
                 "give robot_file, and import with --robot if the joints' names differ"
             )
-        robot = RobotSpec.from_yaml(given(self.get("robot_file"))) if self.get("robot_file") else info.robot
+        robot = RobotSpec.from_yaml(resolve_path(self.get("robot_file"))) if self.get("robot_file") else info.robot
         differences = robot.differences(info.robot)
         if differences:
             raise RobotError(f"the checkpoint {info.folder} is for another robot: " + "; ".join(differences))

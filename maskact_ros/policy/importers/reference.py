@@ -18,7 +18,7 @@ from torch import Tensor
 from maskact_ros.core.checkpoint import PolicySpec, default_mask_classes
 from maskact_ros.core.config import LATENT_LABEL, ConfigError, MaskACTConfig
 from maskact_ros.core.documents import read_json
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.robot import UNKNOWN_ROBOT, Camera, Joint, RobotSpec
 from maskact_ros.core.statistics import IMAGE_STATISTICS, FeatureStatistics, Statistics
 from maskact_ros.policy.errors import PolicyError
@@ -72,7 +72,7 @@ def load_reference(folder: Path, backbone_folder: Path, robot: RobotSpec | None)
         MaskACTError: a file cannot be read, its configuration is one that this project does not have, or tensors
             are missing, unknown or of another shape.
     """
-    folder = given(folder)
+    folder = resolve_path(folder)
     values = read_json(folder / "config.json")
     only_there = {key: values.pop(key) for key in _ONLY_THERE if key in values}
     if only_there.get("use_lowdim", True) is not True:
@@ -107,7 +107,7 @@ def load_reference(folder: Path, backbone_folder: Path, robot: RobotSpec | None)
         config=config,
         robot=robot,
         statistics=statistics,
-        backbone=read_settings(given(backbone_folder)),
+        backbone=read_settings(resolve_path(backbone_folder)),
         mask_classes=default_mask_classes(config.num_mask),
     )
     model = MaskACT(spec)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from maskact_ros.core.config import PATCH_SIZE
 from maskact_ros.core.documents import read_json, shortened
 from maskact_ros.core.kinds import LoraConfig
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.policy.errors import PolicyError
 
 # Published hyper-parameters (Siméoni et al. 2025, arXiv:2508.10104); what they share is in `preset`.
@@ -71,9 +71,9 @@ def read_weights(folder: Path) -> dict[str, Tensor] | None:
     """
     index = folder / "model.safetensors.index.json"
     shards = ["model.safetensors"]
-    if given(index).exists():
+    if resolve_path(index).exists():
         shards = _shards(index)
-    elif not given(folder / shards[0]).exists():
+    elif not resolve_path(folder / shards[0]).exists():
         return None
     tensors: dict[str, Tensor] = {}
     for shard in shards:

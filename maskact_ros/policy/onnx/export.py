@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.checkpoint import EXPORT, CheckpointInfo
 from maskact_ros.core.folders import complete_or_absent
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.onnx.onnx_check import differences
@@ -59,7 +59,7 @@ def export(
         raise PolicyError(f'{" and ".join(missing)} not installed, which exports need: pip install "maskact_ros[onnx]"')
     info = CheckpointInfo.read(checkpoint)
     info.verify()
-    folder = export_folder(info, precision) if out is None else given(out)
+    folder = export_folder(info, precision) if out is None else resolve_path(out)
     if folder.exists() and not (folder / EXPORT).is_file():
         raise PolicyError(f"{folder}: exists and is no export, so it is not replaced; allowed: a folder to be made")
     with complete_or_absent(folder, overwrite=overwrite) as partial:

@@ -17,7 +17,7 @@ from typing import Any, Self
 from maskact_ros.core.checkpoint import EXPORT, EXPORTS, MANIFEST, CheckpointInfo
 from maskact_ros.core.documents import parse_json
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.core.paths import given, read_bytes
+from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.policy.errors import PolicyError
 
 ENCODER, MASK_HEAD, PLANNER = "encoder", "mask_head", "planner"
@@ -72,7 +72,7 @@ class Export:
         folder = export_folder(info, precision)
         remedy = export_command(info, precision)
         path = folder / EXPORT
-        if not given(path).is_file():
+        if not resolve_path(path).is_file():
             raise PolicyError(f"{folder}: there is no such export of the checkpoint; make it with: {remedy}")
         export = cls._parsed(parse_json(read_bytes(path), path), path)
         if export.checkpoint_hash != checkpoint_hash(info):

@@ -16,7 +16,7 @@ from typing import Any
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.documents import read_json
-from maskact_ros.core.paths import given, read_bytes
+from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.sim.look import NO_SHIFT, SHIFTS
@@ -59,7 +59,7 @@ def named(words: Sequence[str]) -> dict[str, Path]:
         name, equals, folder = word.partition("=")
         if not equals or not folder or not re.fullmatch(r"\w+", name) or name in folders:
             raise EvaluationError(f"--checkpoints has {word!r}; allowed: NAME=DIR, NAME of letters, digits and _, once")
-        folders[name] = given(folder)
+        folders[name] = resolve_path(folder)
     return folders
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.documents import read_yaml, shortened
 from maskact_ros.core.geometry import BACKGROUND
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run import backgrounds
 
@@ -112,7 +112,7 @@ def augmentation_from(name_or_file: str) -> Augmentation:
     """
     if name_or_file in PRESETS:
         return PRESETS[name_or_file]
-    path = given(name_or_file)
+    path = resolve_path(name_or_file)
     if not path.is_file():
         raise TrainingError(f"--augment is {name_or_file}; allowed: {', '.join(PRESETS)}, or a YAML file")
     values = read_yaml(path)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.policy.model.backbone import canonical_name
 from maskact_ros.policy.model.maskact import MaskACT
@@ -93,7 +93,7 @@ class FeatureFile:
     @classmethod
     def of(cls, model: MaskACT, frames: FrameCache, parent: Path) -> FeatureFile:
         """The file in `parent` that belongs to these weights and frames."""
-        return cls(model, frames, given(parent) / f"features-{frames.key}-{_weights_hash(model)}.f16")
+        return cls(model, frames, resolve_path(parent) / f"features-{frames.key}-{_weights_hash(model)}.f16")
 
     @property
     def missing_bytes(self) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.core.geometry import ImageGeometry
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.data.datasets.dataset import Dataset
 from maskact_ros.training.errors import TrainingError
@@ -57,7 +57,7 @@ def open_frames(dataset: Dataset, parent: Path, geometry: ImageGeometry, size: i
     """
     key = f"{fingerprint(dataset)}-{geometry.mode}-{geometry.interpolation}-{size}"
     name = f"frames-{key}"
-    folder = given(parent) / name
+    folder = resolve_path(parent) / name
     if not (folder / _ABOUT).exists():
         partial = folder.with_name(f".{name}.{uuid.uuid4().hex}")
         try:

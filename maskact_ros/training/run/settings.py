@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.core.config import STAGES
-from maskact_ros.core.paths import given
+from maskact_ros.core.paths import resolve_path
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run.augment import PRESETS, Augmentation, augmentation_from_dict
 
@@ -76,8 +76,8 @@ class TrainSettings:
         # A run that was begun before there was a cache of features goes on without.
         values = {"cache_features": "never"} | values | {"augment": augmentation_from_dict(values["augment"])}
         for name in ("config", "out", "init", "cache"):
-            values[name] = given(values[name]) if values[name] is not None else None
-        return cls(**values | {"datasets": tuple(given(path) for path in values["datasets"])})
+            values[name] = resolve_path(values[name]) if values[name] is not None else None
+        return cls(**values | {"datasets": tuple(resolve_path(path) for path in values["datasets"])})
 
 
 def _check(name: str, value: Any, fine: bool, allowed: str) -> None:
