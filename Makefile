@@ -36,13 +36,14 @@ setup: $(STAMP)  ## Make .venv, with the command .venv/bin/maskact
 demo: $(STAMP)  ## Run the three nodes on the simulated arm; ARGS="--episodes 3" is passed on
 	$(RUN_$(ROS)) .venv/bin/maskact demo $(ARGS)
 
-bench: $(STAMP)  ## Run all benchmarks beside their baselines (half an hour); ARGS="--quick" is passed on
+bench: $(STAMP)  ## Run all benchmarks but the soak, beside their baselines (half an hour); ARGS="--quick" is passed on
 	$(RUN_$(ROS)) .venv/bin/python -m benchmarks all $(ARGS)
 
+# Built apart from build/, where files of an older tree may lie.
 wheel: $(STAMP)  ## Build dist/*.tar.gz and dist/*.whl
 	.venv/bin/python setup.py -q sdist
-	.venv/bin/python setup.py -q bdist_wheel
-	ls dist
+	@apart=$$(mktemp -d) && .venv/bin/python setup.py -q build --build-base $$apart bdist_wheel; ended=$$?; rm -rf $$apart; exit $$ended
+	@ls dist/*
 
 lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff check

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks import all as everything
 from benchmarks import convert, model, motion, soak, table, train
-from maskact_ros.cli import run_command
+from maskact_ros.cli import Parser, run_command
 from maskact_ros.tools.bench.cli import BENCHMARKS
 
 _ALL = (*BENCHMARKS, model, motion, train, convert, soak, everything, table)
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks",
         description="Measure, and print a table, or with --json one JSON object on stdout. Progress goes to stderr; "
         "Ctrl-C prints what was measured so far.",

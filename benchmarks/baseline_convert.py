@@ -19,7 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 OPTIONS = {"preset": "ultrafast", "crf": "20", "g": "10", "bf": "0"}
 
 
-def convert(bag: Path, out: Path, *, topics: dict[str, str], fps: int, video: bool) -> int:
+def convert(bag: Path, out: Path, *, topics: dict[str, str | None], fps: int, video: bool) -> int:
     """Write pictures, masks and a table to `out`; `topics` has image, mask, state and action. Returns the frames."""
     with AnyReader([bag], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
         recorded: dict[str, list[tuple[int, Any]]] = {name: [] for name in topics}

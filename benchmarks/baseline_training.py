@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import baseline_model as plain
 import cv2
 import h5py
 import numpy as np
@@ -22,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks import baseline_model as plain
 from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo
 from maskact_ros.core.config import LATENT_LABEL, PATCH_SIZE, MaskACTConfig
 from maskact_ros.policy.model.weights import load_tensors

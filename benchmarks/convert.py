@@ -66,7 +66,6 @@ class ConvertResult:
     complete: bool  # false after Ctrl-C
     peak_memory_mib: float  # of one conversion in a process of its own
     rows: list[Row]
-    left_out: list[str]
 
 
 def _run(a: argparse.Namespace) -> int:
@@ -93,5 +92,3 @@ def _print_table(result: ConvertResult) -> None:
             f"{row.share_of_limit:>10.0%}{speedup:>12}"
         )
     print(f"peak memory of a conversion: {result.peak_memory_mib:.0f} MiB")
-    for reason in result.left_out:
-        print(f"not measured: {reason}")

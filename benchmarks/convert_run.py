@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.baselines import baseline
+from benchmarks.baseline_convert import convert as plain
 from benchmarks.convert import ConvertResult, Row
 from benchmarks.convert_bag import Scene, encode, read, record
 from maskact_ros.core.errors import MaskACTError
@@ -28,7 +28,7 @@ PARTS = ("convert", "baseline", "read", "encode")
 def measure(seconds: float, pictures: Pictures, rounds: int, *, with_baseline: bool) -> ConvertResult:
     """All in turn; after Ctrl-C what the complete rounds gave, KeyboardInterrupt where there is none."""
     contract = Contract.from_yaml(shared("config/contract.yaml"))
-    fps, left_out = round(contract.robot.policy_rate_hz), []
+    fps = round(contract.robot.policy_rate_hz)
     with tempfile.TemporaryDirectory(prefix="maskact_bench_") as name:
         folder = Path(name)
         bag = folder / "bag"
@@ -37,12 +37,7 @@ def measure(seconds: float, pictures: Pictures, rounds: int, *, with_baseline: b
         jobs: dict[str, Callable[[], object]] = {
             "convert": lambda: _fresh(folder / "ours", lambda out: convert([bag], contract, out, pictures=pictures))
         }
-        try:
-            plain = baseline("convert").convert if with_baseline else None
-        except MaskACTError as error:
-            plain = None
-            left_out.append(f"baseline: {error}")
-        if plain is not None:
+        if with_baseline:
             topics = {
                 "image": contract.image_topics[0],
                 "mask": contract.mask_topic,
@@ -65,7 +60,6 @@ def measure(seconds: float, pictures: Pictures, rounds: int, *, with_baseline: b
         complete=done == rounds,
         peak_memory_mib=round(peak_mib, 1),
         rows=[_row(part, samples, seconds, pictures) for part in PARTS if part in samples],
-        left_out=left_out,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.baselines import baseline
+from benchmarks.baseline_model import Baseline
 from benchmarks.model_policy import Setting, patch_labels, write_policy
 from benchmarks.model_rows import LeftOut, Row
 from benchmarks.model_steps import BaselineStep, OurStep, encoder_alone
@@ -77,13 +77,8 @@ class SettingRun:
         self._add_gemm("fp32")
         if not self.plan.baseline:
             return
-        try:
-            load = baseline("model").Baseline.load
-        except MaskACTError as error:
-            self._leave_out(BASELINE, "fp32", error)
-            return
-        plain = load(info.folder, device=self.plan.device)
-        alone = load(info.folder, attention="sdpa", device=self.plan.device)
+        plain = Baseline.load(info.folder, device=self.plan.device)
+        alone = Baseline.load(info.folder, attention="sdpa", device=self.plan.device)
         self._baseline = BaselineStep(info, plain, patch_labels(info.config, STEP_BACKGROUND))
         self._jobs[BASELINE] = self._baseline
         self._jobs[BASELINE_SDPA] = encoder_alone(alone)

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.baselines import baseline
+from benchmarks import baseline_training
 from benchmarks.model_policy import camera_picture
 from benchmarks.train import Limits, Row, TrainArguments, TrainResult
 from maskact_ros.core.checkpoint import default_mask_classes
 from maskact_ros.core.config import LATENT_LABEL, MaskACTConfig
-from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import shared
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.robot import RobotSpec
@@ -125,15 +124,16 @@ class _Bench:
         robot = RobotSpec.from_yaml(shared("config/robot.yaml"))
         episodes = _episodes(max(_LEAST_ROWS, 2 * arguments.batch_size), len(robot.joints))
         _write_dataset(self._dataset, robot, episodes)
-        self._plain = self._baseline(episodes) if arguments.baseline else None
+        if arguments.baseline:
+            baseline_training.write_samples(self._samples, episodes)
 
     def add(self, variant: str, policy: dict[str, Any], wanted: list[str]) -> None:
         """The jobs of one policy, ours and the baseline's; `wanted` of `variant` and what is made of it."""
         run = self._prepared(variant, policy)
         gflop = _operations(run)
-        if variant in wanted and self._plain is not None:
+        if variant in wanted and self.arguments.baseline:
             save_checkpoint(self._folder / f"{variant}_checkpoint", run.learner.model)
-            trainer = self._plain.Trainer.load(
+            trainer = baseline_training.Trainer.load(
                 self._folder / f"{variant}_checkpoint",
                 self._samples,
                 batch_size=self.arguments.batch_size,
@@ -248,16 +248,6 @@ class _Bench:
             cache_features="never",
         )
         return prepare(run_settings, start_accelerator(run_settings))
-
-    def _baseline(self, episodes: list[Episode]) -> Any:
-        try:
-            baseline("model")  # which the training is made of
-            plain = baseline("training")
-        except MaskACTError as error:
-            self._left_out.append(f"baseline: {error}")
-            return None
-        plain.write_samples(self._samples, episodes)
-        return plain
 
 
 def _operations(run: Run) -> float:

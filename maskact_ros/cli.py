@@ -55,7 +55,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
     return words
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Takes no abbreviated options, which may be misspelt ones; names the closest to one that does not exist."""
 
     def __init__(self, **options: Any):
@@ -74,9 +74,6 @@ class _Parser(argparse.ArgumentParser):
 class _GroupedHelp(argparse.HelpFormatter):
     """Lists the commands by GROUPS, each on one line."""
 
-    def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=30)
-
     def _format_action(self, action: argparse.Action) -> str:
         if not isinstance(action, argparse._SubParsersAction):
             return super()._format_action(action)
@@ -92,7 +89,7 @@ class _GroupedHelp(argparse.HelpFormatter):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="maskact",
         description="Run and make MaskACT policies. A first look: maskact demo --expert, then maskact demo.",
         epilog="maskact COMMAND --help explains a command and its options.",

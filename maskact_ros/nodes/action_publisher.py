@@ -35,7 +35,7 @@ from maskact_ros.nodes.command.chunk_use import ChunkUse
 from maskact_ros.nodes.command.command_graph import CommandGraph
 from maskact_ros.nodes.command.command_output import PositionOutput, TrajectoryOutput
 from maskact_ros.nodes.command.enabling import Enabling
-from maskact_ros.nodes.command.leaving import LEAVING_S
+from maskact_ros.nodes.command.leaving import leaving_s
 from maskact_ros.nodes.command.loop_inbox import LoopInbox, Question
 from maskact_ros.nodes.command.publisher_parameters import PARAMETERS, PublisherParameters
 from maskact_ros.nodes.command.sole_driver import SoleDriver
@@ -164,7 +164,7 @@ class ActionPublisher(ManagedNode):
         if self._loop is None:
             return
         self._inbox.post(lambda follower, _: follower.leave("the node is leaving"))
-        until_s = time.monotonic() + self._robot.stopping_s + LEAVING_S
+        until_s = time.monotonic() + leaving_s(self._robot)
         while self._inbox or not self._follower.at_rest:
             if self._loop.failure is not None or time.monotonic() > until_s:
                 self.get_logger().error("the arm was still moving when its commands ended")

@@ -22,7 +22,7 @@ from maskact_ros.core.config import unknown_key
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import resolve_path, shared
 from maskact_ros.core.robot import RobotSpec
-from maskact_ros.nodes.command.leaving import LEAVING_S
+from maskact_ros.nodes.command.leaving import leaving_s
 from maskact_ros.tools.params_file import check_params_file
 
 # Fast DDS 3, since Kilted, reads the first and warns of the second; Jazzy's Fast DDS 2 knows the second only.
@@ -173,7 +173,7 @@ def processes(arguments: BringupArguments) -> list[Process]:
     publisher = ours("action_publisher", **policy_parameters, **arguments.publisher_parameters)
     if not arguments.sim:  # a real robot has a robot_state_publisher, by custom in the root namespace
         publisher.remappings["robot_description"] = "/robot_description"
-    started.append(replace(publisher, stops_within_s=robot.stopping_s + LEAVING_S))
+    started.append(replace(publisher, stops_within_s=leaving_s(robot)))
     if arguments.rviz:
         started += _viewers(namespace, everywhere, remappings, sim=arguments.sim)
     return started

@@ -28,13 +28,6 @@ def test_conversion_script_and_limits_have_a_row_each(tmp_path, images):
     assert result["complete"]
 
 
-def test_without_the_source_tree_the_script_is_left_out_with_the_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.baselines._FOLDER", tmp_path)
-    result = run(tmp_path / "convert.json")
-    assert [row["part"] for row in result["rows"]] == ["convert", "read", "encode"]
-    assert "benchmarks/ of the source tree" in result["left_out"][0]
-
-
 @pytest.mark.parametrize(
     ("flag", "value", "allowed"),
     [("--seconds", "0.5", "2 to 3600"), ("--rounds", "0", "1 to 1000"), ("--out", "no/such/x", "a file in a folder")],

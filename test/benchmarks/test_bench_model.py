@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.baselines import baseline as plain
+from benchmarks.baseline_model import Baseline
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.paths import shared
 from maskact_ros.core.robot import RobotSpec
@@ -67,7 +67,7 @@ def make_tiny(tmp_path):
 def test_the_baseline_computes_what_ours_computes(make_tiny, changes, attention):
     folder = make_tiny(**changes)
     info = CheckpointInfo.read(folder)
-    baseline = plain("model").Baseline.load(folder, attention=attention)
+    baseline = Baseline.load(folder, attention=attention)
     encoder, planner = EncoderRuntime.load(info, engine=TORCH), PlannerRuntime.load(info, engine=TORCH)
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (120, 160, 3), np.uint8)
@@ -196,15 +196,3 @@ def test_engines_of_which_none_exists_are_refused(capsys):
         main(["model", "--backends", "torch", "--precisions", "int8"])
     assert ended.value.code == 1
     assert "precision is 'int8' with the backend torch" in capsys.readouterr().err
-
-
-def test_without_the_source_tree_the_baseline_is_left_out_with_the_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.baselines._FOLDER", tmp_path)
-    out = tmp_path / "model.json"
-    options = ["--rounds", "1", "--backends", "torch", "--precisions", "fp32", "--background", ""]
-    with pytest.raises(SystemExit) as ended:
-        main(["model", *SMALL, *options, "--out", str(out)])
-    assert ended.value.code == 0
-    (left_out,) = json.loads(out.read_text(encoding="utf-8"))["left_out"]
-    assert left_out["backend"] == "baseline"
-    assert "benchmarks/ of the source tree" in left_out["reason"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import train_run
+from benchmarks import baseline_training, train_run
 from benchmarks.__main__ import main
 from benchmarks.train import TrainArguments, table
 
@@ -55,12 +55,12 @@ def test_the_baseline_computes_the_losses_and_the_gradients_of_ours(make_bench, 
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
     train_run.save_checkpoint(bench._folder / "checkpoint", model)
-    trainer = bench._plain.Trainer.load(bench._folder / "checkpoint", bench._samples, batch_size=4)
+    trainer = baseline_training.Trainer.load(bench._folder / "checkpoint", bench._samples, batch_size=4)
     rows = np.array([0, 3, 9, 17])
     ours = model.eval()  # without dropout, and with a latent of zeros
     losses = ours.losses(ours.encode_batch(batch := run.batches.plain(rows)), batch)
     trainer.train(False)
-    samples = bench._plain.collate([trainer.loader.dataset[row] for row in rows])
+    samples = baseline_training.collate([trainer.loader.dataset[row] for row in rows])
     theirs = trainer.losses(samples)
     for name, value in losses.named().items():
         assert theirs[name].item() == pytest.approx(value, rel=1e-3), name
@@ -79,7 +79,7 @@ def test_the_baseline_learns(make_bench):
     bench = make_bench()
     run = bench._prepared("x", {"use_lora": True, "freeze_backbone": True, "optimizer_lr": 0.003})
     train_run.save_checkpoint(bench._folder / "checkpoint", run.learner.model)
-    trainer = bench._plain.Trainer.load(bench._folder / "checkpoint", bench._samples, batch_size=4)
+    trainer = baseline_training.Trainer.load(bench._folder / "checkpoint", bench._samples, batch_size=4)
     losses = [trainer.step() for _ in range(24)]
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
@@ -105,13 +105,6 @@ def test_a_step_with_cached_features_takes_fewer_operations_and_one_with_lora_mo
 def test_the_baseline_is_as_fast_as_itself(result):
     assert {row.speedup_over_baseline for row in result.rows if row.backend == "baseline"} == {1}
     assert all(row.speedup_over_baseline > 0 and row.share_of_gemm > 0 for row in result.rows)
-
-
-def test_without_the_source_tree_the_baseline_is_left_out_with_the_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.baselines._FOLDER", tmp_path)
-    result = train_run.measure(replace(ARGUMENTS, steps=1, stage="stage1"), TINY)
-    assert "benchmarks/ of the source tree" in result.left_out[-1]
-    assert {row.speedup_over_baseline for row in result.rows} == {None}
 
 
 @pytest.mark.parametrize(

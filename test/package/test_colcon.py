@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from zipfile import ZipFile
 
 import pytest
 from support.source_tree import PACKAGE, ROOT, committed_files, copy_source
@@ -85,13 +84,3 @@ def test_maskact_is_on_the_path_of_a_sourced_workspace(workspace, prefix):
 
 def test_only_maskact_is_on_the_path_as_the_nodes_are_for_ros2_run(prefix):
     assert [path.name for path in (prefix / "bin").iterdir()] == ["maskact"]
-
-
-def test_pip_makes_maskact_from_its_entry_point_alone(tmp_path):
-    copy_source(tmp_path / "maskact_ros")
-    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(tmp_path / "wheels")]
-    subprocess.run(command, cwd=tmp_path / "maskact_ros", check=True, capture_output=True)
-    (wheel,) = (tmp_path / "wheels").glob("*.whl")
-    names = ZipFile(wheel).namelist()
-    assert any(name.endswith("entry_points.txt") for name in names)
-    assert not [name for name in names if name.endswith("/maskact")]

@@ -41,10 +41,15 @@ def test_the_wheel_holds_the_package_and_its_files_and_nothing_else(wheel):
     names = ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"maskact_ros", f"maskact_ros-{__version__}.data", f"maskact_ros-{__version__}.dist-info"}
-    assert not [name for name in names if name.endswith("/benchmarks/__main__.py")]
     assert {f"maskact_ros/{file.relative_to(ROOT / 'maskact_ros')}" for file in committed_files() if package(file)} == {
         name for name in names if name.startswith("maskact_ros/")
     }
+
+
+def test_its_command_is_made_from_the_entry_point_alone(wheel):
+    names = ZipFile(wheel).namelist()
+    assert any(name.endswith("entry_points.txt") for name in names)
+    assert not [name for name in names if name.endswith("/maskact")]
 
 
 def package(file):
