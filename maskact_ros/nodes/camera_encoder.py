@@ -23,13 +23,14 @@ from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.images import ImageError
 from maskact_ros.core.overlay import overlay
-from maskact_ros.nodes.observation.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
+from maskact_ros.nodes.observation.encoder_parameters import PARAMETERS, Settings
+from maskact_ros.nodes.observation.engine_parameters import engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.observation.image_decoder import ImageDecoder
 from maskact_ros.nodes.ros.drop_watch import DropWatch
 from maskact_ros.nodes.ros.even_clock import EvenClock
 from maskact_ros.nodes.ros.image_cdr import SeenCompressedImage, SeenImage, see_compressed_image, see_image, with_block
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode, main
 from maskact_ros.nodes.ros.messages import (
     Features,
     MessageError,
@@ -39,65 +40,15 @@ from maskact_ros.nodes.ros.messages import (
     picture_used,
     stamp_to_ns,
 )
-from maskact_ros.nodes.ros.params import NodeParameter, changed, snapshot
+from maskact_ros.nodes.ros.params import changed, snapshot
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import PolicySwap
 from maskact_ros.nodes.ros.publishers import publishers_on, silence_of
 from maskact_ros.nodes.ros.receipt import STAMP_SOURCES
 from maskact_ros.policy.runtime import EncoderRuntime
 
-PARAMETERS = (
-    CHANGEABLE_POLICY_PATH,
-    ROBOT_FILE,
-    *ENGINE_PARAMETERS,
-    NodeParameter("compressed", False, "Whether image_raw carries sensor_msgs/CompressedImage (jpeg or png)."),
-    NodeParameter(
-        "features_reliable", False, "Whether features are sent reliably instead of best effort, as sensor data is."
-    ),
-    NodeParameter(
-        "stamp_source",
-        "header",
-        "What dates an image: header, its own stamp, or receipt, for a camera whose clock is not the robot's.",
-    ),
-    NodeParameter("max_image_age_s", 1.0, "Images older than this are not used.", 0.01, 60.0, changeable=True),
-    NodeParameter(
-        "overlay_alpha",
-        0.45,
-        "How strongly the overlay's class colours cover the image.",
-        0.0,
-        1.0,
-        changeable=True,
-    ),
-    NodeParameter(
-        "mask_min_confidence",
-        0.0,
-        "Features of a mask that is less sure, in the mean over its patches, are not sent; 0 sends all.",
-        0.0,
-        1.0,
-        changeable=True,
-    ),
-    NodeParameter(
-        "mask_max_change",
-        1.0,
-        "Features of a mask whose classes suddenly cover so much more or less than in the good ones before are not "
-        "sent, until they cover what they did or the node is activated anew; 1 sends all.",
-        0.0,
-        1.0,
-        changeable=True,
-    ),
-)
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CLOCK_TOLERANCE_NS = 50_000_000  # a stamp further in the future, and than a tick of /clock, is another clock's
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The parameters that may change between two images, each by its name."""
-
-    max_image_age_s: float
-    overlay_alpha: float
-    mask_min_confidence: float
-    mask_max_change: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,64 +28,25 @@ from maskact_ros.core.chunk import Chunk
 from maskact_ros.core.config import MaskACTConfig
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.nodes.command.chunk_use import ChunkUse
-from maskact_ros.nodes.observation.engine_parameters import ENGINE_PARAMETERS, engine_of, let_waiting_threads_sleep
+from maskact_ros.nodes.observation.engine_parameters import engine_of, let_waiting_threads_sleep
 from maskact_ros.nodes.observation.joint_history import JointHistory
+from maskact_ros.nodes.observation.planner_parameters import PARAMETERS, Settings
 from maskact_ros.nodes.ros.control_cdr import ChunkMessage
 from maskact_ros.nodes.ros.drop_watch import DropWatch
 from maskact_ros.nodes.ros.even_clock import EvenClock
 from maskact_ros.nodes.ros.image_cdr import see_compressed_image
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode, main
 from maskact_ros.nodes.ros.messages import Features, MessageError, features_from_message, state_from_message, state_used
-from maskact_ros.nodes.ros.params import NodeParameter, changed, snapshot
+from maskact_ros.nodes.ros.params import changed, snapshot
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import PolicySwap
-from maskact_ros.nodes.ros.receipt import JOINT_STATES_STAMP_SOURCE
 from maskact_ros.nodes.ros.slow_topic import SlowTopic
 from maskact_ros.policy.runtime import PlannerRuntime
 
-PARAMETERS = (
-    CHANGEABLE_POLICY_PATH,
-    ROBOT_FILE,
-    *ENGINE_PARAMETERS,
-    NodeParameter(
-        "drop_isolated_patches",
-        False,
-        "Whether patches of labels that the attention rules isolate are left out of the transformer, which saves time; "
-        "exact only for labels that the policy was trained without.",
-        changeable=True,
-    ),
-    JOINT_STATES_STAMP_SOURCE,
-    NodeParameter("features_reliable", False, "Whether features come reliably; as the camera encoder sends them."),
-    NodeParameter(
-        "state_tolerance_s", 0.1, "How old the joint state at an image's stamp may be.", 0.001, 10.0, changeable=True
-    ),
-    NodeParameter(
-        "max_image_age_s", 1.0, "Features of images older than this are not planned from.", 0.01, 60.0, changeable=True
-    ),
-    NodeParameter(
-        "frozen_timeout_s",
-        0.3,
-        "A picture that stays the same for longer while joints move is of a frozen camera, and is not planned from; "
-        "0 plans from any.",
-        0.0,
-        60.0,
-        changeable=True,
-    ),
-)
 AHEAD_S = 0.2  # that features may be of the future: a simulation's clock has coarse ticks
 STILL_RAD = 0.02  # what a joint may move before a camera must have seen it
 STILL_SHARE = 0.01  # the same for a prismatic joint, as a share of its range
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The parameters that may change between two plans, each by its name."""
-
-    drop_isolated_patches: bool
-    state_tolerance_s: float
-    max_image_age_s: float
-    frozen_timeout_s: float
 
 
 @dataclass(frozen=True, eq=False)
