@@ -25,7 +25,7 @@ from maskact_ros.core.paths import shared
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
 from maskact_ros.nodes.ros.managed import SIM_ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.ros.messages import image_to_message, ns_to_stamp
+from maskact_ros.nodes.ros.messages import image_to_message, ns_to_stamp, pose_to_message
 from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, refuse_unknown
 from maskact_ros.sim.look import NO_SHIFT
 from maskact_ros.sim.renderer import Renderer, intrinsics
@@ -113,18 +113,8 @@ class SimRobot(ManagedNode):
 
     def clean_up(self) -> None:
         """Let go of the topics."""
-        self.destroy_entities(
-            "_images",
-            "_infos",
-            "_truths",
-            "_joints",
-            "_objects",
-            "_bins",
-            "_episodes",
-            "_clock_out",
-            "_commands",
-            "_reset",
-        )
+        topics = ("_images", "_infos", "_truths", "_joints", "_objects", "_bins", "_episodes", "_clock_out")
+        self.destroy_entities(*topics, "_commands", "_reset")
 
     @property
     def crash(self) -> BaseException | None:
@@ -204,7 +194,7 @@ class SimRobot(ManagedNode):
         self.diagnostics.event("joint_states")
         for publisher, pose in ((self._objects, self._world.object_pose), (self._bins, self._world.bin_pose)):
             if publisher.get_subscription_count():
-                publisher.publish(_pose(pose, header))
+                publisher.publish(pose_to_message(pose, header))
 
     def _publish_episode(self) -> None:
         episode = self._world.episode
@@ -233,14 +223,6 @@ class SimRobot(ManagedNode):
     def _close_renderer(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
-
-
-def _pose(pose: NDArray[np.float64], header: Header) -> PoseStamped:
-    message = PoseStamped(header=header)
-    position, orientation = message.pose.position, message.pose.orientation
-    position.x, position.y, position.z = pose[:3].tolist()
-    orientation.w, orientation.x, orientation.y, orientation.z = pose[3:].tolist()
-    return message
 
 
 def _camera_info(robot: RobotSpec) -> CameraInfo:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.chunk import MOST
 from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.core.geometry import ImageGeometry
 from maskact_ros.policy.backend import PerceptionBackend, PlannerBackend
 from maskact_ros.policy.backend_choice import load_perception, load_planner
 from maskact_ros.policy.engine import Engine
@@ -68,6 +69,26 @@ class EncoderRuntime:
         """
         info = _effective(info, config)
         return cls(info, load_perception(info, engine or Engine()))
+
+    @property
+    def weights_hash(self) -> str:
+        """Names the weights; features carry it."""
+        return self.info.weights_hash
+
+    @property
+    def image_size(self) -> int:
+        """S, the side of the picture that `encode` takes."""
+        return self.info.config.image_size
+
+    @property
+    def geometry(self) -> ImageGeometry:
+        """How a camera's picture becomes the model's."""
+        return self.info.geometry
+
+    @property
+    def mask_classes(self) -> tuple[str, ...]:
+        """Names of the classes, by id."""
+        return self.info.mask_classes
 
     @property
     def engine_text(self) -> str:
@@ -155,6 +176,21 @@ class PlannerRuntime:
         """
         info = _effective(info, config)
         return cls(info, load_planner(info, engine or Engine()), drop_isolated=drop_isolated)
+
+    @property
+    def weights_hash(self) -> str:
+        """Names the weights; features carry it."""
+        return self.info.weights_hash
+
+    @property
+    def n_action_steps(self) -> int:
+        """Points of a chunk that are executed before the next one takes over."""
+        return self.info.config.n_action_steps
+
+    @property
+    def temporal_ensemble_coeff(self) -> float | None:
+        """The coefficient of temporal ensembling; None without it."""
+        return self.info.config.temporal_ensemble_coeff
 
     @property
     def engine_text(self) -> str:

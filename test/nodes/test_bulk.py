@@ -10,8 +10,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from support.stand_ins import features_to_message
 
+from maskact_ros.core.features import Features
 from maskact_ros.nodes.ros.image_cdr import MOST_HEAD, see_compressed_image, see_image, with_block
-from maskact_ros.nodes.ros.messages import Features, MessageError, features_parts, ns_to_stamp
+from maskact_ros.nodes.ros.messages import MessageError, features_parts, ns_to_stamp
 
 STAMP_NS = 1_800_000_000_123_456_789
 TEXTS = ("", "a", "top", "a longer frame", "größer")

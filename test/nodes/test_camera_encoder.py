@@ -82,7 +82,7 @@ def _an_hour_ahead(image: Image) -> Image:
     ("fault", "texts"),
     [
         (silent, ("no image on /maskact/image_raw for 1 s (1 publishers there)",)),
-        (_smaller, ("the camera's image is 320x240", "allowed: 640x480", "the camera top")),
+        (_smaller, ("the camera's image is refused: its size is 320x240", "allowed: 640x480", "the camera top")),
         (_unknown_encoding, ("the camera's image is refused", "32FC3")),
         (_too_short, ("the camera's image is refused", "1000")),
         (_cut_off, ("the camera's image is refused: what came is no Image (it ends before its data do)",)),

@@ -20,7 +20,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.core.checkpoint import CheckpointInfo
-from maskact_ros.nodes.ros.messages import Features, ns_to_stamp, stamp_to_ns, state_to_message
+from maskact_ros.core.features import Features
+from maskact_ros.nodes.ros.messages import ns_to_stamp, stamp_to_ns, state_to_message
 from maskact_ros.nodes.ros.policy_swap import Phase, Standing
 
 
@@ -351,7 +352,7 @@ def test_a_picture_that_stays_the_same_while_joints_move_is_not_planned_from(rig
         rig.probe.wait(lambda: rig.planned_ns[-1] > content_ns + 500_000_000, "a chunk: the joints are still")
         assert len(rig.chunks) > known
         moving["by"] = 0.1
-        sentence = "no chunk from a frozen camera: it has sent the same picture for"
+        sentence = "no chunk: the camera is frozen: it has sent the same picture for"
         rig.probe.wait_for_problem("inference", sentence)
         moving["by"] = 0.0  # and it stays so when the arm rests
         known = len(rig.chunks)

@@ -16,8 +16,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.core.align import JointOrder
 from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.features import Features
 from maskact_ros.nodes.ros.messages import (
-    Features,
     MessageError,
     chunk_from_message,
     chunk_to_message,

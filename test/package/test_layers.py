@@ -12,7 +12,7 @@ from support.source_tree import PACKAGE, ROOT, imports
 # What a layer may import of the other layers, and of libraries beside numpy and the standard library.
 LAYERS = {
     "core": (set(), {"yaml", "cv2", "rich"}),
-    "policy": ({"core"}, {"cv2", "onnx", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
+    "policy": ({"core", "control"}, {"cv2", "onnx", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
     "control": ({"core"}, {"ruckig"}),
     "data": ({"core"}, {"av", "cv2", "h5py", "matplotlib", "pyarrow", "rich", "rosbags", "yaml"}),
     "sim": ({"core"}, {"cv2", "mujoco"}),

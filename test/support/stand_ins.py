@@ -13,9 +13,9 @@ from std_msgs.msg import Float64MultiArray, Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.core.chunk import Chunk
+from maskact_ros.core.features import Features
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.nodes.ros.messages import (
-    Features,
     chunk_to_message,
     features_parts,
     image_to_message,

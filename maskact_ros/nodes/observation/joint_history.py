@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import JointState
 
-from maskact_ros.core.align import AlignmentError, JointOrder, StateBuffer
+from maskact_ros.core.align import JointOrder, StateBuffer
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.nodes.ros.control_cdr import JointStateReader
@@ -27,14 +29,14 @@ WAITING_STATES = 1000  # that may come in this time, and while the process is ke
 class JointHistory:
     """Subscribes joint_states and keeps them, by the stamps that `joint_states_stamp_source` says; for any thread.
 
-    Raises ParameterError where that parameter is neither header nor receipt. `states` are what is kept.
+    Raises ParameterError where that parameter is neither header nor receipt.
     """
 
     def __init__(self, node: ManagedNode, robot: RobotSpec, *, tolerance_s: float, now_ns: Callable[[], int]):
         self._node, self._now_ns = node, now_ns
         self._receipts = joint_states_clock(node, now_ns)
         self._reader = JointStateReader(JointOrder(robot.joint_names))
-        self.states = StateBuffer(tolerance_s=tolerance_s)
+        self._states = StateBuffer(tolerance_s=tolerance_s)
         self._hearing = threading.Lock()
         self._last: tuple[int, int] | None = None  # the newest one's own stamp, and its receipt on the steady clock
         all_since = QoSProfile(depth=WAITING_STATES, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -57,20 +59,38 @@ class JointHistory:
                         return
                     (stamp_ns, positions), age_ns = heard
                     self._last = stamp_ns, time.monotonic_ns() - age_ns
-                    self.states.add(self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns, positions)
+                    self._states.add(self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns, positions)
                 except MaskACTError as error:
                     diagnostics.problem("joint_states", f"joint_states is refused: {error}")
                 else:
                     diagnostics.solved("joint_states")
 
-    def why_none(self, error: AlignmentError) -> str:
-        """Why there is no joint state for an image: the error, and what to do where stamps are of another clock."""
-        text = f"no chunk without the joints ({self._node.resolve_topic_name('joint_states')}): {error}"
+    @property
+    def tolerance_s(self) -> float:
+        """How old the joint state at an image's stamp may be."""
+        return self._states.tolerance_s
+
+    @tolerance_s.setter
+    def tolerance_s(self, tolerance_s: float) -> None:
+        self._states.tolerance_s = tolerance_s
+
+    def at(self, stamp_ns: int, off_ns: int = 0) -> NDArray[np.float64]:
+        """As `StateBuffer.at`, of all that have come until now; raises AlignmentError."""
+        self.hear()
+        return self._states.at(stamp_ns, off_ns)
+
+    def moved_since(self, stamp_ns: int) -> NDArray[np.float64]:
+        """As `StateBuffer.moved_since`; raises AlignmentError."""
+        return self._states.moved_since(stamp_ns)
+
+    def why_none(self, reason: str) -> str:
+        """Why there is no joint state for an image: the reason, and what to do where stamps are of another clock."""
+        text = f"no chunk without the joints ({self._node.resolve_topic_name('joint_states')}): {reason}"
         if self._last is None or self._receipts is not None:
             return text
         stamp_ns, received_ns = self._last
         apart_s = (self._now_ns() - time.monotonic_ns() + received_ns - stamp_ns) / 1e9
-        if abs(apart_s) <= self.states.tolerance_s:
+        if abs(apart_s) <= self.tolerance_s:
             return text
         return (
             f"{text}; by their stamps, joint states are {apart_s:.3f} s old when they come: if these are not by the "

@@ -11,11 +11,12 @@ import array
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
@@ -25,6 +26,7 @@ from maskact_ros.control.ladder import FollowerState, Rung
 from maskact_ros.core.align import AlignmentError, JointOrder
 from maskact_ros.core.chunk import Chunk
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.features import Features
 
 _FEATURES = "maskact_features"
 _FEATURES_FORMAT = re.compile(_FEATURES + r" ([1-9]\d{0,6}) ([1-9]\d{0,6}) (mask|plain) (\S+) (\d{1,19})", re.ASCII)
@@ -32,18 +34,6 @@ _FEATURES_FORMAT = re.compile(_FEATURES + r" ([1-9]\d{0,6}) ([1-9]\d{0,6}) (mask
 
 class MessageError(MaskACTError):
     """A message that does not say what it should: the text names the field, its value and what is allowed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """What the encoder saw in one image; labels and confidence are None when the policy has no masks."""
-
-    stamp_ns: int
-    weights_hash: str
-    features: NDArray[np.float16]  # (N, D)
-    patch_labels: NDArray[np.int8] | None  # (N,)
-    patch_confidence: NDArray[np.float16] | None  # (N,)
-    content_stamp_ns: int  # since when the camera has sent this very picture; its own stamp, if it sent another before
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -138,6 +128,15 @@ def image_to_message(picture: NDArray[np.uint8] | NDArray[np.float32], encoding:
     message = Image(header=header, height=height, width=width, encoding=encoding, is_bigendian=0)
     message.step = picture.nbytes // height
     message.data = _bytes_of(picture)
+    return message
+
+
+def pose_to_message(pose: NDArray[np.float64], header: Header) -> PoseStamped:
+    """A pose (7,): position x y z, then orientation w x y z."""
+    message = PoseStamped(header=header)
+    position, orientation = message.pose.position, message.pose.orientation
+    position.x, position.y, position.z = pose[:3].tolist()
+    orientation.w, orientation.x, orientation.y, orientation.z = pose[3:].tolist()
     return message
 
 

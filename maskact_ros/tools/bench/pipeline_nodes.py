@@ -99,7 +99,8 @@ class TracedPublisher(ActionPublisher):
 
 
 def _traced_encoder() -> type[ManagedNode]:
-    from maskact_ros.nodes.camera_encoder import CameraEncoder, Captured
+    from maskact_ros.nodes.camera_encoder import CameraEncoder
+    from maskact_ros.nodes.observation.image_intake import Captured
 
     class TracedEncoder(CameraEncoder):
         diagnostics: Tracing
@@ -122,7 +123,8 @@ def _traced_encoder() -> type[ManagedNode]:
 
 
 def _traced_inference() -> type[ManagedNode]:
-    from maskact_ros.nodes.inference import Inference, Received
+    from maskact_ros.nodes.inference import Inference
+    from maskact_ros.nodes.observation.feature_intake import Received
 
     class TracedInference(Inference):
         diagnostics: Tracing

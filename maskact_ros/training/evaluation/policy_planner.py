@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.control.ensemble import TemporalEnsembler
-from maskact_ros.control.schedule import PlanSchedule
+from maskact_ros.core.align import StateBuffer
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.chunk import Chunk
 from maskact_ros.core.config import MaskACTConfig
 from maskact_ros.policy.engine import Engine
-from maskact_ros.policy.runtime import EncoderRuntime, Encoding, PlannerRuntime
+from maskact_ros.policy.errors import PolicyError
+from maskact_ros.policy.infer import ChunkPlanner, MaskLimits, Perceived, Perceiver, Picture, PlanSetup, Refusal
+from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
 from maskact_ros.sim.renderer import Renderer
 from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.sim.world import Measurement, Snapshot, World
@@ -47,7 +48,7 @@ class PolicyPlanner:
     ) -> None:
         self._world, self._info, self._config = world, info, config
         self._encoder = EncoderRuntime.load(info, config, engine)
-        self._planner = PlannerRuntime.load(info, config, engine)
+        self._setup = PlanSetup(PlannerRuntime.load(info, config, engine))
         self._renderer = Renderer(info.robot)
         self._latency_ns = round(latency_s * 1e9)
         self._has_masks = config.use_mask and info.mask_classes == CLASS_NAMES
@@ -56,47 +57,51 @@ class PolicyPlanner:
 
     def begin(self) -> None:
         """Forget the last episode."""
-        coeff = self._config.temporal_ensemble_coeff
-        self._ensembler = None if coeff is None else TemporalEnsembler(coeff, self._info.robot)
-        self._schedule = PlanSchedule(
-            n_action_steps=self._config.n_action_steps,
-            period_ns=self._info.robot.policy_period_ns,
-            every_image=coeff is not None,
-        )
+        self._perceiver = Perceiver(self._info.robot.only_camera)
+        self._states = StateBuffer(tolerance_s=0.0)  # joints are measured with the picture
+        self._planner = ChunkPlanner(self._info.robot, self._states, self._setup)
         self._image_due_ns = self._check_due_ns = 0
         self.confusion = np.zeros((len(CLASS_NAMES),) * 2, np.int64) if self._has_masks else None
 
     def plan(self, now_ns: int, measured: Measurement) -> Chunk | None:
-        """The chunk of the picture taken now, if one is taken and planned from."""
+        """The chunk of the picture taken now, if one is taken and planned from; raises PolicyError."""
         if now_ns < self._image_due_ns:
             return None
         self._image_due_ns += _IMAGE_NS
-        wanted = self._schedule.wants(now_ns)
+        wanted = self._planner.wants(now_ns)
         if not wanted and self.watcher is None:
             return None
-        encoding = self._see(now_ns, check=wanted and self._has_masks and self._check_due_ns <= now_ns < CHECKED_NS)
+        perceived = self._see(now_ns, check=wanted and self._has_masks and self._check_due_ns <= now_ns < CHECKED_NS)
         if not wanted:
             return None
-        actions = self._planner.predict(encoding.features, encoding.patch_labels, measured.positions)
-        chunk = Chunk(now_ns, self._info.robot.policy_period_ns, actions)
-        self._schedule.planned(now_ns, now_ns + self._latency_ns)
-        return chunk if self._ensembler is None else self._ensembler.add(chunk)
+        self._states.add(now_ns, measured.positions)
+        planned = self._planner.plan(perceived.features, now_ns=now_ns)
+        if isinstance(planned, Refusal):
+            raise PolicyError(planned.reason)
+        self._planner.published(planned.chunk, now_ns + self._latency_ns)
+        return planned.chunk
 
-    def _see(self, now_ns: int, *, check: bool) -> Encoding:
+    def _see(self, now_ns: int, *, check: bool) -> Perceived:
         """Draw and encode one picture; check its mask if asked to, and show it to the watcher."""
         snapshot = self._world.snapshot()
         picture = self._renderer.rgb(snapshot)
-        size, geometry = self._config.image_size, self._info.geometry
-        encoding = self._encoder.encode(geometry.to_model(picture, size), label_image=check or self.watcher is not None)
+        perceived = self._perceiver.perceive(
+            self._encoder,
+            Picture(now_ns, picture, picture.ravel()),
+            MaskLimits(),
+            label_image=check or self.watcher is not None,
+        )
+        label_image = perceived.encoding.label_image
         if check:
-            assert encoding.label_image is not None
+            assert label_image is not None
             self._check_due_ns = now_ns + _CHECK_MASK_NS
-            self._check(encoding.label_image, snapshot)
+            self._check(label_image, snapshot)
         if self.watcher is not None:
             height, width = picture.shape[:2]
-            seen = np.zeros((size, size), np.uint8) if encoding.label_image is None else encoding.label_image
-            self.watcher(now_ns, picture, geometry.to_camera(seen, height, width))
-        return encoding
+            size = self._config.image_size
+            seen = np.zeros((size, size), np.uint8) if label_image is None else label_image
+            self.watcher(now_ns, picture, self._info.geometry.to_camera(seen, height, width))
+        return perceived
 
     def _check(self, predicted: NDArray[np.uint8], snapshot: Snapshot) -> None:
         assert self.confusion is not None
