@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.table_cells import NOT_MEASURED
 from maskact_ros.tools.bench.options import add_output, check_output, listed, put_out
 
-NOT_MEASURED = "not measured"
 _INTERRUPTED = f"{NOT_MEASURED}: interrupted"
 _LOOK_S = 0.1  # how often to see whether a benchmark has ended
 _ENDING_S = 60.0  # an interrupted benchmark stops its nodes and prints what it has

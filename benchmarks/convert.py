@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from benchmarks.convert_rows import ConvertResult
 from maskact_ros.tools.bench.options import add_output, add_rounds, check_output, check_range, put_out
-
-if TYPE_CHECKING:
-    from maskact_ros.tools.bench.machine import Machine
 
 IMAGES = ("video", "png")
 
@@ -40,32 +36,6 @@ No conversion is faster than the slower of the last two, unless it does them sid
     convert.add_argument("--no-baseline", action="store_true", help="leave it out, since it takes longest")
     add_rounds(convert, 3)
     add_output(convert)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One of the jobs."""
-
-    part: str  # convert, baseline, read or encode
-    images: str
-    median_ms: float
-    p95_ms: float
-    spread: float  # the middle half's width, as a share of the median
-    times_real_time: float  # seconds of the recording for each second
-    share_of_limit: float  # reading and encoding one after the other took so much of its time
-    speedup_over_baseline: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertResult:
-    """What `--json` prints."""
-
-    machine: Machine
-    seconds: float  # of the recording
-    rounds: int
-    complete: bool  # false after Ctrl-C
-    peak_memory_mib: float  # of one conversion in a process of its own
-    rows: list[Row]
 
 
 def _run(a: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.baseline_convert import convert as plain
-from benchmarks.convert import ConvertResult, Row
 from benchmarks.convert_bag import Scene, encode, read, record
+from benchmarks.convert_rows import ConvertResult, Row
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import shared
 from maskact_ros.data.bags.contract import Contract

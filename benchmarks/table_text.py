@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.all import NOT_MEASURED
-from benchmarks.table_cells import NAMES, Result, engine_of, markdown, percent, rows_of, setting_of, times, why
+from benchmarks.table_cells import (
+    NAMES,
+    NOT_MEASURED,
+    Result,
+    engine_of,
+    markdown,
+    percent,
+    rows_of,
+    setting_of,
+    times,
+    why,
+)
 from benchmarks.table_overview import overview
 from maskact_ros.tools.bench.pipeline_stages import BUSY, MODEL
 

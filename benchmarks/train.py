@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from benchmarks.train_rows import PRECISIONS, VARIANTS, TrainArguments, TrainResult
 from maskact_ros.tools.bench.options import add_device, add_output, check_output, check_range, listed, put_out
 
-if TYPE_CHECKING:
-    from maskact_ros.tools.bench.machine import Machine
-
 STAGES = ("stage1", "stage2")
-VARIANTS = ("frozen", "frozen_cached", "lora")
-PRECISIONS = ("fp32", "bf16")
 _BATCH = {"cpu": 4, "cuda": 64}
 
 
@@ -55,66 +49,6 @@ masks built query by query, single precision. All of them take their steps in tu
     train.add_argument("--threads", type=int, default=0, help="of torch on the CPU; default: torch's choice")
     train.add_argument("--no-baseline", action="store_true", help="leave it out, since it takes longest")
     add_output(train)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainArguments:
-    """What to measure."""
-
-    stage: str
-    backbone: str
-    image_size: int
-    batch_size: int
-    steps: int
-    device: str
-    baseline: bool
-    variants: tuple[str, ...] = VARIANTS
-    precisions: tuple[str, ...] = PRECISIONS
-    compile: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One way to train; None where a figure has no meaning."""
-
-    part: str  # train
-    variant: str  # frozen, frozen_cached or lora
-    backend: str  # torch or baseline
-    precision: str
-    stage: str
-    device: str
-    backbone: str
-    image_size: int
-    batch_size: int
-    median_ms: float  # of a step, its batch included
-    p95_ms: float
-    spread: float  # the middle half's width, as a share of the median
-    samples_per_s: float
-    gflop: float  # 10^9 operations of a step, by counting
-    share_of_gemm: float | None  # those in a second, as a share of a matrix product's of the same rounds
-    speedup_over_baseline: float | None  # the median of the rounds' ratios
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a matrix product reached in the same rounds; 10^9 operations a second."""
-
-    device: str  # cpu, or a card by name
-    threads: int
-    gemm_gflops: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What `--json` prints."""
-
-    machine: Machine
-    hardware: Limits
-    compiled: bool
-    steps: int
-    complete: bool  # false after Ctrl-C
-    rows: list[Row]
-    left_out: list[str]  # what could not be measured, and why
 
 
 def _run(a: argparse.Namespace) -> int:

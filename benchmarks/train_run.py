@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks import baseline_training
 from benchmarks.model_policy import camera_picture
-from benchmarks.train import Limits, Row, TrainArguments, TrainResult
+from benchmarks.train_rows import Limits, Row, TrainArguments, TrainResult
 from maskact_ros.core.checkpoint import default_mask_classes
 from maskact_ros.core.config import LATENT_LABEL, MaskACTConfig
 from maskact_ros.core.paths import shared

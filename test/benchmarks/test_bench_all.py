@@ -11,7 +11,7 @@ import pytest
 
 import maskact_ros
 from benchmarks import all as everything
-from benchmarks import train
+from benchmarks import train_rows
 from benchmarks.__main__ import main
 from benchmarks.all import Run
 from benchmarks.table import put_into
@@ -174,7 +174,7 @@ def test_the_pipeline_s_table_has_overhead_and_stages(result):
 
 
 def test_training_s_table_has_each_way_and_the_whole_its_fastest(result):
-    row = train.Row(
+    row = train_rows.Row(
         part="train",
         variant="frozen",
         backend="torch",
@@ -194,9 +194,9 @@ def test_training_s_table_has_each_way_and_the_whole_its_fastest(result):
     )
     cached = replace(row, variant="frozen_cached", precision="bf16", speedup_over_baseline=3.0)
     plain = replace(row, backend="baseline", speedup_over_baseline=1.0)
-    measured = train.TrainResult(
+    measured = train_rows.TrainResult(
         machine=Machine.here(),
-        hardware=train.Limits(device="cpu", threads=2, gemm_gflops={"fp32": 250.0}),
+        hardware=train_rows.Limits(device="cpu", threads=2, gemm_gflops={"fp32": 250.0}),
         compiled=False,
         steps=10,
         complete=True,

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import baseline_training, train_run
 from benchmarks.__main__ import main
-from benchmarks.train import TrainArguments, table
+from benchmarks.train import table
+from benchmarks.train_rows import TrainArguments
 
 TINY = {
     "chunk_size": 6,
