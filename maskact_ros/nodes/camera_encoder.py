@@ -23,8 +23,9 @@ from maskact_ros.nodes.observation.mask_topics import MaskTopics
 from maskact_ros.nodes.ros.even_clock import EvenClock
 from maskact_ros.nodes.ros.image_cdr import with_block
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.messages import features_parts, ns_to_stamp, picture_used
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import changed, snapshot
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import PolicySwap

@@ -23,9 +23,11 @@ from std_srvs.srv import Trigger
 from maskact_ros.control.realtime import RateLoop
 from maskact_ros.core.paths import shared
 from maskact_ros.core.robot import RobotSpec
+from maskact_ros.nodes.ros.common_parameters import SIM_ROBOT_FILE
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import SIM_ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.messages import image_to_message, ns_to_stamp, pose_to_message
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, refuse_unknown
 from maskact_ros.sim.look import NO_SHIFT
 from maskact_ros.sim.renderer import Renderer, intrinsics

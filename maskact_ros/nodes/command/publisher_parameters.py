@@ -15,7 +15,8 @@ import numpy as np
 from maskact_ros.control.ladder import FollowerSettings
 from maskact_ros.core.limits import Limits
 from maskact_ros.core.robot import RobotSpec
-from maskact_ros.nodes.ros.managed import POLICY_PATH, ROBOT_FILE, ManagedNode
+from maskact_ros.nodes.ros.common_parameters import POLICY_PATH, ROBOT_FILE
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, declare
 from maskact_ros.nodes.ros.receipt import JOINT_STATES_STAMP_SOURCE
 

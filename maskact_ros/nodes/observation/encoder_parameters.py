@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maskact_ros.nodes.observation.engine_parameters import ENGINE_PARAMETERS
-from maskact_ros.nodes.ros.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE
+from maskact_ros.nodes.ros.common_parameters import CHANGEABLE_POLICY_PATH, ROBOT_FILE
 from maskact_ros.nodes.ros.params import NodeParameter
 
 PARAMETERS = (
