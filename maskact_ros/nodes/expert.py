@@ -27,8 +27,8 @@ from maskact_ros.sim.expert import Expert
 
 PARAMETERS = (
     SIM_ROBOT_FILE,
-    NodeParameter("plan_rate_hz", 10.0, "Chunks a second.", 1.0, 30.0),
-    NodeParameter("horizon", 30, "Points of a chunk.", 2, 300),
+    NodeParameter("plan_rate_hz", 10.0, "Chunks per second.", 1.0, 30.0, unit="Hz"),
+    NodeParameter("horizon", 30, "Points in a chunk.", 2, 300),
 )
 
 

@@ -1,10 +1,9 @@
-"""A node as a process: its `--help`, signals, the order in which the nodes of a bringup end, and exit codes."""
+"""A node as a process: its arguments, signals, the order in which the nodes of a bringup end, and exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import os
 import signal
 import sys
@@ -18,9 +17,9 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.core.errors import MaskACTError
-from maskact_ros.nodes.ros.common_parameters import AUTOSTART
 from maskact_ros.nodes.ros.launcher import Launcher
 from maskact_ros.nodes.ros.managed import ManagedNode
+from maskact_ros.nodes.ros.node_help import help_text
 from maskact_ros.nodes.ros.serving import Serving
 from maskact_ros.nodes.ros.stop_request import StopRequest, end_signals
 
@@ -33,7 +32,7 @@ _LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked
 def main(node_class: type[ManagedNode]) -> None:
     """Run a node until SIGINT or SIGTERM; the exit code is 0, 1 after a refused start, 2 after a wrong parameter."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(_help(node_class))
+        print(help_text(node_class))
         return
     # Loading weights takes seconds, and until the node is active there is nothing to bring to rest: it ends at once.
     for number in end_signals():
@@ -100,13 +99,3 @@ def _turn_to_end(node: ManagedNode, launcher: Launcher, stop: StopRequest) -> bo
     """Whether a node that was asked to end does: without a launcher to keep the order, it is the arm's turn first."""
     waits_s = ARM_FIRST_S if launcher.gone else _LAUNCHER_SEEN_S
     return node.may_end or time.monotonic() > stop.asked_s + waits_s
-
-
-def _help(node_class: type[ManagedNode]) -> str:
-    module = inspect.getmodule(node_class)
-    assert module is not None
-    lines = [inspect.cleandoc(module.__doc__ or ""), "", "Parameters (-p name:=value after --ros-args):"]
-    for parameter in (AUTOSTART, *module.PARAMETERS):
-        default = parameter.default if parameter.default != "" else "not set"
-        lines += [f"  {parameter.name} (default: {default})", f"      {parameter.description}"]
-    return "\n".join(lines)
