@@ -71,8 +71,6 @@ class ActionPublisher(ManagedNode):
     def configure(self) -> None:
         """Check the robot against the checkpoint; create topics and services."""
         _, config, self._robot = self.policy_and_robot(also=("limits",))
-        self.check_choice("command_interface", ("position", "trajectory"))
-        self.check_choice("limits_from", ("robot_file", "robot_description"))
         self._tuning = PublisherParameters(self, self._robot)
         refuse_unknown(self)
         self._tuning.check({})

@@ -29,7 +29,6 @@ from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import changed, snapshot
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import PolicySwap
-from maskact_ros.nodes.ros.receipt import STAMP_SOURCES
 from maskact_ros.policy.infer import MaskLimits, Perceiver, PictureError
 from maskact_ros.policy.runtime import EncoderRuntime
 
@@ -53,7 +52,6 @@ class CameraEncoder(ManagedNode):
 
     def configure(self) -> None:
         """Load the encoder and warm it up."""
-        self.check_choice("stamp_source", STAMP_SOURCES)
         info, config, robot = self.policy_and_robot()
         self._perceiver = Perceiver(robot.only_camera)
         runtime = EncoderRuntime.load(info, config, engine_of(self))

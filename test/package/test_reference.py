@@ -38,6 +38,9 @@ def test_a_parameter_says_what_it_is(node):
         assert not parameter.name.endswith("_s") or parameter.unit == "s", parameter.name
         assert not parameter.name.endswith("_hz") or parameter.unit == "Hz", parameter.name
         assert not parameter.choices or parameter.default in parameter.choices, parameter.name
+        assert not (parameter.choices and parameter.changeable), (
+            parameter.name
+        )  # only a descriptor's range is checked then
 
 
 @pytest.mark.parametrize("node", NODES)

@@ -61,7 +61,8 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         self._configured = False
         self._set_since_start: set[str] = set()
         self._parameter_service = RefusingParameterService(self)
-        declare(self, (AUTOSTART, *parameters))
+        self._declared = (AUTOSTART, *parameters)
+        declare(self, self._declared)
         self.diagnostics = self.DIAGNOSTICS(self)
         self.diagnostics.value("state", "unconfigured")
         guard_clock(self, self.diagnostics)
@@ -101,11 +102,6 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     def get(self, name: str) -> Any:
         """A parameter's value."""
         return self.get_parameter(name).value
-
-    def check_choice(self, name: str, allowed: Sequence[str]) -> None:
-        """Raise ParameterError unless a text parameter is one of the allowed."""
-        if self.get(name) not in allowed:
-            raise ParameterError(f"{name} is {self.get(name)!r}; allowed: {', '.join(allowed)}")
 
     def create_steady_timer(self, period_s: float, callback: Any) -> Timer:
         """A timer on the steady clock, which neither simulation nor a correction of the time can stop."""
@@ -230,7 +226,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
-        result = self._transition(self.configure, "inactive", undo=self.clean_up)
+        result = self._transition(self._configure, "inactive", undo=self.clean_up)
         self._configured = result == TransitionCallbackReturn.SUCCESS
         return result
 
@@ -257,6 +253,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         self._configured = False
         self.finalized = True  # the process ends with it: no transition leads out of there
         return self._transition(self.clean_up, "finalized")
+
+    def _configure(self) -> None:
+        for parameter in self._declared:
+            parameter.check_choice(self.get(parameter.name))
+        self.configure()
 
     def _transition(self, step: Any, then: str, undo: Any = None) -> TransitionCallbackReturn:
         self.diagnostics.forget("transition")  # a refusal is said each time, also the same one again

@@ -60,7 +60,7 @@ class NodeParameter:
     minimum: float | None = None
     maximum: float | None = None
     unit: str = ""
-    choices: tuple[str, ...] = ()  # of a text; the node checks it, as some depend on each other
+    choices: tuple[str, ...] = ()  # of a text that is not changeable; checked when the node is configured
     changeable: bool = False
     fixed_because: str = "it is read once, when the node is configured; restart the node with another value"
     heading: str = ""  # of the group that begins with this parameter
@@ -87,6 +87,11 @@ class NodeParameter:
         """Range, unit and whether the value may change, in one line; empty where there is nothing to say."""
         span = " ".join(part for part in (self.range, self.unit) if part)
         return "; ".join(part for part in (span, "changeable" if self.changeable else "") if part)
+
+    def check_choice(self, value: Any) -> None:
+        """Raise ParameterError for a text that is none of the choices, where there are any."""
+        if self.choices and value not in self.choices:
+            raise ParameterError(f"{self.name} is {value!r}; allowed: {', '.join(self.choices)}")
 
     def descriptor(self) -> ParameterDescriptor:
         """What `ros2 param describe` shows."""

@@ -38,10 +38,5 @@ class ReceiptClock:
 
 
 def joint_states_clock(node: ManagedNode, read_ns: Callable[[], int]) -> ReceiptClock | None:
-    """What dates joint states that their header does not; None where it does.
-
-    Raises:
-        ParameterError: joint_states_stamp_source is neither header nor receipt.
-    """
-    node.check_choice(JOINT_STATES_STAMP_SOURCE.name, STAMP_SOURCES)
+    """What dates joint states that their header does not; None where it does."""
     return ReceiptClock(read_ns) if node.get(JOINT_STATES_STAMP_SOURCE.name) == "receipt" else None
