@@ -1,7 +1,8 @@
 """Inference: features and joint states in, chunks of future joint positions out (the ACT part of a checkpoint).
 
 Subscribes features, joint_states and the publisher's state; publishes action_chunk. With temporal ensembling every
-image is planned from; without it a chunk is computed so early that it is there when the last one is used up.
+image is planned from; without it a chunk is computed so early that it is there when the last one is used up. `~/reset`
+forgets the plan.
 """
 
 from __future__ import annotations
