@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench wheel lint test test-jazzy faults system
+.PHONY: help setup demo bench wheel reference lint test test-jazzy faults system
 
 # The first of these that runs and is supported; `make setup PYTHON=/usr/bin/python3.12` takes another.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
@@ -44,6 +44,9 @@ wheel: $(STAMP)  ## Build dist/*.tar.gz and dist/*.whl
 	.venv/bin/python setup.py -q sdist
 	@apart=$$(mktemp -d) && .venv/bin/python setup.py -q build --build-base $$apart bdist_wheel; ended=$$?; rm -rf $$apart; exit $$ended
 	@ls dist/*
+
+reference: $(STAMP)  ## Write config/maskact.yaml and docs/reference/ from the declarations in the code
+	$(RUN_$(ROS)) .venv/bin/python -m reference
 
 lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff check

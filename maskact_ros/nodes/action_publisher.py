@@ -41,8 +41,9 @@ from maskact_ros.nodes.command.publisher_parameters import PARAMETERS, Publisher
 from maskact_ros.nodes.command.sole_driver import SoleDriver
 from maskact_ros.nodes.command.sole_planner import SolePlanner
 from maskact_ros.nodes.ros.control_cdr import MOST_POINTS, ChunkReader, JointStateReader, most_bytes
-from maskact_ros.nodes.ros.managed import ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.messages import MessageError, state_to_message
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import overwrite, refuse_unknown
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import TOPIC, Phase, Standing
@@ -70,8 +71,6 @@ class ActionPublisher(ManagedNode):
     def configure(self) -> None:
         """Check the robot against the checkpoint; create topics and services."""
         _, config, self._robot = self.policy_and_robot(also=("limits",))
-        self.check_choice("command_interface", ("position", "trajectory"))
-        self.check_choice("limits_from", ("robot_file", "robot_description"))
         self._tuning = PublisherParameters(self, self._robot)
         refuse_unknown(self)
         self._tuning.check({})

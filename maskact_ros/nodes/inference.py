@@ -1,7 +1,8 @@
 """Inference: features and joint states in, chunks of future joint positions out (the ACT part of a checkpoint).
 
 Subscribes features, joint_states and the publisher's state; publishes action_chunk. With temporal ensembling every
-image is planned from; without it a chunk is computed so early that it is there when the last one is used up.
+image is planned from; without it a chunk is computed so early that it is there when the last one is used up. `~/reset`
+forgets the plan.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from maskact_ros.nodes.ros.control_cdr import ChunkMessage
 from maskact_ros.nodes.ros.drop_watch import DropWatch
 from maskact_ros.nodes.ros.even_clock import EvenClock
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.messages import MessageError, state_from_message, state_used
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import changed, snapshot
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import PolicySwap

@@ -315,7 +315,7 @@ MUTE_PUBLISHER = """
 import numpy as np
 
 from maskact_ros.nodes.action_publisher import ActionPublisher
-from maskact_ros.nodes.ros.managed import main
+from maskact_ros.nodes.ros.node_process import main
 
 
 class MutePublisher(ActionPublisher):

@@ -155,7 +155,7 @@ BROKEN_PUBLISHER = """
 from std_msgs.msg import Empty
 
 from maskact_ros.nodes.action_publisher import ActionPublisher
-from maskact_ros.nodes.ros.managed import main
+from maskact_ros.nodes.ros.node_process import main
 
 
 class BrokenPublisher(ActionPublisher):

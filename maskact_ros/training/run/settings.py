@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from maskact_ros.core.config import STAGES
 from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.specification import STAGES
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run.augment import PRESETS, Augmentation, augmentation_from_dict
 
