@@ -75,7 +75,7 @@ test-all: $(STAMP) $(JAZZY_STAMP)  ## The same with all tests, those with ROS on
 	$(call timed,all tests with ROS on Jazzy,$(ON_JAZZY) test/nodes)
 
 coverage: $(STAMP)  ## Run the tests of `make test` on Kilted, and print the branch coverage by file, worst first
-	$(RUN_$(ROS)) OMP_NUM_THREADS=1 .venv/bin/pytest -n logical --dist loadfile $(QUICK) --cov
+	$(RUN_$(ROS)) OMP_NUM_THREADS=1 .venv/bin/pytest -n logical --dist loadfile $(QUICK) --cov=maskact_ros
 
 # ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, odd_messages, chunks, joint_states,
 # impossible_poses, parameters, clock, without_events, checkpoints, transitions, trajectories, stock_controller,
