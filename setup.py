@@ -84,6 +84,7 @@ setup(
             "mypy",
             "numpy<2.3",
             "pytest",
+            "pytest-cov",
             "pytest-timeout",
             "pytest-xdist",
             "ruff",

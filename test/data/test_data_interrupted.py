@@ -76,7 +76,8 @@ def test_several_processes_make_one_dataset_in_the_order_of_the_bags(setup):
 
 
 def test_a_full_disk_leaves_nothing_and_is_one_sentence(setup):
-    limited = f"ulimit -f 8; exec {' '.join(command(setup, '--images', 'png'))}"  # blocks of 1 KiB a file
+    # Blocks of 1 KiB a file, also for what `make coverage` would write.
+    limited = f"ulimit -f 8; unset COVERAGE_PROCESS_CONFIG; exec {' '.join(command(setup, '--images', 'png'))}"
     failed = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=110, preexec_fn=_no_signal)
     assert failed.returncode == 1
     assert "cannot be written" in failed.stderr

@@ -83,6 +83,7 @@ def test_an_untrained_policy_solves_nothing_and_says_so_in_json(capsys, policy):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.extended
 def test_an_export_is_measured_as_torch_is(capsys, tmp_path, precision):
     policy = save_tiny_policy(tmp_path / "policy")
     export(policy.folder, precision=precision)
@@ -95,6 +96,7 @@ def test_an_export_is_measured_as_torch_is(capsys, tmp_path, precision):
     assert measured["mask_iou"]["mean"] == pytest.approx(by_torch["mask_iou"]["mean"], abs=0.05)
 
 
+@pytest.mark.extended
 def test_results_do_not_depend_on_the_number_of_processes(capsys, policy):
     words = (policy.folder, "--episodes", 3, "--time-limit", 1.0, "--ensemble", 0.1)
     assert printed(capsys, *words, "--jobs", 1) == printed(capsys, *words, "--jobs", 2)

@@ -155,6 +155,7 @@ def test_the_same_command_keeps_the_bags_that_are_there_and_records_the_others(r
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
+@pytest.mark.extended
 def test_several_jobs_record_the_same_messages(recorded, robot_file, tmp_path):
     summary = record_demos(DemoRequest(out=tmp_path, episodes=2, jobs=2, robot_file=robot_file))
     assert summary.kept == 2

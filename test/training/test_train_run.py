@@ -164,7 +164,13 @@ def whole(tmp_path_factory, dataset):
 
 
 @pytest.mark.parametrize(
-    ("mode", "saved"), [("before the first save", None), ("in a step", 5), ("while saving", 10)], ids=str
+    ("mode", "saved"),
+    [
+        pytest.param("before the first save", None, marks=pytest.mark.extended),
+        ("in a step", 5),
+        pytest.param("while saving", 10, marks=pytest.mark.extended),
+    ],
+    ids=str,
 )
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, dataset, whole, mode, saved):
     killed = settings_of(tmp_path, dataset, "killed", ema=0.9)
@@ -255,6 +261,7 @@ def test_averaging_is_the_published_formula(tmp_path, dataset):
         torch.testing.assert_close(ema.state_dict()[name], tensor)
 
 
+@pytest.mark.extended
 def test_a_compiled_run_leaves_what_an_eager_one_leaves(tmp_path, dataset):
     settings = {
         name: settings_of(tmp_path, dataset, name, steps=2, compile=name == "compiled") for name in ("a", "compiled")
@@ -266,6 +273,7 @@ def test_a_compiled_run_leaves_what_an_eager_one_leaves(tmp_path, dataset):
     assert_same_state(settings["a"].out, settings["compiled"].out)
 
 
+@pytest.mark.extended
 def test_layers_of_a_kind_are_compiled_once(monkeypatch):
     config = MaskACTConfig.from_dict(
         small_run.TINY | {"n_encoder_layers": 3, "n_vae_encoder_layers": 2, "dropout": 0.1}
@@ -297,6 +305,7 @@ def test_layers_of_a_kind_are_compiled_once(monkeypatch):
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.extended
 def test_two_processes_make_the_gradient_of_one_with_the_double_batch(tmp_path, dataset):
     # Without what is random or counted batch by batch: dropout, latent, batch norm, padding.
     policy = {"use_mask": False, "use_vae": False, "dropout": 0.0, "chunk_size": 1, "n_action_steps": 1}
