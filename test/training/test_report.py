@@ -193,7 +193,7 @@ def test_an_interrupted_report_is_printed_and_leaves_the_document_as_it_was(chec
     whole = f"# Results\n\n{BEGIN}\nall of yesterday's cells\n{END}\n"
     document.write_text(whole)
     monkeypatch.setattr(
-        "maskact_ros.training.evaluation.report.measure", lambda setup, seeds, jobs: interrupted(setup, seeds)
+        "maskact_ros.training.evaluation.report.measure", lambda setup, seeds, workers: interrupted(setup, seeds)
     )
     words = [f"{name}={folder}" for name, folder in checkpoints.items()]
     with pytest.raises(SystemExit) as end:
