@@ -92,7 +92,7 @@ class _Tasks:
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._results = 0
         self._begun = itertools.count()  # for keys that are new each time
-        self._shares: dict[int, float] = {}  # of the items in work
+        self._shares: dict[int, tuple[str, float]] = {}  # of the items in work: on which worker, and how far
         self._topic = f"maskact-{uuid.uuid4().hex[:12]}"
         self._alone_s: float | None = None  # since when there is no worker
         client.subscribe_topic(self._topic, self._told)
@@ -100,7 +100,7 @@ class _Tasks:
     @property
     def done(self) -> float:
         """How many items are done, with the shares of those in work."""
-        return self._results + sum(tuple(self._shares.values()))
+        return self._results + sum(share for _, share in tuple(self._shares.values()))
 
     def room(self) -> int:
         """How many more items can begin; raises MaskACTError when the cluster is gone."""
@@ -134,8 +134,8 @@ class _Tasks:
             future = self._ended.get(timeout=LOOK_EVERY_S)
             while True:
                 number = self.open.pop(future)
-                outcome = self._outcome(future, name, number)
                 self._shares.pop(number, None)
+                outcome = self._outcome(future, name, number)
                 self._results += outcome is not None
                 yield number, outcome
                 future = self._ended.get_nowait()
@@ -166,19 +166,24 @@ class _Tasks:
 
     def stop(self) -> None:
         """Cancel what has not ended, and wait for items that are in work: at a tick or their end, they notice."""
+        if self._client.status != "running":
+            return
         until_s = time.monotonic() + PATIENCE_S
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, TimeoutError):  # of a scheduler that is gone
             self._client.cancel(list(self.open))
-        while self._shares and self._client.status == "running" and time.monotonic() < until_s:
-            time.sleep(0.01)
+            while self._workers_of_items() & self._client.nthreads().keys() and time.monotonic() < until_s:
+                time.sleep(0.02)
 
-    def _told(self, event: tuple[float, tuple[int, float]]) -> None:
+    def _workers_of_items(self) -> set[str]:
+        return {worker for worker, _ in tuple(self._shares.values())}
+
+    def _told(self, event: tuple[float, tuple[int, str, float]]) -> None:
         """From a worker, in a thread of the client."""
-        _, (number, share) = event
+        _, (number, worker, share) = event
         if share == _ENDED:
             self._shares.pop(number, None)
         else:
-            self._shares[number] = share
+            self._shares[number] = worker, share
 
     def _lost(self) -> MaskACTError:
         return MaskACTError(f"--cluster {self._address}: the scheduler is gone")
@@ -209,7 +214,7 @@ def _carry_out(topic: str, number: int, call: bytes, mark: Path | None, versions
         state = worker.state.tasks.get(task)
         if state is None or state.state == "cancelled":  # by who wanted it, or because that one is gone
             raise StoppedError
-        worker.log_event(topic, (number, share))
+        worker.log_event(topic, (number, worker.address, share))
 
     def work(call: bytes, tick: Callable[[float], None]) -> Any:
         _check_worker(worker, mark, versions_there)
@@ -224,11 +229,11 @@ def _carry_out(topic: str, number: int, call: bytes, mark: Path | None, versions
                 f"the worker {worker.address} cannot import {error.name}; install maskact_ros there as it is here"
             ) from None
 
-    worker.log_event(topic, (number, 0.0))
+    worker.log_event(topic, (number, worker.address, 0.0))
     try:
         return attempt(work, call, rarely(tell))
     finally:
-        worker.log_event(topic, (number, _ENDED))
+        worker.log_event(topic, (number, worker.address, _ENDED))
 
 
 def _check_worker(worker: Any, mark: Path | None, versions_there: Mapping[str, str]) -> None:
