@@ -16,8 +16,8 @@ if "MUJOCO_GL" not in os.environ and not (os.environ.get("DISPLAY") or os.enviro
     os.environ["MUJOCO_GL"] = found[0] if found else "disable"
 
 with suppress(ImportError):
-    # OSMesa brings a zstd of another version. If that one is loaded first, it compresses bags, too: the messages are the
-    # same, the bytes of the file are not.
+    # OSMesa brings a zstd of another version. Loaded first, it would also compress the bags of this process: the same
+    # messages, in other bytes.
     import_module("backports.zstd")
 
 
