@@ -277,7 +277,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError:
-        raise MaskACTError("--cluster needs dask.distributed; install it: pip install 'maskact_ros[cluster]'") from None
+        raise MaskACTError('--cluster needs dask.distributed: pip install "maskact_ros[cluster]"') from None
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":  # what matters, we say ourselves
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)

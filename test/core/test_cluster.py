@@ -292,4 +292,4 @@ def test_what_is_no_address_is_one_sentence(address):
 def test_a_machine_without_dask_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     sentence = refused(Workers(cluster="tcp://host:8786"))
-    assert sentence == "--cluster needs dask.distributed; install it: pip install 'maskact_ros[cluster]'"
+    assert sentence == '--cluster needs dask.distributed: pip install "maskact_ros[cluster]"'
