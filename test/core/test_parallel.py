@@ -99,7 +99,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 def test_ctrl_c_reaches_the_parent_alone_however_early(tmp_path):
     parent = start(tmp_path, start_new_session=True)
     try:
-        wait_until(lambda: shared_work.noted(tmp_path, "begun") == 1)  # the other one may still import
+        wait_until(lambda: shared_work.noted(tmp_path, "begun") >= 1)  # the other one may still import
         os.killpg(parent.pid, signal.SIGINT)
         error = parent.communicate(timeout=30)[1]
     finally:

@@ -9,7 +9,7 @@ import time
 
 import cv2
 import pytest
-from support import bags
+from support import bags, shared_work
 
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.folders import alone
@@ -52,6 +52,12 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(setup):
     dataset = Dataset.open(setup / "out")
     assert [episode.length for episode in dataset.episodes] == [5, 150, 150]
     assert sorted(path.name for path in setup.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_bag_whose_worker_died_when_its_part_was_there_is_converted_once(setup, monkeypatch):
+    monkeypatch.setattr("maskact_ros.data.bags.convert.in_parallel", shared_work.in_parallel_twice)
+    done = convert([setup / "bags"], Contract.from_yaml(setup / "contract.yaml"), setup / "out")
+    assert (done.bags, done.episodes, done.frames) == (3, 3, 305)
 
 
 def test_several_processes_make_one_dataset_in_the_order_of_the_bags(setup):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from rosbags.highlevel import AnyReader
+from support import shared_work
 
 from maskact_ros.cli import main
 from maskact_ros.core.align import JointOrder
@@ -161,6 +162,13 @@ def test_several_jobs_record_the_same_messages(recorded, robot_file, tmp_path):
     assert summary.kept == 2
     alone = bag_of(recorded, "jpeg")
     assert raw_messages(tmp_path / alone.name) == raw_messages(alone)
+
+
+def test_an_episode_whose_worker_died_when_its_bag_was_there_is_recorded_again(robot_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "in_parallel", shared_work.in_parallel_twice)
+    assert record_demos(DemoRequest(out=tmp_path, episodes=1, robot_file=robot_file)).kept == 1
+    (bag,) = tmp_path.iterdir()
+    assert len(messages_of(bag)["/maskact/mask_truth"]) > 60
 
 
 def test_an_episode_that_was_not_solved_is_counted_and_not_kept(robot_file, tmp_path, monkeypatch, capsys):
