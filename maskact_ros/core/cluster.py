@@ -7,6 +7,7 @@ worker dies; here is what it does not do: compare the machines, show progress wi
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import logging
@@ -148,6 +149,8 @@ class _Tasks:
                 outcome: bytes = future.result(timeout=CONNECT_S)
             except TimeoutError:  # its worker died before it could hand over the result
                 return None
+            except (asyncio.CancelledError, concurrent.futures.CancelledError):
+                raise self._lost() from None
             return outcome
         if future.status != "error":
             raise self._lost()
