@@ -17,7 +17,6 @@ from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import save_checkpoint
 from maskact_ros.policy.onnx.export import export
 from maskact_ros.sim.scene import CLASS_NAMES
-from maskact_ros.training.evaluation import success_rate as evaluate
 from maskact_ros.training.evaluation.policy_planner import mask_iou
 from maskact_ros.training.evaluation.proportions import mcnemar_p, wilson
 from maskact_ros.training.evaluation.success_rate import Evaluation, EvaluationError, Setup, run, simulated_robot
@@ -124,6 +123,8 @@ def test_ctrl_c_prints_what_is_done_so_far(capsys, monkeypatch):
         (["--ensemble", "off"], "--ensemble is 'off'; allowed: none, or a number"),
         (["--n-action-steps", "21"], "n_action_steps"),
         (["--episodes", "0"], "--episodes is 0; allowed: an integer >= 1"),
+        (["--jobs", "0"], "--jobs is 0; allowed: 1 to 1024"),
+        (["--cluster", "host:8786"], "--cluster is 'host:8786'; allowed: tcp://HOST:PORT"),
         (["--latency", "-1"], "the latency is -1 s; allowed: a number >= 0"),
         (["--film", "here.gif"], "here.gif; allowed: a file that ends in .mp4"),
         (["--expert"], "give either the folder of a CHECKPOINT, or --expert"),
@@ -178,22 +179,6 @@ def test_the_first_episodes_are_filmed(capsys, policy, tmp_path):
     with av.open(str(path)) as video:
         assert video.streams.video[0].frames == 3 * 15
     assert filmed == printed(capsys, policy.folder, "--episodes", 4, "--time-limit", 0.5)
-
-
-def test_a_worker_that_is_killed_is_one_sentence(monkeypatch, policy):
-    class Broken:
-        def __init__(self, *_, **__):
-            pass
-
-        def submit(self, *_):
-            raise evaluate.BrokenProcessPool
-
-        def shutdown(self, **_):
-            pass
-
-    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", Broken)
-    with pytest.raises(EvaluationError, match="fewer --jobs"):
-        list(run(Setup.of_policy(policy, {}), [0, 1], jobs=2))
 
 
 def test_mask_iou_is_intersection_over_union_of_each_class():

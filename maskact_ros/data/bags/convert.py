@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from rich.table import Table
 
 from maskact_ros.core.errors import printable
 from maskact_ros.core.folders import FolderError, alone, complete_or_absent
-from maskact_ros.core.parallel import Tick, in_parallel
+from maskact_ros.core.parallel import HERE, Workers, in_parallel
 from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.progress import Progress
+from maskact_ros.core.work import Tick
 from maskact_ros.data.bags.align_bag import Aligned, Aligner
 from maskact_ros.data.bags.bag import Bag, bags_in
 from maskact_ros.data.bags.contract import Contract
@@ -67,7 +70,7 @@ def convert(
     out: str | Path,
     *,
     pictures: Pictures = "video",
-    jobs: int = 1,
+    workers: Workers = HERE,
     overwrite: bool = False,
 ) -> Summary:
     """Write the dataset `out`; raises MaskACTError, and leaves what is done for the next run."""
@@ -85,7 +88,13 @@ def convert(
         work = [_Job(bag, parts / _fingerprint(bag, contract, pictures, masks), contract, pictures) for bag in found]
         _clear(parts, out, keep={job.part.name for job in work})
         todo = [job for job in work if not job.part.exists()]
-        in_parallel(_convert_bag, todo, f"converting {len(todo)} of {len(work)} bags", jobs=jobs)
+        with Progress(f"converting {len(todo)} of {len(work)} bags", len(todo)) as progress:
+            converted = in_parallel(
+                _convert_bag, todo, workers=workers, name=lambda job: str(job.bag), reach=progress.reach, into=parts
+            )
+            with closing(converted):
+                for _ in converted:
+                    pass
         reports = [read_report(job.part).values for job in work]
         told = [report["bags"][0] for report in reports]
         if not any(report["episodes"] for report in reports):
@@ -109,11 +118,11 @@ def convert(
     )
 
 
-def run(bags: Sequence[Path], contract: Path, out: Path, *, pictures: Pictures, jobs: int, overwrite: bool) -> None:
+def run(
+    bags: Sequence[Path], contract: Path, out: Path, *, pictures: Pictures, workers: Workers, overwrite: bool
+) -> None:
     """The command: converts, and prints what became of the bags; raises MaskACTError."""
-    if jobs < 1:
-        raise FolderError(f"--jobs is {jobs}; allowed: an integer >= 1")
-    done = convert(bags, Contract.from_yaml(contract), out, pictures=pictures, jobs=jobs, overwrite=overwrite)
+    done = convert(bags, Contract.from_yaml(contract), out, pictures=pictures, workers=workers, overwrite=overwrite)
     table = Table("bags", "episodes", "frames", "seconds", "gaps", "lost", "wall s", "x real time")
     speed = f"{done.converted_s / done.wall_s:.1f}" if done.resumed < done.bags else "-"
     table.add_row(
@@ -198,6 +207,8 @@ def _percentiles_ms(ages_ns: list[int]) -> dict[str, float]:
 
 def _convert_bag(job: _Job, tick: Tick) -> None:
     """Write one bag's part."""
+    if job.part.exists():  # by a worker that died before it could say so
+        return
     began_s = time.monotonic()
     contract, bag = job.contract, Bag(job.bag)
     aligner = Aligner(contract, bag.first_of(contract.image_topics))

@@ -16,6 +16,7 @@ from typing import Any
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.documents import read_json
+from maskact_ros.core.parallel import HERE, Workers
 from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
@@ -82,7 +83,7 @@ def report(
     *,
     episodes: int,
     seed: int,
-    jobs: int,
+    workers: Workers = HERE,
     document: Path | None,
     run_by: Sequence[tuple[str, str]] = (USUAL,),
 ) -> tuple[str, bool]:
@@ -95,7 +96,7 @@ def report(
         _around(document)  # before hours of work
     cells = cells_of(checkpoints, run_by)
     seeds = range(seed, seed + episodes)
-    found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, jobs=jobs))
+    found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, workers=workers))
     if not found:
         return "", False
     text = markdown(found)
