@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from support.source_tree import ROOT
+from support.source_tree import PACKAGE, ROOT
 
 from benchmarks.__main__ import parser as benchmarks_parser
 from maskact_ros.cli import _parser
@@ -36,6 +36,13 @@ def test_every_file_it_refers_to_is_there(document):
     folder = (ROOT / document).parent
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / document).read_text(encoding="utf-8"))
     assert [link for link in links if not (folder / link).is_file()] == []  # the site has no page for a folder
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if document != "CHANGELOG.md"])
+def test_every_source_file_that_it_names_is_there(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:\w+/)+\w+\.py)`", text)
+    assert [path for path in paths if not ((ROOT / path).exists() or (PACKAGE / path).exists())] == []
 
 
 def test_every_document_is_in_the_navigation_of_the_site():
