@@ -1,9 +1,12 @@
 """What the documents tell a user to type exists: commands, options, files and examples."""
 
 import re
+import runpy
 import shlex
+from pathlib import Path
 
 import pytest
+from support.small_run import write_dataset
 from support.source_tree import PACKAGE, ROOT
 
 from benchmarks.__main__ import parser as benchmarks_parser
@@ -43,6 +46,26 @@ def test_every_source_file_that_it_names_is_there(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     paths = re.findall(r"`((?:\w+/)+\w+\.py)`", text)
     assert [path for path in paths if not ((ROOT / path).exists() or (PACKAGE / path).exists())] == []
+
+
+def run_python_of(document, folder):
+    (code,) = blocks(document, "python")
+    (folder / "example.py").write_text(code, encoding="utf-8")
+    runpy.run_path(str(folder / "example.py"))
+
+
+def test_the_example_that_prints_the_fastest_commands_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "dataset")  # whose commands move by 0.1 rad a row, at 30 Hz
+    run_python_of("docs/own_robot.md", tmp_path)
+    assert capsys.readouterr().out == "lift: 3.00\nturn: 3.00\n"
+
+
+def test_the_example_that_writes_images_to_label_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "all", masks=False)
+    run_python_of("docs/data.md", tmp_path)
+    assert sorted(path.name for path in Path("to_label").iterdir()) == ["0.png", "666666660.png"]  # of 24 rows
 
 
 def test_every_document_is_in_the_navigation_of_the_site():
