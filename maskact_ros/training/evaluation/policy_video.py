@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.overlay import overlay
+from maskact_ros.data.datasets.animation import AnimationWriter
 from maskact_ros.data.datasets.video import VideoWriter
-from maskact_ros.training.evaluation.animation import AnimationWriter
 from maskact_ros.training.evaluation.policy_planner import IMAGE_RATE_HZ, Watcher
 from maskact_ros.training.evaluation.success_rate import EvaluationError
 
