@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+log = get_plugin_logger(__name__)
 
 DECISIONS = "docs/decisions/README.md"
 ASSETS = "docs/assets"
 SERVED_AS_THEY_ARE = {".md", ".js", ".png", ".webp"}
+LIST_IN_PARAGRAPH = re.compile(r"<p>(?:(?!</p>).)*?\n\s*(?:(?:[-*]|\d+\.) [^\n<]*|\|[^\n]*\|)", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
@@ -42,6 +47,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     theme = [file for file in files if file.src_dir != config.docs_dir]
     used = [*pages, *sorted(linked_files(pages)), *sorted(root.joinpath(ASSETS).iterdir())]
     return Files([*theme, *(_file(path, root, config) for path in used)])
+
+
+def on_page_content(html: str, page: Page, **_: Any) -> None:
+    """Warn, which ends a strict build, of a list or table that GitHub shows as one and MkDocs as text."""
+    if found := LIST_IN_PARAGRAPH.search(html):
+        begin = found.group().splitlines()[-1].strip()
+        log.warning("%s: put an empty line before the list or table of: %s", page.file.src_uri, begin)
 
 
 def _file(path: Path, root: Path, config: MkDocsConfig) -> File:
