@@ -48,6 +48,17 @@ wheel: $(STAMP)  ## Build dist/*.tar.gz and dist/*.whl
 reference: $(STAMP)  ## Write config/maskact.yaml and docs/reference/ from the declarations in the code
 	$(RUN_$(ROS)) .venv/bin/python -m reference
 
+# In an environment of its own, which users do not need.
+DOCS_STAMP := .venv-docs/.complete
+.PHONY: docs
+docs: $(DOCS_STAMP)  ## Build the documentation as a site, site/index.html; a dead link or an unlisted page is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN_kilted) .venv-docs/bin/mkdocs build --strict
+
+$(DOCS_STAMP): requirements/docs.txt
+	@rm -rf .venv-docs && $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install -qq --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
 lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check

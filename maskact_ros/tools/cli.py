@@ -133,7 +133,10 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     add_workers(evaluate, "episodes")
     evaluate.add_argument(
-        "--film", type=Path, metavar="FILE.mp4", help="write the first episodes as a video of overlays"
+        "--film",
+        type=Path,
+        metavar="FILE",
+        help="write the first episodes as a video of overlays: .mp4, or .webp for a page",
     )
     evaluate.add_argument(
         "--through-ros",

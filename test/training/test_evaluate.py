@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageSequence  # matplotlib needs it, too
 
 from maskact_ros.cli import main
 from maskact_ros.core.checkpoint import CheckpointInfo, PolicySpec
@@ -126,7 +127,7 @@ def test_ctrl_c_prints_what_is_done_so_far(capsys, monkeypatch):
         (["--jobs", "0"], "--jobs is 0; allowed: 1 to 1024"),
         (["--cluster", "host:8786"], "--cluster is 'host:8786'; allowed: tcp://HOST:PORT"),
         (["--latency", "-1"], "the latency is -1 s; allowed: a number >= 0"),
-        (["--film", "here.gif"], "here.gif; allowed: a file that ends in .mp4"),
+        (["--film", "here.gif"], "here.gif; allowed: a file that ends in .mp4 or .webp"),
         (["--expert"], "give either the folder of a CHECKPOINT, or --expert"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -179,6 +180,16 @@ def test_the_first_episodes_are_filmed(capsys, policy, tmp_path):
     with av.open(str(path)) as video:
         assert video.streams.video[0].frames == 3 * 15
     assert filmed == printed(capsys, policy.folder, "--episodes", 4, "--time-limit", 0.5)
+
+
+def test_a_film_for_a_page_is_a_small_animation_that_repeats_in_real_time(capsys, policy, tmp_path):
+    path = tmp_path / "film.webp"
+    printed(capsys, policy.folder, "--episodes", 1, "--time-limit", 0.5, "--film", path)
+    with Image.open(path) as animation:
+        durations_ms = [frame.copy().info["duration"] for frame in ImageSequence.Iterator(animation)]
+        assert animation.size == (480, 360)
+        assert animation.info["loop"] == 0
+    assert durations_ms == [100] * 5  # of 15 pictures at 30 Hz
 
 
 def test_mask_iou_is_intersection_over_union_of_each_class():
