@@ -55,26 +55,17 @@ def test_each_item_is_done_once_and_counts(two):
 
 def test_an_evaluation_whose_worker_is_killed_in_the_middle_is_the_local_one(dask, two):
     setup, seeds = Setup.of_policy(CheckpointInfo.read(ROOT / "models/demo"), {}, time_limit_s=1.0), range(5)
-    _, victim = dask.workers
-    results = []
-    for result in run(setup, seeds, workers=two):
-        results.append(result)
-        if len(results) == 1:
-            killer = threading.Thread(target=kill_while_it_works, args=(victim, dask.address))
-            killer.start()
-    killer.join()
-    assert victim.wait() == -signal.SIGKILL
+    results, killed = [], None
+    with Client(dask.address, timeout=30, set_as_default=False) as client:
+        pids = client.run(os.getpid)
+        for result in run(setup, seeds, workers=two):
+            results.append(result)
+            if killed is None and (working := client.call_stack()):  # the other one, with an episode of its own
+                (killed,) = (worker for worker in dask.workers if worker.pid == pids[next(iter(working))])
+                killed.kill()
+    assert killed.wait() == -signal.SIGKILL
     there, here = (json.dumps(asdict(Evaluation.of(setup, found))) for found in (results, list(run(setup, seeds))))
     assert there == here
-
-
-def kill_while_it_works(process, address):
-    until_s = time.monotonic() + 30
-    with Client(address, timeout=30, set_as_default=False) as client:
-        name = next(name for name, pid in client.run(os.getpid).items() if pid == process.pid)
-        while name not in client.call_stack():
-            assert time.monotonic() < until_s
-    process.kill()
 
 
 @pytest.fixture
