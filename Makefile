@@ -64,12 +64,14 @@ lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# Tests without ROS share the machine, one thread each; those with ROS run a file at a time, as a file's tests share nodes.
+# Tests without ROS share the machine, one thread each. Of those with ROS two files run at a time: a file's tests share
+# nodes, so they stay together.
 # No test runs twice. Faults are a sample, always the same; `make faults` injects all, at other moments each time.
-WITHOUT_ROS = OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/nodes --ignore test/faults
+WITHOUT_ROS = $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/nodes --ignore test/faults
 WITH_ROS = $(RUN_$(ROS)) .venv/bin/pytest -n 2 --dist loadfile test/nodes test/faults
 ON_JAZZY = $(RUN_jazzy) .venv-jazzy/bin/pytest -n 2 --dist loadfile
 QUICK = -m "not extended"
+test test-all coverage: export OMP_NUM_THREADS := 1
 # What another distribution may read, send or call otherwise.
 HANDFUL = $(patsubst %,test/nodes/test_%.py,bulk enabling lifecycle messages parameters wire)
 
@@ -89,7 +91,7 @@ test-all: $(STAMP) $(JAZZY_STAMP)  ## The same with all tests, those with ROS on
 	$(call timed,all tests with ROS on Jazzy,$(ON_JAZZY) test/nodes)
 
 coverage: $(STAMP)  ## Run the tests of `make test` on Kilted, and print the branch coverage by file, worst first
-	$(RUN_$(ROS)) OMP_NUM_THREADS=1 .venv/bin/pytest -n logical --dist loadfile $(QUICK) --cov=maskact_ros
+	$(RUN_$(ROS)) .venv/bin/pytest -n logical --dist loadfile $(QUICK) --cov=maskact_ros
 
 # ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, odd_messages, chunks, joint_states,
 # impossible_poses, parameters, clock, without_events, checkpoints, transitions, trajectories, stock_controller,
