@@ -35,8 +35,10 @@ class EngagingChecks:
         pose = self._joints.last.positions
         return self._displaced(pose, settings) if self._motion.sends else self._beyond_limits(pose)
 
-    def misplaced_plan(self, chunk: Chunk, at: Moment, settings: FollowerSettings) -> str | None:
-        """Why the plan cannot begin at that moment: it would be a jump."""
+    def misplaced(self, chunk: Chunk, at: Moment, settings: FollowerSettings) -> str | None:
+        """Why the arm cannot engage with a chunk at that moment: where it is, or where the plan begins."""
+        if (misplaced := self.misplaced_arm(settings)) is not None:
+            return misplaced
         assert self._joints.last is not None
         begin = self._motion.filter.position if self._motion.sends else self._joints.last.positions
         target = self._motion.curve(chunk, begin, at).sample(at)

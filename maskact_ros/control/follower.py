@@ -19,8 +19,9 @@ from maskact_ros.control.loop_time import LoopTime, stall_ns
 from maskact_ros.control.motion import Motion
 from maskact_ros.control.newest_chunk import NewestChunk
 from maskact_ros.control.retreat import Retreat
-from maskact_ros.control.tracking import ClampingCheck, FollowingCheck
-from maskact_ros.control.transitions import Event, step
+from maskact_ros.control.stop_ladder import StopLadder
+from maskact_ros.control.tracking import ClampingCheck
+from maskact_ros.control.transitions import Event
 from maskact_ros.core.chunk import Chunk
 from maskact_ros.core.limits import Limits
 from maskact_ros.core.robot import RobotSpec
@@ -37,22 +38,16 @@ class PlanFollower:
         self._robot_limits = robot.limits
         self._settings = settings or FollowerSettings()
         self._motion = Motion(robot, rate_hz)
-        self._time = LoopTime(self._motion.filter.period_ns)
-        self._joints = JointWatch(robot)
+        self._time = LoopTime(self.period_ns, self._settings.lead_s)
+        self._joints = JointWatch(robot, self._motion, self._settings.following_tolerance_s)
+        self._clamping = ClampingCheck(robot)
         self._engaging = EngagingChecks(robot, self._joints, self._motion)
         self._newest = NewestChunk(len(robot.joints))
-        self._check = FollowingCheck(robot, self._settings.following_tolerance_s)
-        self._clamping = ClampingCheck(robot)
         self._retreat = Retreat(robot)
-        self._lead_ns = round(self._settings.lead_s * 1e9)  # in force; a change of it is slewed
-        self._since_ns: int | None = None  # the first tick without a plan in this state, on the steady clock
+        self._ladder = StopLadder(self._motion, self._newest, self._retreat)
         self._run_began_ns: int | None = None
-        self._releasing = False  # disabled in a fault: goes silent at rest
-        self.state = FollowerState()
-        self.unheard = ""  # why nothing takes the commands, as far as the node knows
-        self.rivals = ""  # who else sends commands, as far as the node knows
+        self._unheard = ""  # why nothing takes the commands
         self.image_to_command_ms, self.chunk_age_ms = self._newest.image_to_command_ms, self._newest.age_ms
-        self.unasked_stops = 0  # how often it left a plan for want of something
 
     # -- What is wished
 
@@ -61,14 +56,11 @@ class PlanFollower:
         if self._take(Event.ENABLE, now_ns=now_ns):
             self._newest.condemned = self._run_began_ns = None
 
-    def disable(self, reason: str) -> str:
+    def disable(self, reason: str, event: Event = Event.DISABLE) -> str:
         """Come to rest, then keep the last set point or go silent, as chosen; return what comes of it.
 
         A fault stays one, but it goes silent, too, where that was chosen.
         """
-        return self._disable(Event.DISABLE, reason)
-
-    def _disable(self, event: Event, reason: str = "") -> str:
         released = self._settings.release_on_disable
         if self.state.rung is Rung.FAULT:
             fault = f"it is in a fault ({self.state.reason})"
@@ -77,7 +69,7 @@ class PlanFollower:
             if not released:
                 again = "set release_on_disable to true and disable again to silence it"
                 return f"{fault}, and goes on sending the last set point; {again}"
-            self._releasing = True
+            self._ladder.releasing = True
             return f"{fault}: going silent once the arm rests; call ~/reset before enabling"
         self._take(event, reason)
         if not self._motion.sends:
@@ -146,7 +138,7 @@ class PlanFollower:
         """Take other settings, limits or another rate, without a jump; tighter limits as soon as the motion allows."""
         self._settings = settings or self._settings
         self._motion.change(limits, rate_hz)
-        self._check.set_tolerance(self._settings.following_tolerance_s)
+        self._joints.following.set_tolerance(self._settings.following_tolerance_s)
 
     # -- What is heard
 
@@ -157,23 +149,15 @@ class PlanFollower:
             ValueError: it is not a finite number for each joint.
         """
         measured = replace(measured, received_ns=self._time.received_ns(measured.received_ns))
-        sends = self._motion.sends
-        checked = sends and self._settings.following_tolerance_s > 0
-        set_point = self._motion.filter.position if sends else None
-        refusal = self._joints.take(measured, set_point, sending=checked, as_commanded=self._is_as_commanded)
-        if refusal is not None:
-            return refusal
-        assert self._joints.last is not None
-        positions, received_ns = self._joints.last.positions, measured.received_ns
-        wrong = self._check.measured(positions, received_ns) if checked else None
-        if wrong is not None:
-            self.fail(f"{wrong}; {self.unheard or 'blocked, or its drive is off'}")
+        refusal = self._joints.take(measured)
+        if refusal is None and (wrong := self._joints.not_following()) is not None:
+            self.fail(f"{wrong}; {self._unheard or 'blocked, or its drive is off'}")
             self._retreat.left_behind()
-            self._check.reset()
-        return None
+        return refusal
 
-    def _is_as_commanded(self, positions: Vector, received_ns: int) -> bool:
-        return self._motion.sends and self._check.as_commanded(positions, received_ns)
+    def hear_of(self, unheard: str, rivals: str) -> None:
+        """Take why nothing takes the commands, and who else sends some, as far as the node knows; "" for no."""
+        self._unheard, self._ladder.rivals = unheard, rivals
 
     def offer(self, chunk: Chunk, now_ns: int, off_ns: int = 0) -> None:
         """Take a chunk, unless it is older than the plan in force or than the epoch, used up, or from the future.
@@ -188,9 +172,19 @@ class PlanFollower:
     # -- What comes of it
 
     @property
+    def state(self) -> FollowerState:
+        """Where it stands, and why."""
+        return self._ladder.state
+
+    @property
     def sends(self) -> bool:
         """Whether set points are being sent."""
         return self._motion.sends
+
+    @property
+    def unasked_stops(self) -> int:
+        """How often it left a plan for want of something."""
+        return self._ladder.unasked_stops
 
     @property
     def stalls(self) -> int:
@@ -224,9 +218,8 @@ class PlanFollower:
     @property
     def fault_persists(self) -> str | None:
         """Why a fault cannot be reset yet, or None."""
-        if self.state.rung is not Rung.FAULT:
-            return None
-        return None if self.at_rest else "the arm is still coming to rest"
+        rests = self.state.rung is not Rung.FAULT or self.at_rest
+        return None if rests else "the arm is still coming to rest"
 
     def cannot_engage(self, moment: Moment, standing: str | None = None) -> str | None:
         """Why enabling would be in vain as things are, or None; `standing` is as for `tick`."""
@@ -242,22 +235,21 @@ class PlanFollower:
         """The set point (D,) of this period, or None to stay silent; `standing` says what is wrong with the clock."""
         self._motion.position_before = self._motion.filter.position
         period_ns = self.period_ns
-        self._slew_lead()
+        self._time.slew_lead(self._settings.lead_s, period_ns, sends=self._motion.sends)
         due = self._due(moment)
-        at = due.later(self._lead_ns)
+        at = due.later(self._time.lead_ns)
         self._watch_time(moment)
         before = Moment(at.now_ns - self._time.step_ns, at.steady_ns - period_ns)
         self._watch_run(moment)
-        self._watch_belief(moment)
         if self.state.enabled:
             problem = self._problem(moment, at, standing)
             if problem is None:
                 self._follow(moment, at, before)
             else:
-                self._descend(problem, moment)
+                self._ladder.descend(problem, self._settings, moment)
         set_point = self._move(at, before)
         if set_point is not None:
-            self._check.sent(set_point, self._time.of_the_arm(due).steady_ns)
+            self._joints.following.sent(set_point, self._time.of_the_arm(due).steady_ns)
         return set_point
 
     def retract(self) -> None:
@@ -266,17 +258,11 @@ class PlanFollower:
 
     def preview(self, moment: Moment, horizon_s: float) -> Vector:
         """Set points (N, D) to come, a period apart: along the plan for so long, then to rest. For trajectories."""
-        return self._motion.preview(self._due(moment).later(self._lead_ns), horizon_s)
+        return self._motion.preview(self._due(moment).later(self._time.lead_ns), horizon_s)
 
     def _due(self, moment: Moment) -> Moment:
         """When the set point of the period that began at a moment is due."""
         return moment.later(round(self._DUE_PERIODS * self.period_ns))
-
-    def _slew_lead(self) -> None:
-        """Draw the lead to the one that is set, by a tenth of a period each."""
-        wished_ns = round(self._settings.lead_s * 1e9)
-        most_ns = self.period_ns // 10 if self._motion.sends else wished_ns + self._lead_ns
-        self._lead_ns += min(max(wished_ns - self._lead_ns, -most_ns), most_ns)
 
     # -- The ladder
 
@@ -288,8 +274,7 @@ class PlanFollower:
         passed = self._time.passed(moment, self.period_ns)
         if passed.stalled:
             self._stand_still()
-            if self._take(Event.STALLED, now_ns=moment.now_ns):
-                self.unasked_stops += 1
+            self._take(Event.STALLED, now_ns=moment.now_ns)
             if passed.steady_ns > self._settings.hold_timeout_s * 1e9:
                 self._fall_silent()
                 self._take(Event.STALLED_LONG, f"{passed.steady_ns / 1e9:.1f}")
@@ -299,6 +284,14 @@ class PlanFollower:
     def _stand_still(self) -> None:
         self._motion.stand_still()
 
+    def _watch_run(self, moment: Moment) -> None:
+        """End the motion when the maximum run time is over, or when joint states stay unbelievable."""
+        most_s, began_ns = self._settings.max_run_s, self._run_began_ns
+        if most_s and began_ns is not None and moment.steady_ns - began_ns >= most_s * 1e9:
+            self.disable("", Event.RUN_OVER)
+        if (doubt := self.lasting_doubt(moment)) is not None:
+            self.fail(doubt, Event.NOT_BELIEVED)
+
     def _problem(self, moment: Moment, at: Moment, standing: str | None) -> str | None:
         """Why there is nothing to follow, or None."""
         timeout_s = self._settings.joint_states_timeout_s
@@ -307,20 +300,7 @@ class PlanFollower:
         if problem is not None or self.state.rung in MOVING:
             return problem
         assert self._newest.chunk is not None
-        misplaced = self._engaging.misplaced_arm(self._settings)
-        return misplaced or self._engaging.misplaced_plan(self._newest.chunk, at, self._settings)
-
-    def _watch_run(self, moment: Moment) -> None:
-        """Disable when the maximum run time is over."""
-        most_s = self._settings.max_run_s
-        if most_s and self._run_began_ns is not None and moment.steady_ns - self._run_began_ns >= most_s * 1e9:
-            self._disable(Event.RUN_OVER)
-
-    def _watch_belief(self, moment: Moment) -> None:
-        """Measurements that stay unbelievable while the arm is enabled are a fault."""
-        doubt = self._joints.lasting_doubt(self._time.of_the_arm(moment))
-        if doubt is not None and self.state.enabled:
-            self.fail(doubt, Event.NOT_BELIEVED)
+        return self._engaging.misplaced(self._newest.chunk, at, self._settings)
 
     def _follow(self, moment: Moment, at: Moment, before: Moment) -> None:
         """Lead the plan along the newest chunk."""
@@ -329,55 +309,15 @@ class PlanFollower:
         assert self._joints.last is not None
         if not self._motion.sends:
             self._motion.engage(self._joints.last.positions)
-            self._check.reset()
+            self._joints.following.reset()
         handed_over = self._motion.lead_along(chunk, before, settings.blend_s, is_new=self._newest.is_new)
         self._newest.used(moment.now_ns, handed_over=handed_over)
         if self._run_began_ns is None:
             self._run_began_ns = moment.steady_ns
-        if not self._newest.is_stale(at.now_ns, settings):
-            self._take(Event.FRESH)
-        elif self._newest.condemned is None:
-            self._take(Event.STALE)
-        else:
-            self._take(Event.ORPHANED, self._newest.condemned)
-
-    def _descend(self, problem: str, moment: Moment) -> None:
-        """Go down the ladder from where it stands."""
-        if self._take(Event.NO_PLAN, problem, moment.now_ns):
-            self.unasked_stops += 1
-            return
-        if self._since_ns is None:
-            self._since_ns = moment.steady_ns
-        waited_s = (moment.steady_ns - self._since_ns) / 1e9
-        if self._newest.condemned is not None and self.at_rest:
-            self._take(Event.PEER_GONE, self._newest.condemned)
-            return
-        rested = self.at_rest and self._take(Event.RESTS, problem)
-        expired = waited_s > self._settings.hold_timeout_s and not rested and self._take(Event.WAITED, problem)
-        if not rested and not expired and problem != self.state.reason:
-            self.state = replace(self.state, reason=problem)
+        self._ladder.follow(at.now_ns, settings)
 
     def _take(self, event: Event, why: str = "", now_ns: int | None = None) -> bool:
-        """Go where the table of transitions leads; return whether it leads anywhere. `now_ns` dates a new epoch."""
-        before = self.state
-        after = step(before, event, sends=self._motion.sends, settings=self._settings, why=why)
-        if after is None:
-            return False
-        is_new_epoch, is_new_rung = after.epoch != before.epoch, after.rung is not before.rung
-        if is_new_epoch:
-            assert now_ns is not None
-            self._newest.begin_epoch(now_ns, after.reason)
-            self._releasing = False
-        if is_new_epoch or is_new_rung:
-            self._since_ns = None
-        if not after.enabled:
-            self._newest.chunk = None
-        if is_new_rung and after.rung is Rung.FAULT:
-            self._retreat.begin_fault(before.enabled)
-            after = replace(after, reason=f"{after.reason}; {self.rivals}") if self.rivals else after
-        if after != before:
-            self.state = after
-        return True
+        return self._ladder.take(event, self._settings, why, now_ns)
 
     # -- The motion
 
@@ -392,12 +332,12 @@ class PlanFollower:
             elif self.state.rung is Rung.FAULT:
                 now_ns = self._time.of_the_arm(before).steady_ns
                 pose = self._joints.steady_pose(now_ns, self._settings.joint_states_timeout_s)
-                self._retreat.step(motion, pose, before, releasing=self._releasing)
+                self._retreat.step(motion, pose, before, releasing=self._ladder.releasing)
         set_point = motion.step(at, before)
         if motion.target is not None:
             self._watch_clamping(motion.target, set_point, at)
         disabled = self.state.rung is Rung.DISABLED and self._settings.release_on_disable
-        if (disabled or self._releasing) and self.at_rest:
+        if (disabled or self._ladder.releasing) and self.at_rest:
             self._fall_silent()
             self._take(Event.RELEASED, self.state.reason)
         return set_point
@@ -406,7 +346,7 @@ class PlanFollower:
         """Send no more set points; the next one starts from the measured pose."""
         self._motion.fall_silent()
         self._retreat.cancel()
-        self._releasing = False
+        self._ladder.releasing = False
 
     def _watch_clamping(self, target: Vector, set_point: Vector, at: Moment) -> None:
         """A plan that asks for more than the limits give, and that the arm does not catch up with, is a fault."""

@@ -1,6 +1,6 @@
 """What the clocks did from one control period to the next: a stall of the loop, a jump of the clock, its pace.
 
-In: the moment of each period. Out: what has passed since the last one, and the time of a simulated arm.
+In: the moment of each period. Out: what has passed since the last one, the time of a simulated arm, and the lead.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ def stall_ns(period_ns: int) -> int:
 class LoopTime:
     """Follows the node's clock and the steady one."""
 
-    def __init__(self, period_ns: int):
+    def __init__(self, period_ns: int, lead_s: float):
         self._last: Moment | None = None
         self.step_ns = period_ns  # by how much the node's clock moves on while one period passes
         self._paused_ns = 0  # how much less time than on the steady clock has passed in a simulation, slow or paused
+        self.lead_ns = round(lead_s * 1e9)  # how far ahead of now the plan is sampled
         self.stalls = 0
 
     def passed(self, moment: Moment, period_ns: int) -> Passed:
@@ -59,6 +60,12 @@ class LoopTime:
         stalled = elapsed_ns > stall_ns(period_ns)
         self.stalls += stalled
         return Passed(elapsed_ns, stalled, jumped)
+
+    def slew_lead(self, wished_s: float, period_ns: int, *, sends: bool) -> None:
+        """Draw the lead to another one, by a tenth of a period at most; at once while nothing is sent."""
+        wished_ns = round(wished_s * 1e9)
+        most_ns = period_ns // 10 if sends else wished_ns + self.lead_ns
+        self.lead_ns += min(max(wished_ns - self.lead_ns, -most_ns), most_ns)
 
     def of_the_arm(self, moment: Moment) -> Moment:
         """With the steady time that has passed for the arm: a simulated one moves and measures in its own time."""
