@@ -15,7 +15,7 @@ from maskact_ros.control.curves import Moment
 from maskact_ros.control.engaging import EngagingChecks
 from maskact_ros.control.joint_watch import JointWatch, Measured
 from maskact_ros.control.ladder import MOVING, FollowerSettings, FollowerState, Rung
-from maskact_ros.control.loop_time import LoopTime, stall_ns
+from maskact_ros.control.loop_time import LoopTime
 from maskact_ros.control.motion import Motion
 from maskact_ros.control.newest_chunk import NewestChunk
 from maskact_ros.control.retreat import Retreat
@@ -126,11 +126,6 @@ class PlanFollower:
     def period_ns(self) -> int:
         """The time from one call of `tick` to the next."""
         return self._motion.filter.period_ns
-
-    @property
-    def stall_ns(self) -> int:
-        """Without a command for so long, an arm has stopped at the last one."""
-        return stall_ns(self.period_ns)
 
     def change(
         self, *, settings: FollowerSettings | None = None, limits: Limits | None = None, rate_hz: float | None = None
@@ -267,16 +262,13 @@ class PlanFollower:
     # -- The ladder
 
     def _watch_time(self, moment: Moment) -> None:
-        """Begin a new epoch after a stall of the loop, and after a jump of the clock; after a long stall, be silent.
-
-        Nobody knows then where the arm is: whatever goes on begins where it is measured.
-        """
+        """Begin a new epoch after a stall of the loop, and after a jump of the clock; after a long stall, be silent."""
         passed = self._time.passed(moment, self.period_ns)
         if passed.stalled:
             self._stand_still()
             self._take(Event.STALLED, now_ns=moment.now_ns)
             if passed.steady_ns > self._settings.hold_timeout_s * 1e9:
-                self._fall_silent()
+                self._fall_silent()  # nobody knows where the arm is: what goes on begins where it is measured
                 self._take(Event.STALLED_LONG, f"{passed.steady_ns / 1e9:.1f}")
         if passed.jumped:
             self._take(Event.CLOCK_JUMPED, passed.jumped, moment.now_ns)
@@ -334,8 +326,13 @@ class PlanFollower:
                 pose = self._joints.steady_pose(now_ns, self._settings.joint_states_timeout_s)
                 self._retreat.step(motion, pose, before, releasing=self._ladder.releasing)
         set_point = motion.step(at, before)
-        if motion.target is not None:
-            self._watch_clamping(motion.target, set_point, at)
+        if motion.target is not None and self.state.rung not in MOVING:
+            self._clamping.reset()
+        elif motion.target is not None:
+            timeout_s = self._settings.clamp_timeout_s
+            name = self._clamping.beyond_for(timeout_s, motion.target, set_point, at.steady_ns)
+            if name is not None:
+                self.fail(name, Event.CLAMPED)
         disabled = self.state.rung is Rung.DISABLED and self._settings.release_on_disable
         if (disabled or self._ladder.releasing) and self.at_rest:
             self._fall_silent()
@@ -347,12 +344,3 @@ class PlanFollower:
         self._motion.fall_silent()
         self._retreat.cancel()
         self._ladder.releasing = False
-
-    def _watch_clamping(self, target: Vector, set_point: Vector, at: Moment) -> None:
-        """A plan that asks for more than the limits give, and that the arm does not catch up with, is a fault."""
-        if self.state.rung not in MOVING:
-            self._clamping.reset()
-            return
-        name = self._clamping.beyond_for(self._settings.clamp_timeout_s, target, set_point, at.steady_ns)
-        if name is not None:
-            self.fail(name, Event.CLAMPED)
