@@ -22,11 +22,11 @@ class Event(StrEnum):
     RUN_OVER = "the run time is over"
     FRESH = "there is a fresh chunk to follow"
     STALE = "the chunk is stale"
-    ORPHANED = "the chunk is stale, and who plans is gone"
+    ORPHANED = "the chunk is stale, and a peer is gone"
     NO_PLAN = "there is nothing to follow"
     RESTS = "the arm rests"
     WAITED = "no plan for too long"
-    PEER_GONE = "the arm rests, and who plans is gone"
+    PEER_GONE = "the arm rests, and a peer is gone"
     NOT_FOLLOWING = "the arm does not follow"
     NOT_BELIEVED = "joint states are not believed for 1 s"
     CLAMPED = "the plan exceeds the limits"
@@ -47,7 +47,7 @@ class Transition:
     event: Event
     next: Rung
     reason: str
-    timeouts: tuple[str, ...] = ()  # the parameters that decide when the event happens
+    parameters: tuple[str, ...] = ()  # that decide when the event happens
     silent: Rung | None = None  # the next state while no set points are sent, where it is another one
     new_epoch: bool = False  # whatever is in flight is thrown away
 
@@ -55,7 +55,7 @@ class Transition:
 R = Rung
 _WHY = "{why}"
 _WAITING = (R.ENGAGING, R.DECELERATING, R.HOLDING)  # enabled, and without a plan
-_ENABLED = (R.ENGAGING, *MOVING, R.DECELERATING, R.HOLDING)
+ENABLED = (R.ENGAGING, *MOVING, R.DECELERATING, R.HOLDING)
 _STOOD = "the command loop stood still"
 _LOST = ("remaining_timeout_s", "joint_states_timeout_s")
 
@@ -68,9 +68,9 @@ TRANSITIONS = (
         "waiting for a chunk captured after enabling",
         new_epoch=True,
     ),
-    Transition(_ENABLED, Event.DISABLE, R.DISABLED, _WHY, silent=R.IDLE),
+    Transition(ENABLED, Event.DISABLE, R.DISABLED, _WHY, silent=R.IDLE),
     Transition(
-        _ENABLED,
+        ENABLED,
         Event.RUN_OVER,
         R.DISABLED,
         "the maximum run time of {settings.max_run_s:g} s is over",
@@ -79,7 +79,7 @@ TRANSITIONS = (
     ),
     Transition((R.DISABLED,), Event.RELEASED, R.IDLE, "{why}; released", ("release_on_disable",)),
     Transition((R.FAULT,), Event.RELEASED, R.FAULT, "{why}; released", ("release_on_disable",)),
-    Transition(_ENABLED, Event.RESET, R.ENGAGING, "reset; waiting for a chunk captured after it", new_epoch=True),
+    Transition(ENABLED, Event.RESET, R.ENGAGING, "reset; waiting for a chunk captured after it", new_epoch=True),
     Transition((R.IDLE,), Event.RESET, R.IDLE, _WHY, new_epoch=True),
     Transition((R.DISABLED,), Event.RESET, R.DISABLED, _WHY, new_epoch=True),
     Transition(
@@ -105,7 +105,7 @@ TRANSITIONS = (
         "no new chunk; following what remains of the last one",
         ("plan_timeout_s",),
     ),
-    Transition(_ENABLED, Event.ORPHANED, R.REMAINING, _WHY, ("plan_timeout_s",)),
+    Transition(ENABLED, Event.ORPHANED, R.REMAINING, _WHY, ("plan_timeout_s",)),
     Transition(MOVING, Event.NO_PLAN, R.DECELERATING, _WHY, _LOST, new_epoch=True),
     Transition((R.DECELERATING,), Event.RESTS, R.HOLDING, _WHY),
     Transition(
@@ -125,8 +125,8 @@ TRANSITIONS = (
     ),
     Transition(_WAITING, Event.PEER_GONE, R.FAULT, _WHY, silent=R.IDLE),
     # What the checks find
-    Transition((*_ENABLED, R.DISABLED), Event.NOT_FOLLOWING, R.FAULT, _WHY, ("following_tolerance_s",)),
-    Transition(_ENABLED, Event.NOT_BELIEVED, R.FAULT, _WHY),
+    Transition((*ENABLED, R.DISABLED), Event.NOT_FOLLOWING, R.FAULT, _WHY, ("following_tolerance_s",)),
+    Transition(ENABLED, Event.NOT_BELIEVED, R.FAULT, _WHY),
     Transition(
         MOVING,
         Event.CLAMPED,
@@ -143,18 +143,18 @@ TRANSITIONS = (
         ("hold_timeout_s",),
     ),
     Transition(
-        _ENABLED, Event.CLOCK_JUMPED, R.ENGAGING, "the clock jumped {why}; waiting for a new chunk", new_epoch=True
+        ENABLED, Event.CLOCK_JUMPED, R.ENGAGING, "the clock jumped {why}; waiting for a new chunk", new_epoch=True
     ),
 )
 
-_BY_STATE_AND_EVENT = {(state, row.event): row for row in TRANSITIONS for state in row.states}
+_ROWS = {(state, row.event): row for row in TRANSITIONS for state in row.states}
 
 
 def step(
     state: FollowerState, event: Event, *, sends: bool, settings: FollowerSettings, why: str = ""
 ) -> FollowerState | None:
     """The state after an event, or None where the event changes nothing; `sends`: whether set points are sent."""
-    row = _BY_STATE_AND_EVENT.get((state.rung, event))
+    row = _ROWS.get((state.rung, event))
     if row is None:
         return None
     rung = row.next if sends or row.silent is None else row.silent
@@ -162,12 +162,14 @@ def step(
 
 
 def as_markdown() -> str:
-    """The table, for the documentation."""
+    """The table, for the documentation; "enabled" stands for the states that are."""
     lines = ["| state | event | next state | reason | parameters |", "|---|---|---|---|---|"]
     for row in TRANSITIONS:
-        states = ", ".join(f"`{state}`" for state in row.states)
+        enabled = set(ENABLED) <= set(row.states)
+        named = [f"`{state}`" for state in row.states if not (enabled and state in ENABLED)]
+        states = ", ".join(["enabled", *named] if enabled else named)
         silent = "" if row.silent is None else f"; `{row.silent}` if nothing is sent"
         reason = re.sub(r"\{settings\.(\w+):g\}", r"`\1`", row.reason).replace("{why}", "…")
-        timeouts = ", ".join(f"`{name}`" for name in row.timeouts)
-        lines.append(f"| {states} | {row.event} | `{row.next}`{silent} | {reason} | {timeouts} |")
+        parameters = ", ".join(f"`{name}`" for name in row.parameters)
+        lines.append(f"| {states} | {row.event} | `{row.next}`{silent} | {reason} | {parameters} |")
     return "\n".join(lines)
