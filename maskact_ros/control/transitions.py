@@ -1,6 +1,6 @@
 """The stop ladder as a table: in which state which event leads to which state, and the reason that is then given.
 
-In: a state and an event. Out: the next state, or None where the event changes nothing. `PlanFollower` takes each of its
+In: a state and an event. Out: the next state, or None where the event changes nothing. `StopLadder` takes each of its
 steps here; `docs/safety.md` prints the same table.
 """
 
