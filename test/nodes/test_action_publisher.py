@@ -321,7 +321,7 @@ from maskact_ros.nodes.ros.node_process import main
 class MutePublisher(ActionPublisher):
     def _say_state(self):
         super()._say_state()
-        if np.abs(self._follower._filter.velocity).max() > 1.0:
+        if np.abs(self._follower._motion.filter.velocity).max() > 1.0:
             raise RuntimeError("a bug in saying the state")
 
 
