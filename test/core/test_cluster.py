@@ -53,6 +53,7 @@ def test_each_item_is_done_once_and_counts(two):
     assert reached[-1] == 9
 
 
+@pytest.mark.extended
 def test_an_evaluation_whose_worker_is_killed_in_the_middle_is_the_local_one(dask, two):
     setup, seeds = Setup.of_policy(CheckpointInfo.read(ROOT / "models/demo"), {}, time_limit_s=1.0), range(5)
     results, killed = [], None
@@ -84,6 +85,7 @@ def convert(folder, out, *options):
     assert ended.value.code == 0
 
 
+@pytest.mark.extended
 def test_a_conversion_whose_worker_is_killed_in_the_middle_is_the_local_one(dask, bag_folder):
     here, there = bag_folder / "here", bag_folder / "there"
     convert(bag_folder, here)
@@ -118,6 +120,7 @@ def contents(dataset):
     return {name: re.sub(changing, b"", content) for name, content in found.items()}
 
 
+@pytest.mark.extended
 def test_demonstrations_are_the_local_ones_also_of_a_worker_that_has_evaluated(dask, tmp_path):
     robot = tmp_path / "robot.yaml"
     robot.write_text(
@@ -144,6 +147,7 @@ def test_who_stops_early_cancels_what_waits_and_stops_what_is_in_work(two, tmp_p
     assert list(in_parallel(shared_work.square, [3], workers=two)) == [9]
 
 
+@pytest.mark.extended
 def test_work_ends_when_the_command_is_killed(dask, tmp_path):
     script = (
         "from functools import partial; from pathlib import Path; from support import shared_work\n"
@@ -203,6 +207,7 @@ def test_a_worker_that_does_not_see_the_folder_is_one_sentence(two, tmp_path, mo
     )
 
 
+@pytest.mark.extended
 def test_a_worker_of_several_threads_is_one_sentence(tmp_path):
     with cluster(tmp_path) as made:
         made.add_workers(1, "--nthreads", "2")
@@ -210,6 +215,7 @@ def test_a_worker_of_several_threads_is_one_sentence(tmp_path):
     assert re.fullmatch(r"the worker tcp://\S+ has 2 threads, .*start it with --nthreads 1, and with .*", sentence)
 
 
+@pytest.mark.extended
 def test_a_worker_without_the_package_is_one_sentence(tmp_path):
     (tmp_path / "maskact_ros").mkdir()
     (tmp_path / "maskact_ros/__init__.py").write_text("raise ImportError('no maskact_ros here')")
@@ -219,6 +225,7 @@ def test_a_worker_without_the_package_is_one_sentence(tmp_path):
     assert "a worker cannot load maskact_ros as it is here (no maskact_ros here); install maskact_ros 0.1.0" in sentence
 
 
+@pytest.mark.extended
 def test_an_item_that_kills_its_workers_is_named_in_one_sentence(tmp_path):
     with cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1") as made:
         made.add_workers(2)
@@ -235,6 +242,7 @@ def test_a_cluster_without_workers_is_one_sentence(tmp_path, monkeypatch):
     assert "it has had no worker for 1 s; start some: dask worker tcp://" in sentence
 
 
+@pytest.mark.extended
 def test_a_scheduler_that_dies_in_the_middle_is_one_sentence(tmp_path):
     with cluster(tmp_path) as made:
         made.add_workers(1)
