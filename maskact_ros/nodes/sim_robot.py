@@ -26,7 +26,7 @@ from maskact_ros.core.robot import RobotSpec
 from maskact_ros.nodes.ros.common_parameters import SIM_ROBOT_FILE
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
 from maskact_ros.nodes.ros.managed import ManagedNode
-from maskact_ros.nodes.ros.messages import image_to_message, ns_to_stamp, pose_to_message
+from maskact_ros.nodes.ros.messages import camera_info_message, image_to_message, ns_to_stamp, pose_to_message
 from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, refuse_unknown
 from maskact_ros.sim.look import NO_SHIFT
@@ -86,7 +86,7 @@ class SimRobot(ManagedNode):
         self._world = World(robot, seed=self.get("seed"), shift=self.get("shift"), noise=self.get("noise"))
         self._seed_given, self._episodes_of_seed = self.get("seed"), 0
         self._inbox: deque[Float64MultiArray | None] = deque()  # commands; None is a reset
-        self._camera_info = _camera_info(robot)
+        self._camera_info = camera_info_message(robot.only_camera, intrinsics(robot))
 
         sensor = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -237,16 +237,6 @@ class SimRobot(ManagedNode):
     def _close_renderer(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
-
-
-def _camera_info(robot: RobotSpec) -> CameraInfo:
-    camera = robot.only_camera
-    matrix = intrinsics(robot)
-    info = CameraInfo(width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5)
-    info.k = matrix.ravel()
-    info.r = np.eye(3).ravel()
-    info.p = np.hstack([matrix, np.zeros((3, 1))]).ravel()
-    return info
 
 
 def run() -> None:
