@@ -107,7 +107,7 @@ class Walk:
         late: list[float] = []
         timer = self.bench.probe.every(0.02, lambda: late.append(0.0))
         self.bench.probe.wait(lambda: len(late) >= 3, "a moment")
-        self.bench.probe.node.destroy_timer(timer)
+        self.bench.probe.end(timer)
 
     def assert_silent_unless_active(self) -> None:
         if self.state != ACTIVE:

@@ -77,7 +77,7 @@ class Rig:
         """An image each 40 ms, which was taken so long ago, within the `with` block."""
         timer = self.probe.every(0.04, lambda: self.see(stamp_ns=self.probe.now_ns() - round(age_s * 1e9), **image))
         yield
-        self.probe.node.destroy_timer(timer)
+        self.probe.end(timer)
 
     def see_until(self, condition, what: str, **image) -> None:
         with self.seeing(**image):

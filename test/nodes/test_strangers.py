@@ -67,9 +67,9 @@ def test_a_message_of_megabytes_is_refused_by_its_bytes(running, robot, topic):
     began = len(arm.commands)
     sending = bench.probe.every(0.05, lambda: publisher.publish(data))  # as the arm's own may take the place of one
     bench.probe.wait(lambda: f"has {len(data)} bytes; allowed: at most" in program.output[said:], f"{topic} refused")
-    bench.probe.node.destroy_timer(sending)
+    bench.probe.end(sending)
     arm.wait_for_commands(50)
-    bench.probe.node.destroy_publisher(publisher)
+    bench.probe.end(publisher)
     assert max(map(len, program.output[said:].splitlines())) < LONGEST + 300
     came_s = [heard.at_s for heard in arm.commands[began:]]
     assert np.diff(came_s).max() < 0.1, "one message took the loop its time"
