@@ -51,6 +51,7 @@ def test_garbage_does_not_come_out_of_the_publisher(rig, phase, stream):
     rig.probe.wait_for_ok("action_publisher")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stream", ["chunk", "joint state"])
 def test_single_spoilt_messages_change_nothing_but_the_log(rig, phase, stream):
     what = phase.pick(SPOILT)
@@ -88,6 +89,7 @@ def healthy_vision(vision):
         assert "Traceback" not in program.output, program.output
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stream", ["image", "features", "joint state"])
 def test_garbage_does_not_come_out_of_encoder_and_inference(healthy_vision, phase, stream):
     vision = healthy_vision

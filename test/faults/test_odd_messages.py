@@ -15,7 +15,7 @@ from support.soundness import assert_sound
 
 from maskact_ros.core.errors import LONGEST
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 NODES = ("camera_encoder", "inference", "action_publisher")
 SECONDS = 3.0  # of them, in each phase

@@ -19,6 +19,8 @@ from support.soundness import assert_sound
 from support.stand_ins import Arm, Camera
 from trajectory_msgs.msg import JointTrajectory
 
+pytestmark = pytest.mark.extended
+
 TRANSITIONS = 50 * PHASES if PHASES > 1 else 30  # 1000 in the 20 phases of the whole
 UNCONFIGURED, INACTIVE, ACTIVE = (
     State.PRIMARY_STATE_UNCONFIGURED,

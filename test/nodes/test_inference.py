@@ -128,6 +128,7 @@ def test_without_ensembling_a_chunk_serves_for_n_action_steps(rig, robot):
     assert np.median(gaps_ns) >= span_ns / 3  # not from each image, which would be 40 ms
 
 
+@pytest.mark.extended
 def test_fewer_n_action_steps_mean_more_chunks(bench, policy, robot, rig):
     eager = start(bench, policy, robot, n_action_steps=3)
     counts = []
@@ -329,6 +330,7 @@ def test_images_in_flight_at_a_new_epoch_are_not_planned_from(bench, make_policy
     rig.probe.wait(lambda: rig.planned_ns[-1] > began_ns, "a chunk of the new epoch")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("lost", ["camera_encoder", "action_publisher"])
 def test_a_lost_node_beside_it_is_said_at_once(bench, lost):
     program = bench.start_active("inference")
@@ -388,6 +390,7 @@ def test_what_the_planner_runs_on_is_said(rig):
     assert sum(said in line for line in rig.program.output.splitlines()) == 1
 
 
+@pytest.mark.extended
 def test_ready_for_another_policy_it_waits_for_what_the_encoder_decides_though_that_falls_silent(
     bench, policy, robot, make_policy
 ):
