@@ -44,6 +44,7 @@ class Chain:
             remaining_timeout_s=REMAINING_TIMEOUT_S,
             hold_timeout_s=3.0,
             engage_tolerance_s=60.0,
+            following_tolerance_s=0.0,  # the stand-in arm is a thread of a busy process
         )
 
     @property
