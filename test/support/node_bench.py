@@ -27,7 +27,10 @@ from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from std_srvs.srv import SetBool, Trigger
 
 from maskact_ros.tools.bringup import Process
@@ -78,6 +81,8 @@ class Probe:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive_report, 20)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
+        self._unwanted: list[Subscription | Publisher | Timer] = []
+        self._failure: BaseException | None = None  # what ended the thread
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
@@ -99,8 +104,13 @@ class Probe:
         try:
             yield heard
         finally:
-            for subscription in subscriptions:
-                self.node.destroy_subscription(subscription)
+            self.end(*subscriptions)
+
+    def end(self, *entities) -> None:
+        """Destroy subscriptions, publishers or timers; in the thread that waits for them, as rclpy fails of it else."""
+        with self._changed:
+            self._unwanted.extend(entities)
+        self.wait(lambda: not self._unwanted, "what is not wanted any more to end")
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE):
         return self.node.create_publisher(kind, topic, qos)
@@ -116,6 +126,8 @@ class Probe:
         until_s = time.monotonic() + within_s
         with self._changed:
             while not (value := condition()):
+                if self._failure is not None:
+                    raise RuntimeError("the probe's thread ended") from self._failure
                 assert time.monotonic() < until_s, f"waited {within_s:g} s in vain for {what}"
                 self._changed.wait(timeout=0.02)
         return value
@@ -176,8 +188,19 @@ class Probe:
         self.context.try_shutdown()
 
     def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+        try:
+            while not self._closing.is_set():
+                self._executor.spin_once(timeout_sec=0.1)
+                self._end_the_unwanted()
+        except BaseException as failure:  # noqa: BLE001 - for the thread that waits to raise
+            self._failure = failure
+
+    def _end_the_unwanted(self) -> None:
+        with self._changed:
+            while self._unwanted:
+                entity = self._unwanted.pop()
+                kind = {Subscription: "subscription", Publisher: "publisher"}.get(type(entity), "timer")
+                getattr(self.node, f"destroy_{kind}")(entity)
 
     def _note(self, heard: list[Heard], message: object, info: dict) -> None:
         with self._changed:
