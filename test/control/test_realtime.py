@@ -87,14 +87,14 @@ def test_the_deadlines_are_a_grid_at_the_rate_and_each_is_met_or_missed(clock):
     assert ticks.deadlines_ns == [first_ns + place * 10 * MS for place in places]
 
 
-def test_a_call_comes_after_its_deadline_and_mostly_at_once():
+def test_a_call_comes_after_its_deadline_and_its_lateness_is_noted():
+    # In real time, and true under any load: how late a call comes is for `maskact bench control`.
     ticks = Ticks(100.0, wanted=30)
     ticks.run()
     late_ns = [called - deadline for called, deadline in zip(ticks.called_ns, ticks.deadlines_ns, strict=True)]
     assert min(late_ns) >= 0
-    assert sorted(late_ns)[len(late_ns) // 2] < 10 * MS
-    assert len(ticks.loop.lateness_us) == len(late_ns)
-    assert all(us * 1e3 <= ns for us, ns in zip(ticks.loop.lateness_us, late_ns, strict=True))
+    noted_us = list(ticks.loop.lateness_us)[: len(late_ns)]  # another call may come before the loop stops
+    assert all(us * 1e3 <= ns for us, ns in zip(noted_us, late_ns, strict=True))
 
 
 @pytest.mark.parametrize(("periods", "missed"), [(0.5, 0), (1.5, 0), (3.5, 2)])

@@ -34,8 +34,8 @@ class Cluster:
         threads = () if "--nthreads" in options else ("--nthreads", "1")
         words = ("dask_worker", self.address, "--no-nanny", *threads, *options)
         started = [self._start(*words, **environment) for _ in range(number)]
-        with Client(self.address, timeout=30, set_as_default=False) as client:
-            client.wait_for_workers(len(self.workers), timeout=30)
+        with Client(self.address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=60)
         return started
 
     @property

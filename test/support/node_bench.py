@@ -40,6 +40,7 @@ NAMESPACE = "/maskact"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where DDS puts its segments
 RELIABLE = QoSProfile(depth=2000, reliability=QoSReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+PATIENCE_S = 60.0  # for an event: ten times what it takes where other tests have both cores
 LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -121,7 +122,7 @@ class Probe:
     def now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds
 
-    def wait(self, condition: Callable[[], object], what: str, within_s: float = 30.0):
+    def wait(self, condition: Callable[[], object], what: str, within_s: float = PATIENCE_S):
         """The condition's value once it is true; fails with `what` at the deadline."""
         until_s = time.monotonic() + within_s
         with self._changed:
@@ -132,7 +133,7 @@ class Probe:
                 self._changed.wait(timeout=0.02)
         return value
 
-    def call(self, kind: type, service: str, request, within_s: float = 30.0):
+    def call(self, kind: type, service: str, request, within_s: float = PATIENCE_S):
         """A service's response.
 
         A service that has only just found its client may answer into the void, so a client is kept for the next call.
@@ -162,7 +163,9 @@ class Probe:
         """All that a node said on /diagnostics."""
         return self._reports.setdefault(node, [])
 
-    def wait_for_report(self, node: str, condition: Callable[[Report], object], what: str, within_s: float = 30.0):
+    def wait_for_report(
+        self, node: str, condition: Callable[[Report], object], what: str, within_s: float = PATIENCE_S
+    ):
         """The first report, of those to come, for which the condition holds."""
         known = len(self.reports(node))
         return self.wait(lambda: next(filter(condition, self.reports(node)[known:]), None), what, within_s)
@@ -248,7 +251,7 @@ class Program:
     def send(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def wait(self, within_s: float = 30.0) -> int:
+    def wait(self, within_s: float = PATIENCE_S) -> int:
         """The exit code; fails with what it has printed so far at the deadline."""
         try:
             return self._process.wait(timeout=within_s)
