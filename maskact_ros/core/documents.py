@@ -1,7 +1,7 @@
 """JSON and YAML documents, read strictly: what other readers let pass in silence is one sentence here.
 
-In: a file's path, or its bytes. Out: its values. A key that is given twice, text that is not Unicode, and a size, nesting,
-aliases or merged keys that would overwhelm whoever looks at the values are refused.
+In: a file's path, or its bytes. Out: its values. A key that is given twice, text that is not Unicode, and a size,
+nesting, aliases or merged keys that would overwhelm whoever looks at the values are refused.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import PathError, regular_size
 
 _ALWAYS_ALLOWED = 2**26  # bytes; a small file may well say in short what takes some megabytes
-_MOST_TIMES = 100  # as large as the file; of numbers, no compression saves more
+_MOST_TIMES = 100  # as large as the file; of measured numbers, no compression saves more
+DEFLATE_TIMES = 1100  # as large as the file, of pictures of one colour: deflate cannot save more
 
 
 @contextmanager
@@ -39,9 +40,9 @@ def reading(path: Path, kind: str, error: type[MaskACTError]) -> Iterator[None]:
         raise error(f"{path}: cannot be read as {kind} ({_said(problem)})") from None
 
 
-def check_claim(path: Path, claimed: int, what: str, error: type[MaskACTError]) -> None:
+def check_claim(path: Path, claimed: int, what: str, error: type[MaskACTError], *, times: int = _MOST_TIMES) -> None:
     """Raise `error` when a file claims to hold more bytes of something than its own size makes likely."""
-    allowed = max(_ALWAYS_ALLOWED, _MOST_TIMES * regular_size(path))
+    allowed = max(_ALWAYS_ALLOWED, times * regular_size(path))
     if not 0 <= claimed <= allowed:
         raise error(f"{path}: claims {claimed} bytes of {what}; allowed for a file of its size: {allowed}")
 
