@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from maskact_ros.core.images import ImageError, rgb_from_message
 from maskact_ros.data.datasets.lerobot_layout import DatasetError
 
+# A playlist that is called a video would have FFmpeg open what it lists: other files, and addresses in the network.
+_ONE_FILE = {"format_whitelist": "mov,matroska,webm,avi,mpegts", "protocol_whitelist": "file"}
 _REORDERED = 16  # frames; a seek lands by decoding order, which runs this much ahead of the pictures' at most
 
 
@@ -45,7 +47,7 @@ def decoded(path: Path, *, first: int = 0, fps: float) -> Iterator[tuple[int, An
     """Numbers and frames (av.VideoFrame) of a video from frame `first` on; raises DatasetError."""
     number = first - 1
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=_ONE_FILE) as container:
             if not container.streams.video:
                 raise DatasetError(f"{path}: no video in it")
             stream = container.streams.video[0]

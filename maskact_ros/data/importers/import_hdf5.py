@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.data.datasets.lerobot_layout import DatasetError, Row
 from maskact_ros.data.datasets.pictures import single_channel
+from maskact_ros.data.importers.own_hdf5 import OwnFile
 from maskact_ros.data.importers.source import ImportOptions, Source
 
 IMAGES, MASKS, STATES = "images", "masks", ("joints", "tcps")
@@ -32,12 +33,13 @@ def read(path: Path, robot: RobotSpec, options: ImportOptions) -> Source:
                 f"{path}: {shown} is for LeRobotDatasets; an HDF5 file of the reference has no choice there"
             )
     with _opened(path) as file:
-        demos = _demos(path, file)
-        state = options.state or next((name for name in STATES if name in file[demos[0]]), STATES[0])
-        states = {demo: _states(path, file, demo, state, len(robot.joints)) for demo in demos}
-        masked = MASKS in file[demos[0]]
+        own = OwnFile(path, file)
+        demos = _demos(own)
+        state = options.state or next((name for name in STATES if f"{demos[0]}/{name}" in own), STATES[0])
+        states = {demo: _states(own, demo, state, len(robot.joints)) for demo in demos}
+        masked = f"{demos[0]}/{MASKS}" in own
         for demo in demos:
-            _check_pictures(path, file[demo], demo, len(states[demo]), masked=masked)
+            _check_pictures(own, demo, len(states[demo]), masked=masked)
     if masked and options.mask_classes is None:
         raise DatasetError(f"{path}: its masks have class ids without names; --mask-classes gives them")
     if not masked and options.mask_classes is not None:
@@ -48,7 +50,8 @@ def read(path: Path, robot: RobotSpec, options: ImportOptions) -> Source:
         demo = demos[number]
         values = states[demo]
         with _opened(path) as file:
-            for n, (rgb, mask) in zip(range(len(values) - 1), _pictures(path, file[demo], demo), strict=False):
+            pictures = _pictures(OwnFile(path, file), demo)
+            for n, (rgb, mask) in zip(range(len(values) - 1), pictures, strict=False):
                 stamp_ns = round((starts[number] + n) * 1e9 / robot.policy_rate_hz)
                 yield Row(stamp_ns=stamp_ns, state=values[n], action=values[n + 1], rgb=rgb, mask=mask)
 
@@ -74,19 +77,19 @@ def _opened(path: Path) -> Any:
         raise DatasetError(f"{path}: cannot be read as HDF5 ({error}); allowed: HDF5, or a folder") from None
 
 
-def _demos(path: Path, file: Any) -> list[str]:
+def _demos(own: OwnFile) -> list[str]:
     """Groups data/demo_0, data/demo_1, … in the order of their numbers."""
-    data = file.get("data")
-    names = [name for name in data if re.fullmatch(r"demo_\d+", name)] if isinstance(data, h5py.Group) else []
+    names = [name for name in own.names("data") if re.fullmatch(r"demo_\d+", name)]
     if not names:
-        raise DatasetError(f"{path}: no data/demo_0 and so on in it; it has {', '.join(file) or 'nothing'}")
+        raise DatasetError(f"{own.path}: no data/demo_0 and so on in it; it has {', '.join(own.names()) or 'nothing'}")
     return [f"data/{name}" for name in sorted(names, key=lambda name: int(name.removeprefix("demo_")))]
 
 
-def _states(path: Path, file: Any, demo: str, name: str, joints: int) -> NDArray[np.float64]:
-    if name not in file[demo]:
-        raise DatasetError(f"{path}: {demo} has no {name}; it has {', '.join(file[demo])}")
-    values = np.asarray(file[demo][name])
+def _states(own: OwnFile, demo: str, name: str, joints: int) -> NDArray[np.float64]:
+    path, found = own.path, own.dataset(f"{demo}/{name}")
+    if found is None:
+        raise DatasetError(f"{path}: {demo} has no {name}; it has {', '.join(own.names(demo))}")
+    values = np.asarray(found)
     if values.ndim != 2 or values.shape[1] != joints:
         raise DatasetError(
             f"{path}: {demo}/{name} has shape {values.shape}; allowed: (T, {joints}), the robot's joints"
@@ -97,12 +100,12 @@ def _states(path: Path, file: Any, demo: str, name: str, joints: int) -> NDArray
     return values.astype(np.float64)
 
 
-def _check_pictures(path: Path, demo: Any, shown: str, length: int, *, masked: bool) -> None:
-    images = demo.get(IMAGES)
+def _check_pictures(own: OwnFile, shown: str, length: int, *, masked: bool) -> None:
+    path, images = own.path, own.dataset(f"{shown}/{IMAGES}")
     if images is None or images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         found = "missing" if images is None else f"{images.dtype} of shape {images.shape}"
         raise DatasetError(f"{path}: {shown}/{IMAGES} is {found}; allowed: uint8 of shape (T, H, W, 3)")
-    masks = demo.get(MASKS)
+    masks = own.dataset(f"{shown}/{MASKS}")
     if (masks is not None) != masked:
         raise DatasetError(f"{path}: {shown} has {'no ' if masked else ''}{MASKS}, unlike the demonstration before")
     for name, pictures in ((IMAGES, images), (MASKS, masks)):
@@ -112,8 +115,9 @@ def _check_pictures(path: Path, demo: Any, shown: str, length: int, *, masked: b
         raise DatasetError(f"{path}: {shown}/{MASKS} is {masks.dtype} of shape {masks.shape}; allowed: uint8 class ids")
 
 
-def _pictures(path: Path, demo: Any, shown: str) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
-    images, masks = demo[IMAGES], demo.get(MASKS)
+def _pictures(own: OwnFile, shown: str) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+    path, images, masks = own.path, own.dataset(f"{shown}/{IMAGES}"), own.dataset(f"{shown}/{MASKS}")
+    assert images is not None
     for start in range(0, len(images), _BLOCK):
         block = slice(start, start + _BLOCK)
         try:

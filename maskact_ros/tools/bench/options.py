@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.outputs import MARK, check_file, output_path, replaced_file
 
 PICTURES = (".png", ".svg", ".pdf")
+_FIGURES = "a file of figures"
 
 
 def add_load(parser: argparse.ArgumentParser) -> None:
@@ -47,11 +49,13 @@ def add_output(parser: argparse.ArgumentParser, *, plot: str = "") -> None:
 
 def check_output(a: argparse.Namespace) -> None:
     """Raise MaskACTError, before anything is measured, where the figures could not be written afterwards."""
-    files = {"--out": a.out, "--plot": getattr(a, "plot", None)}
-    for flag, file in files.items():
-        if file is not None and not _can_be_written(file):
-            raise MaskACTError(f"{flag} is {file}; allowed: a file in a folder that exists and can be written")
-    plot = files["--plot"]
+    files = {"--out": (a.out, _FIGURES), "--plot": (getattr(a, "plot", None), "a picture")}
+    for flag, (file, what) in files.items():
+        if file is not None:
+            if not _can_be_written(file):
+                raise MaskACTError(f"{flag} is {file}; allowed: a file in a folder that exists and can be written")
+            check_file(output_path(file), what)
+    plot = files["--plot"][0]
     if plot is not None and plot.suffix not in PICTURES:
         raise MaskACTError(f"--plot is {plot}; allowed: a file ending in {', '.join(PICTURES)}")
 
@@ -68,7 +72,8 @@ def put_out(a: argparse.Namespace, result: Any, show: Callable[[Any], None]) -> 
     else:
         show(result)
     if a.out is not None:
-        a.out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        with replaced_file(output_path(a.out), _FIGURES) as partial:
+            partial.write_text(json.dumps({"written": MARK} | values, indent=2) + "\n", encoding="utf-8")
 
 
 def check_range(flag: str, value: float, least: float, most: float) -> None:
