@@ -78,7 +78,7 @@ def check_folder(folder: Path, kind: Kind, *, overwrite: bool, sources: Iterable
         return
     if reason := _source_in_the_way(folder, sources) or _not_ours(folder, kind):
         raise OutputError(
-            f"{folder}: exists and {reason}, so it is not overwritten; allowed: a folder that is not there yet, or "
+            f"{folder}: exists and {reason}, so it is not overwritten; allowed: a folder that is not there, or "
             f"{kind.name} of ours with nothing else in it"
         )
     if not overwrite:
@@ -104,6 +104,8 @@ def _not_ours(folder: Path, kind: Kind) -> str:
     try:
         if not any(folder.iterdir()):
             return ""
+        if not os.path.lexists(folder / kind.marker):
+            return f"is not {kind.name}, as it has no {kind.marker}"
         refuse_link(folder / kind.marker)
         kind.read(folder)
     except OSError as error:
@@ -145,9 +147,7 @@ def check_file(path: Path, what: str) -> None:
         except OSError as error:
             reason = f"cannot be read ({error.strerror})"
     if reason:
-        raise OutputError(
-            f"{path}: exists and {reason}, so it is not overwritten; allowed: a file that is not there yet"
-        )
+        raise OutputError(f"{path}: exists and {reason}, so it is not overwritten; allowed: a file that is not there")
 
 
 def _carries_mark(path: Path) -> bool:

@@ -1,8 +1,8 @@
 """TensorRT's engines on the disk: native code, so only what this user's machine built is ever loaded.
 
-In: a graph's content and what it is built for. Out: a folder in the user's own cache, never in the checkpoint, which may
-be a stranger's. Beside the engines is a manifest with the size and SHA-256 of each. It is checked before TensorRT sees
-the folder, and what does not fit is removed, said, and built anew.
+In: a graph's content and precision. Out: a folder in the user's own cache, never in the checkpoint, which may be a
+stranger's. Beside the engines is a manifest with the size and SHA-256 of each. It is checked before TensorRT sees the
+folder, and what does not fit is removed, said, and built anew.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ def checked_engines(folder: Path) -> Iterator[None]:
         yield
         listed = {path.name: _fingerprint(path) for path in _kept(folder) if path.is_file()}
         with replaced_file(folder / _MANIFEST, "a manifest", ours=True) as partial:
-            partial.write_text(json.dumps({"files": listed}, indent=2) + "
-", encoding="utf-8")
+            partial.write_text(json.dumps({"files": listed}, indent=2) + "\n", encoding="utf-8")
 
 
 def _remove_what_does_not_fit(folder: Path) -> None:
