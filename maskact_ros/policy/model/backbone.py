@@ -66,6 +66,8 @@ _NUMBER = _Entry("a finite number", _is_number)
 _NUMBER_OR_NONE = _Entry("a finite number or null", lambda value: value is None or _is_number(value))
 _FLAG = _Entry("true or false", lambda value: isinstance(value, bool))
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish")
+# The entries that define the network, all that transformers gets to see. What else a configuration holds can ask for
+# code: an attention implementation that is fetched from a hub, classes to import, a quantiser's plug-in.
 _ALLOWED = {
     **dict.fromkeys(("patch_size", "num_channels", *_LEAST), _INTEGER),
     "image_size": _Entry("an integer, or two", lambda value: _are_integers(value)),
@@ -141,8 +143,9 @@ def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
     # Slow to import, and the process that runs ACT only needs neither this nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-    own = _architecture(settings)
+    own = {name: settings[name] for name in _ALLOWED if name in settings}
     _check_settings(DINOv3ViTConfig().to_dict() | own)
+    _check_types(own)
     try:
         config = DINOv3ViTConfig(**own, attn_implementation="sdpa")
         model: nn.Module = DINOv3ViTModel(config).float()
@@ -151,20 +154,11 @@ def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def _architecture(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that define the network, checked for their types: all that transformers gets to see.
-
-    What else a configuration holds is left out. It can ask for code: an attention implementation that is fetched from a
-    hub, classes to import, a quantiser's plug-in.
-
-    Raises:
-        PolicyError: an entry is of a type that it cannot be.
-    """
-    known = {name: settings[name] for name in _ALLOWED if name in settings}
-    for name, value in known.items():
+def _check_types(settings: Mapping[str, Any]) -> None:
+    """Raise PolicyError on an entry of a type that it cannot be."""
+    for name, value in settings.items():
         if not _ALLOWED[name].fits(value):
             raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: {_ALLOWED[name].allowed}")
-    return known
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
