@@ -132,7 +132,17 @@ def _others(folder: Path, ours: re.Pattern[str]) -> Iterator[str]:
                     yield shown
 
 
-def check_file(path: Path, what: str) -> None:
+def carries_mark(path: Path) -> bool:
+    """Whether `MARK` is at the beginning or the end of a file, or there is nothing in it; raises OSError."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head = file.read(_LOOKED_AT)
+        file.seek(max(0, size - _LOOKED_AT))
+        return size == 0 or MARK.encode() in head + b"\n" + file.read(_LOOKED_AT)
+
+
+def check_file(path: Path, what: str, is_ours: Callable[[Path], bool] = carries_mark) -> None:
     """Raise OutputError unless nothing is there, or an empty file, or one of ours; `what` is "a page", and so on."""
     refuse_link(path)
     if not os.path.lexists(path):
@@ -143,20 +153,11 @@ def check_file(path: Path, what: str) -> None:
         reason = "is a folder" if path.is_dir() else "is no file"
     else:
         try:
-            reason = "" if _carries_mark(path) else f"is not {what} that maskact wrote"
+            reason = "" if is_ours(path) else f"is not {what} that maskact wrote"
         except OSError as error:
             reason = f"cannot be read ({error.strerror})"
     if reason:
         raise OutputError(f"{path}: exists and {reason}, so it is not overwritten; allowed: a file that is not there")
-
-
-def _carries_mark(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        head = file.read(_LOOKED_AT)
-        file.seek(max(0, size - _LOOKED_AT))
-        return size == 0 or MARK.encode() in head + b"\n" + file.read(_LOOKED_AT)
 
 
 @contextmanager
