@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from maskact_ros.core.parallel import add_workers, workers_of
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare them; what they need is loaded when they run."""
@@ -28,7 +30,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="video",
         help="pictures as H.264, small and quick, or as PNG, without loss; masks are always PNG; default: video",
     )
-    convert.add_argument("--jobs", type=int, default=1, metavar="N", help="bags at the same time; default: 1")
+    add_workers(convert, "bags")
     convert.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
 
     validate = commands.add_parser(
@@ -82,7 +84,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _convert(a: argparse.Namespace) -> None:
     from maskact_ros.data.bags.convert import run
 
-    run(a.bags, a.contract, a.out, pictures=a.images, jobs=a.jobs, overwrite=a.overwrite)
+    run(a.bags, a.contract, a.out, pictures=a.images, workers=workers_of(a), overwrite=a.overwrite)
 
 
 def _validate(a: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from rich.table import Table
 from maskact_ros.core.errors import printable
 from maskact_ros.core.folders import FolderError, alone, clear_leftovers, complete_or_absent
 from maskact_ros.core.outputs import check_folder, output_path
-from maskact_ros.core.parallel import Tick, in_parallel
+from maskact_ros.core.parallel import HERE, Workers, in_parallel
+from maskact_ros.core.progress import Progress
+from maskact_ros.core.work import Tick
 from maskact_ros.data.bags.align_bag import Aligned, Aligner
 from maskact_ros.data.bags.bag import Bag, bags_in
 from maskact_ros.data.bags.contract import Contract
@@ -36,6 +39,7 @@ from maskact_ros.data.datasets.lerobot_writer import DatasetWriter, Layout
 
 _FORMAT = 2  # of the parts: a new number makes those of older releases worthless
 _PART = re.compile(r"part-[0-9a-f]{32}|\.part-[0-9a-f]{32}\.[0-9a-f]{32}")  # whole, or being written
+_FILE = re.compile(r"lock|seen-by-workers-[0-9a-f]{32}")  # beside them
 _REPORTED = 20  # kinds of dropped pictures and ignored messages that a report lists
 
 
@@ -69,7 +73,7 @@ def convert(
     out: str | Path,
     *,
     pictures: Pictures = "video",
-    jobs: int = 1,
+    workers: Workers = HERE,
     overwrite: bool = False,
 ) -> Summary:
     """Write the dataset `out`; raises MaskACTError, and leaves what is done for the next run."""
@@ -87,7 +91,13 @@ def convert(
         work = [_Job(bag, parts / _fingerprint(bag, contract, pictures, masks), contract, pictures) for bag in found]
         _clear(parts, out, keep={job.part.name for job in work})
         todo = [job for job in work if not job.part.exists()]
-        in_parallel(_convert_bag, todo, f"converting {len(todo)} of {len(work)} bags", jobs=jobs)
+        with Progress(f"converting {len(todo)} of {len(work)} bags", len(todo)) as progress:
+            converted = in_parallel(
+                _convert_bag, todo, workers=workers, name=lambda job: str(job.bag), reach=progress.reach, into=parts
+            )
+            with closing(converted):
+                for _ in converted:
+                    pass
         reports = [read_report(job.part).values for job in work]
         told = [report["bags"][0] for report in reports]
         if not any(report["episodes"] for report in reports):
@@ -111,11 +121,11 @@ def convert(
     )
 
 
-def run(bags: Sequence[Path], contract: Path, out: Path, *, pictures: Pictures, jobs: int, overwrite: bool) -> None:
+def run(
+    bags: Sequence[Path], contract: Path, out: Path, *, pictures: Pictures, workers: Workers, overwrite: bool
+) -> None:
     """The command: converts, and prints what became of the bags; raises MaskACTError."""
-    if jobs < 1:
-        raise FolderError(f"--jobs is {jobs}; allowed: an integer >= 1")
-    done = convert(bags, Contract.from_yaml(contract), out, pictures=pictures, jobs=jobs, overwrite=overwrite)
+    done = convert(bags, Contract.from_yaml(contract), out, pictures=pictures, workers=workers, overwrite=overwrite)
     table = Table("bags", "episodes", "frames", "seconds", "gaps", "lost", "wall s", "x real time")
     speed = f"{done.converted_s / done.wall_s:.1f}" if done.resumed < done.bags else "-"
     table.add_row(
@@ -141,7 +151,7 @@ def _clear(parts: Path, out: Path, keep: set[str]) -> None:
         if path.name in keep and not path.is_symlink():
             continue
         if not _PART.fullmatch(path.name) or path.is_symlink():
-            if path.name != "lock":
+            if not _FILE.fullmatch(path.name) or path.is_symlink():
                 raise FolderError(f"{path}: is in the way, as {parts} is for parts of the dataset; move it elsewhere")
         elif path.is_dir():
             shutil.rmtree(path)
@@ -206,6 +216,8 @@ def _percentiles_ms(ages_ns: list[int]) -> dict[str, float]:
 
 def _convert_bag(job: _Job, tick: Tick) -> None:
     """Write one bag's part."""
+    if job.part.exists():  # by a worker that died before it could say so
+        return
     began_s = time.monotonic()
     contract, bag = job.contract, Bag(job.bag)
     aligner = Aligner(contract, bag.first_of(contract.image_topics))

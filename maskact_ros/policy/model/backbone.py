@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskact_ros.core.config import PATCH_SIZE
+from maskact_ros.core.dimensions import check_backbone
 from maskact_ros.core.documents import read_json, shortened
+from maskact_ros.core.foreign_file import reading
 from maskact_ros.core.kinds import LoraConfig
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.policy.errors import PolicyError
@@ -39,13 +40,6 @@ _SIZES = {
     },
 }
 _FIXED = {"model_type": "dinov3_vit", "patch_size": PATCH_SIZE, "num_channels": 3}
-_LEAST = {
-    "hidden_size": 1,
-    "intermediate_size": 1,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "num_register_tokens": 0,
-}
 _LARGEST = 1e9  # of any number in the settings
 
 
@@ -62,6 +56,13 @@ def _is_number(value: Any) -> bool:
 
 
 _INTEGER = _Entry("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool))
+
+
+def _are_integers(value: Any) -> bool:
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    return 1 <= len(sides) <= 2 and all(_INTEGER.fits(side) for side in sides)
+
+
 _NUMBER = _Entry("a finite number", _is_number)
 _NUMBER_OR_NONE = _Entry("a finite number or null", lambda value: value is None or _is_number(value))
 _FLAG = _Entry("true or false", lambda value: isinstance(value, bool))
@@ -69,19 +70,15 @@ _ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "
 # The entries that define the network, all that transformers gets to see. What else a configuration holds can ask for
 # code: an attention implementation that is fetched from a hub, classes to import, a quantiser's plug-in.
 _ALLOWED = {
-    **dict.fromkeys(("patch_size", "num_channels", *_LEAST), _INTEGER),
-    "image_size": _Entry("an integer, or two", lambda value: _are_integers(value)),
+    **dict.fromkeys(("patch_size", "num_channels", "hidden_size", "intermediate_size"), _INTEGER),
+    **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_register_tokens"), _INTEGER),
+    "image_size": _Entry("an integer, or two", _are_integers),
     "hidden_act": _Entry(", ".join(_ACTIVATIONS), lambda value: value in _ACTIVATIONS),
     **dict.fromkeys(("query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias", "use_gated_mlp"), _FLAG),
     **dict.fromkeys(("attention_dropout", "drop_path_rate", "initializer_range"), _NUMBER),
     **dict.fromkeys(("layer_norm_eps", "layerscale_value", "rope_theta"), _NUMBER),
     **dict.fromkeys(("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale"), _NUMBER_OR_NONE),
 }
-
-
-def _are_integers(value: Any) -> bool:
-    sides = value if isinstance(value, (list, tuple)) else [value]
-    return 1 <= len(sides) <= 2 and all(_INTEGER.fits(side) for side in sides)
 
 
 def preset(vision_backbone: str) -> dict[str, Any]:
@@ -132,14 +129,13 @@ def _shards(index: Path) -> list[str]:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of one safetensors file; raises PolicyError."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise PolicyError(f"{path}: cannot be read as safetensors ({error})") from None
+    with reading(path, "safetensors", PolicyError):
+        tensors: dict[str, Tensor] = load_file(path)
+    return tensors
 
 
 def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
-    """A `DINOv3ViTModel` with random weights; raises PolicyError on settings that make no model."""
+    """A `DINOv3ViTModel` with random weights; raises MaskACTError on settings that make no model."""
     # Slow to import, and the process that runs ACT only needs neither this nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
@@ -162,14 +158,11 @@ def _check_types(settings: Mapping[str, Any]) -> None:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise PolicyError on what transformers would build, though it is no vision transformer."""
+    """Raise MaskACTError on what transformers would build, though it is no vision transformer."""
     for name, value in settings.items():
         if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
             raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: a number up to {_LARGEST:g}")
-    for name, minimum in _LEAST.items():
-        value = settings[name]
-        if not isinstance(value, int) or value < minimum:
-            raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: an integer >= {minimum}")
+    check_backbone(settings)
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
     if width % (4 * heads):
         raise PolicyError(
