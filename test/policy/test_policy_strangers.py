@@ -17,7 +17,6 @@ from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.outputs import OutputError
 from maskact_ros.policy.commands import init_checkpoint, predict_once, shrink
-from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.model.backbone import build_backbone
 from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import load_checkpoint, save_checkpoint
@@ -89,7 +88,7 @@ def test_a_checkpoint_that_asks_for_code_is_the_policy_that_it_is_without(make_s
     ],
 )
 def test_an_entry_of_the_network_has_its_own_type(entry, value, allowed):
-    with pytest.raises(PolicyError, match=f"backbone: {entry} is .*; allowed: {allowed}"):
+    with pytest.raises(MaskACTError, match=f"backbone: {entry} is .*; allowed: {allowed}"):
         build_backbone(BACKBONE | {entry: value})
 
 
