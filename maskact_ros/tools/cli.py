@@ -185,12 +185,12 @@ def _monitor(a: argparse.Namespace) -> int:
 
 
 def _record(a: argparse.Namespace) -> None:
-    from maskact_ros.core.paths import resolve_path
+    from maskact_ros.core.outputs import output_path
     from maskact_ros.data.bags.contract import Contract
     from maskact_ros.tools.recorder import RecordRequest, record
 
     contract = Contract.from_yaml(a.contract)
-    print(record(RecordRequest.of(contract, resolve_path(a.out), storage=a.storage, seconds=a.seconds)).text)
+    print(record(RecordRequest.of(contract, output_path(a.out), storage=a.storage, seconds=a.seconds)).text)
 
 
 def _demo(a: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -22,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from maskact_ros.core.errors import printable
-from maskact_ros.core.folders import FolderError, alone, complete_or_absent
+from maskact_ros.core.folders import FolderError, alone, clear_leftovers, complete_or_absent
+from maskact_ros.core.outputs import check_folder, output_path
 from maskact_ros.core.parallel import HERE, Workers, in_parallel
-from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.work import Tick
 from maskact_ros.data.bags.align_bag import Aligned, Aligner
@@ -32,11 +33,13 @@ from maskact_ros.data.bags.bag import Bag, bags_in
 from maskact_ros.data.bags.contract import Contract
 from maskact_ros.data.bags.recorded_message import BagError, Message
 from maskact_ros.data.datasets.assemble import assemble
-from maskact_ros.data.datasets.dataset import read_report
+from maskact_ros.data.datasets.dataset import DATASET, read_report
 from maskact_ros.data.datasets.lerobot_layout import OURS, Pictures
 from maskact_ros.data.datasets.lerobot_writer import DatasetWriter, Layout
 
 _FORMAT = 2  # of the parts: a new number makes those of older releases worthless
+_PART = re.compile(r"part-[0-9a-f]{32}|\.part-[0-9a-f]{32}\.[0-9a-f]{32}")  # whole, or being written
+_FILE = re.compile(r"lock|seen-by-workers-[0-9a-f]{32}")  # beside them
 _REPORTED = 20  # kinds of dropped pictures and ignored messages that a report lists
 
 
@@ -75,11 +78,11 @@ def convert(
 ) -> Summary:
     """Write the dataset `out`; raises MaskACTError, and leaves what is done for the next run."""
     began_s = time.monotonic()
-    out = resolve_path(out)
-    if out.exists() and not overwrite:
-        raise FolderError(f"{out}: exists already; --overwrite replaces it")
+    out = output_path(out)
     layout = _layout(contract, pictures)
     found = [bag for path in bags for bag in bags_in(path)]
+    sources = [*found, *([] if contract.mask_folder is None else [contract.mask_folder])]
+    check_folder(out, DATASET, overwrite=overwrite, sources=sources)
     if repeated := [str(bag) for bag, times in Counter(found).items() if times > 1]:
         raise BagError(f"{', '.join(repeated)}: given more than once; allowed: each bag once")
     parts = out.with_name(f".{out.name}.parts")
@@ -100,7 +103,7 @@ def convert(
         if not any(report["episodes"] for report in reports):
             shutil.rmtree(parts)
             raise BagError(f"{found[0]}: gives no episode: {_why_nothing(told[0])}")
-        with complete_or_absent(out, overwrite=overwrite) as folder:
+        with complete_or_absent(out, DATASET, overwrite=overwrite, sources=sources) as folder:
             assemble([job.part for job in work], folder, layout, contract.to_yaml())
         shutil.rmtree(parts)
     fresh = {str(job.bag) for job in todo}
@@ -143,8 +146,14 @@ def _layout(contract: Contract, pictures: Pictures) -> Layout:
 
 def _clear(parts: Path, out: Path, keep: set[str]) -> None:
     """Remove what was left half-written, and parts that this conversion has no use for."""
-    for path in [*parts.iterdir(), *out.parent.glob(f".{out.name}.{'[0-9a-f]' * 32}")]:
-        if path.is_dir() and path.name not in keep:
+    clear_leftovers(out)
+    for path in list(parts.iterdir()):
+        if path.name in keep and not path.is_symlink():
+            continue
+        if not _PART.fullmatch(path.name) or path.is_symlink():
+            if not _FILE.fullmatch(path.name) or path.is_symlink():
+                raise FolderError(f"{path}: is in the way, as {parts} is for parts of the dataset; move it elsewhere")
+        elif path.is_dir():
             shutil.rmtree(path)
 
 
