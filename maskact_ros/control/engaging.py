@@ -18,7 +18,7 @@ from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 
-# How far outside of its limits a joint may be when the arm engages, as time at full speed: [rad] = [s] x velocity limit.
+# How far outside of its limits a joint may be when the arm engages: [rad or m] = value [s] x velocity limit.
 _BEYOND_LIMITS_S = 0.02
 
 
@@ -36,7 +36,7 @@ class EngagingChecks:
         return self._displaced(pose, settings) if self._motion.sends else self._beyond_limits(pose)
 
     def misplaced(self, chunk: Chunk, at: Moment, settings: FollowerSettings) -> str | None:
-        """Why the arm cannot engage with a chunk at a moment: because of its pose, or of the plan's beginning; or None."""
+        """Why the arm cannot engage with a chunk at a moment, by its pose or the plan's beginning; or None."""
         if (misplaced := self.misplaced_arm(settings)) is not None:
             return misplaced
         assert self._joints.last is not None

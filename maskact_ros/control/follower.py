@@ -1,7 +1,7 @@
 """`PlanFollower`: decides what to command in each control period, without ROS and without threads.
 
-In: chunks, joint states, and requests to enable, disable and reset. Out: each control period a set point or None, and
-the state. `transitions` says which event leads to which state; this file says when each event happens.
+In: chunks, joint states, and requests to enable, disable and reset. Out: the state, and a set point or None in each
+period. `transitions` says which event leads to which state; this file says when each event happens.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PlanFollower:
             self._newest.condemned = self._run_began_ns = None
 
     def disable(self, reason: str, event: Event = Event.DISABLE) -> str:
-        """Come to rest, then keep the last set point, or go silent with `release_on_disable`; return the result in words.
+        """Come to rest, then hold the last set point, or go silent with `release_on_disable`; return the result.
 
         A fault is not cleared, but with `release_on_disable` it goes silent, too.
         """
@@ -89,8 +89,9 @@ class PlanFollower:
     def reset(self, now_ns: int) -> str:
         """Begin a new epoch without a plan, and clear a fault; return the result in words.
 
-        If it was enabled it stays enabled, and continues from the set point; after a fault it is disabled. If the arm is
-        then not at its set point, or its pose is unknown, it goes silent: the next `enable` begins at the measured pose.
+        If it was enabled it stays enabled, and continues from the set point; after a fault it is disabled. If after a
+        fault the arm is not at its set point, or its pose is unknown, it goes silent: `enable` then begins at the
+        measured pose.
         A condemned planner stays condemned until the next `enable`.
         """
         done = "a new epoch begins; what is in flight is thrown away"
@@ -252,7 +253,7 @@ class PlanFollower:
         self._motion.retract()
 
     def preview(self, moment: Moment, horizon_s: float) -> Vector:
-        """The next set points (N, D), a period apart: along the plan for `horizon_s`, then to rest. For trajectories."""
+        """The next set points (N, D), a period apart: along the plan for `horizon_s`, then to rest."""
         return self._motion.preview(self._due(moment).later(self._time.lead_ns), horizon_s)
 
     def _due(self, moment: Moment) -> Moment:

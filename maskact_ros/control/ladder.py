@@ -43,12 +43,12 @@ class FollowerState:
 
 @dataclass(frozen=True, kw_only=True)
 class FollowerSettings:
-    """Settings that may change while the arm moves. Tolerances are times: tolerance [rad] = value [s] x velocity limit."""
+    """Settings that may change while the arm moves; tolerance [rad or m] = value [s] x velocity limit."""
 
     joint_states_timeout_s: float = 0.2  # without joint states for longer than this, the arm decelerates
     fresh_s: float = math.inf  # a chunk is stale this long after its image
     remaining_timeout_s: float = 1.0  # how long a stale chunk is still followed
-    hold_timeout_s: float = 5.0  # longer without a plan is a fault
+    hold_timeout_s: float = 5.0  # longer without a plan: holding becomes a fault, engaging is given up
     blend_s: float = 0.2  # duration of the hand-over from plan to plan
     lead_s: float = 0.0  # delay from a command to the motion; the plan is sampled this far ahead of now
     engage_tolerance_s: float = 0.25  # largest distance between the arm and the beginning of its first plan

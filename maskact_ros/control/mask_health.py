@@ -48,7 +48,7 @@ class MaskHealth:
         min_confidence: float,
         max_change: float,
     ) -> MaskFigures:
-        """The figures of an image's labels and confidence, both (N,). If the clock went back, the average starts anew."""
+        """The figures of an image's labels and confidence, both (N,); a clock that went back restarts the average."""
         elapsed_s = (stamp_ns - self._stamp_ns) / 1e9
         self._stamp_ns = stamp_ns
         if elapsed_s < 0:

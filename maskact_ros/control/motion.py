@@ -38,7 +38,7 @@ class Motion:
         self._sampled: tuple[Plan | None, Moment, Vector] = (None, Moment(0, 0), np.zeros(0))  # the last target
         self.on_plan = False  # whether the plan follows a chunk, not a motion to rest
         self.sends = False  # the first set point starts from the measured pose
-        self.position_before = self.filter.position  # the last set point
+        self.position_before = self.filter.position  # the set point of the period before
         self.target: Vector | None = None  # the plan's target in this period; None if the filter alone braked
 
     def change(self, limits: Limits | None, rate_hz: float | None) -> None:
@@ -138,7 +138,7 @@ class Motion:
         return np.array(points)
 
     def _sampled_before(self, plan: Plan, before: Moment) -> Vector:
-        """The plan's positions one period ago: as sampled then, unless a period was missed or the clock was corrected."""
+        """The plan's positions one period ago: as sampled then, if no period was missed and the clock not corrected."""
         sampled, at, target = self._sampled
         if sampled is plan and max(abs(before.now_ns - at.now_ns), abs(before.steady_ns - at.steady_ns)) < _SAME_NS:
             return target

@@ -189,7 +189,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return MaskACTConfig.from_parameters(spec_values(self) | changes)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
-        """As rclpy's, but the node applies all parameters before they are stored, or refuses all with the reason.
+        """As rclpy's, but the node applies all parameters before they are stored, or refuses all of them.
 
         A value that is already set is no change: nothing is applied, stored or announced for it.
         """
