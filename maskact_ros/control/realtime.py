@@ -27,9 +27,7 @@ _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _CAP_IPC_LOCK = 14
 
 LOOP_PRIORITY = 50  # as the kernel's own interrupt threads
-SERVING_PRIORITY = (
-    40  # of the thread that fills the loop's inbox: it must not wait for a core while it holds the GIL
-)
+SERVING_PRIORITY = 40  # of the thread that fills the loop's inbox: it must not wait for a core while it holds the GIL
 DDS_PRIORITY = 30  # of DDS in the nodes that compute: its signs of life must not wait for a network's computation
 SWITCH_S = (
     1e-5  # a thread that waits for the GIL gets it after this time; with Python's default of 5 ms periods are missed

@@ -171,8 +171,8 @@ class PlannerRuntime:
     ) -> Self:
         """Load from a checkpoint; arguments and errors as `EncoderRuntime.load`, and one more.
 
-        With `drop_isolated` the transformer skips patches whose labels no other label may attend to. That saves time, but
-        is exact only for labels that the policy was trained without; see `drops_text`.
+        With `drop_isolated` the transformer skips patches whose labels no other label may attend to. That saves time,
+        but is exact only for labels that the policy was trained without; see `drops_text`.
         """
         info = _effective(info, config)
         return cls(info, load_planner(info, engine or Engine()), drop_isolated=drop_isolated)

@@ -21,7 +21,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     demo.set_defaults(run=_demo)
     demo.add_argument("--policy-path", default="", metavar="DIR", help="checkpoint to run; default: the package's own")
     demo.add_argument("--episodes", type=int, default=3, help="how many to try; default: 3")
-    demo.add_argument("--seconds", type=float, default=None, help="end after this time, even during an episode")
+    demo.add_argument("--seconds", type=float, default=None, help="end after this, even in an episode")
     demo.add_argument("--seed", type=int, default=0, help="seed of the first scene; each next one adds 1; default: 0")
     demo.add_argument(
         "--shift",
@@ -68,8 +68,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     reset = commands.add_parser(
         "reset",
         help="clear a fault whose cause is gone",
-        description="Call the reset service of the action publisher: it discards the plan and all chunks in flight, and "
-        "clears a fault if its cause is gone. Then maskact enable lets the arm move again.",
+        description="Call the reset service of the action publisher: it discards the plan and all chunks in flight, "
+        "and clears a fault if its cause is gone. Then maskact enable lets the arm move again.",
     )
     reset.set_defaults(run=_reset)
     _add_namespace(reset)
@@ -115,7 +115,9 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         default="none",
         help="change the scene: background, light, object, distractors, camera, joined with +; default: none",
     )
-    evaluate.add_argument("--backend", default="torch", help="library that runs the policy: torch, onnxruntime; default: torch")
+    evaluate.add_argument(
+        "--backend", default="torch", help="library that runs the policy: torch, onnxruntime; default: torch"
+    )
     evaluate.add_argument(
         "--precision", default="fp32", help="fp32, bf16 (torch), fp16, int8 (onnxruntime); default: fp32"
     )

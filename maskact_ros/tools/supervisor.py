@@ -52,7 +52,7 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._last_lines: dict[str, deque[str]] = {}
         self._readers: list[threading.Thread] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="maskact_ros_")  # for parameter files; removed with this object
+        self._folder = tempfile.TemporaryDirectory(prefix="maskact_ros_")  # for parameter files; temporary
         self._rest_s = max(process.stops_within_s for process in processes) + END_S
         for process in processes:
             self._start(process, {**os.environ, **environment, **launcher_variable(), "PYTHONUNBUFFERED": "1"})

@@ -48,7 +48,7 @@ class TorchPlace:
         return ", ".join(dict.fromkeys(self._parts))
 
     def prepare(self, module: Deployed, *inputs: Tensor) -> Callable[..., Any]:
-        """Move a module to the device and convert it to the precision; return the function to call for inputs like these.
+        """Move a module to the device, in the precision; return the function to call for inputs like these.
 
         On a GPU it is the module's recorded graph, if it can be recorded; then all inputs must have these shapes.
         """

@@ -109,7 +109,7 @@ class ACT(nn.Module):
     ) -> Tensor:
         """Actions (B, K, Da) from features (B, N, D), labels (B, N) and state (B, Ds); without a latent it is zeros.
 
-        Labels are needed if the policy has masks, and not allowed otherwise.
+        Labels are needed only if the policy has masks.
         """
         batch, _, width = features.shape
         if latent is None:

@@ -135,8 +135,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
-    """A `DINOv3ViTModel` with random weights; raises MaskACTError on settings that make no model."""
-    # Slow to import, and the process that runs ACT only needs neither this nor peft.
+    """A `DINOv3ViTModel` with random weights; raises MaskACTError for invalid settings."""
+    # Imported here: it is slow, and the process that runs only ACT needs neither it nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     own = {name: settings[name] for name in _ALLOWED if name in settings}
@@ -158,7 +158,7 @@ def _check_types(settings: Mapping[str, Any]) -> None:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise MaskACTError on what transformers would build, though it is no vision transformer."""
+    """Raise MaskACTError for settings that transformers accepts, but that make no vision transformer."""
     for name, value in settings.items():
         if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
             raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: a number up to {_LARGEST:g}")
@@ -197,7 +197,7 @@ def add_lora(backbone: nn.Module, lora: LoraConfig) -> None:
 
 
 def merge_lora(backbone: nn.Module) -> None:
-    """Add each adapter's product to the weight that it adapts, and remove the adapter, in place. Outputs do not change."""
+    """Add each adapter's product to its weight, and remove the adapter, in place. Outputs do not change."""
     from peft.tuners.lora import LoraLayer
 
     adapted = [name for name, module in backbone.named_modules() if isinstance(module, LoraLayer)]

@@ -81,7 +81,7 @@ class Gemm:
 
 
 class Triad:
-    """A job: a = b + s c over arrays that no cache holds (McCalpin's STREAM); two reads and a write for each element."""
+    """A job: a = b + s c over arrays that no cache holds (McCalpin's STREAM); 2 reads and a write per element."""
 
     def __init__(self, device: torch.device | str = "cpu", *, size_bytes: int = TRIAD_BYTES) -> None:
         self.device = torch.device(device)
