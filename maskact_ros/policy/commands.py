@@ -64,7 +64,7 @@ def init_checkpoint(
 
 
 def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> CheckpointInfo:
-    """Write a checkpoint again with its weights in half precision; raises MaskACTError."""
+    """Write a copy of a checkpoint with its weights in half precision; raises MaskACTError."""
     check_folder(output_path(out), CHECKPOINT, overwrite=overwrite, sources=(checkpoint,))  # before the work
     model = load_checkpoint(CheckpointInfo.read(checkpoint))
     info = save_checkpoint(out, model, half=True, overwrite=overwrite, sources=(checkpoint,))

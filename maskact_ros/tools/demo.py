@@ -24,7 +24,7 @@ from maskact_ros.tools.demo_pictures import OVERVIEW, VIDEO, Film
 from maskact_ros.tools.episode_runner import EpisodeRunner
 
 _LOG = "log.txt"
-EPISODE_LIMIT_S = 15.0  # longer than the expert ever needs; then the episode counts as failed
+EPISODE_LIMIT_S = 15.0  # after this an episode has failed; the expert always needs less
 
 
 @dataclass(frozen=True, kw_only=True)

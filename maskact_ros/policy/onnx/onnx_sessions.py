@@ -145,11 +145,11 @@ def open_graph(export: Export, folder: Path, name: str, engine: Engine, place: P
         chosen = [(provider, _options(provider, place, export, kept, name)) for provider in place.providers[first:]]
         try:
             with warnings.catch_warnings(), nullcontext() if kept is None else checked_engines(kept):
-                warnings.simplefilter("ignore")  # that a provider is not there: it is asked for below
+                warnings.simplefilter("ignore")  # of a missing provider, which is checked below
                 session = library.InferenceSession(content, options, providers=chosen, enable_fallback=0)
         except MaskACTError:
             raise
-        except Exception as error:  # noqa: BLE001 onnxruntime has a class of its own for each of its states
+        except Exception as error:  # noqa: BLE001 onnxruntime has many exception classes without a common base
             refusal = " ".join(str(error).split())
             continue
         on_gpu = session.get_providers()[0] != CPU

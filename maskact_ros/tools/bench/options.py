@@ -49,7 +49,7 @@ def add_output(parser: argparse.ArgumentParser, *, plot: str = "") -> None:
 
 
 def check_output(a: argparse.Namespace) -> None:
-    """Raise MaskACTError, before anything is measured, where the figures could not be written afterwards."""
+    """Raise MaskACTError, before anything is measured, if the figures could not be written afterwards."""
     files = {
         "--out": (a.out, _FIGURES, _are_figures),
         "--plot": (getattr(a, "plot", None), "a picture", carries_mark),

@@ -47,7 +47,7 @@ Begin = Literal["usual", "mishap"]
 BEGINS: tuple[Begin, ...] = get_args(Begin)
 # In the working folder: what a kill left there of this release, or of an earlier one.
 _LEFT = re.compile(r"lock|[0-9a-f]{32}|seen-by-workers-[0-9a-f]{32}|episode_\d+(\.damaged)?")
-BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
+BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, on the simulation's clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,7 @@ def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
 
 
 def _notes_in(bag: Path) -> Mapping[str, Any] | None:
-    """What a bag says about how it came to be; None where there is no bag, or one that a crash has damaged."""
+    """A bag's metadata about its recording; None if there is no bag, or a crash has damaged it."""
     refuse_link(bag)
     if not bag.exists():
         return None

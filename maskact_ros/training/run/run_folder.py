@@ -159,7 +159,7 @@ class RunFolder:
         self._save_policy(_BEST, learner)
 
     def clear(self) -> None:
-        """Remove what a kill left of files and checkpoints that were being written; for one process of the run only."""
+        """Remove partial files and checkpoints of a killed run; only one process of a run may call it."""
         for name in (_RUN, _STATE, LOG, CURVES):
             clear_partials(self.path / name)
         for name in (_CHECKPOINT, _BEST):

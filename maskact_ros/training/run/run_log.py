@@ -18,7 +18,7 @@ from maskact_ros.core.paths import read_bytes
 from maskact_ros.training.errors import TrainingError
 
 LOG, CURVES, EVENTS = "log.jsonl", "curves.png", "tensorboard"
-TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # what a line of the log is about
+TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # the subjects of the log's lines
 _DRAW_EVERY_S = 60.0
 _PANELS = ("total", "action", "mask", "kl", "auxiliary_mask")
 
@@ -27,7 +27,7 @@ class RunLog:
     """A context manager; call `add` for each line, and `draw` from time to time."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Go on after `step`: what an interrupted run has logged beyond it is forgotten."""
+        """Continue after `step`: later lines of an interrupted run are removed."""
         self._path, self._curves = folder / LOG, folder / CURVES
         if self._path.exists():
             kept = [line for line in _lines(self._path) if line["step"] <= step]
