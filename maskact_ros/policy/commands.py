@@ -1,6 +1,6 @@
-"""What the command line does with policies: make an untrained one, import the reference's, predict once.
+"""The commands for policies: make an untrained one, import the reference's, predict once.
 
-Each prints what a user should know, raises MaskACTError with one sentence, and knows nothing of argparse.
+Each prints its results, and raises MaskACTError with one sentence. They are independent of argparse.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PREDICTION = "a prediction"
 def init_checkpoint(
     config_json: Path, out: Path, robot: RobotSpec, *, seed: int = 0, overwrite: bool = False
 ) -> CheckpointInfo:
-    """Write an untrained checkpoint of a policy's JSON: MaskACTConfig, and `geometry` and `mask_classes` by choice.
+    """Write an untrained checkpoint from a policy's JSON: MaskACTConfig, and optionally `geometry` and `mask_classes`.
 
     The backbone comes from `dino_model_dir`, which is relative to the JSON's folder; the statistics come from the
     robot's limits.
@@ -64,7 +64,7 @@ def init_checkpoint(
 
 
 def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> CheckpointInfo:
-    """Write a checkpoint again with its weights in half precision; raises MaskACTError."""
+    """Write a copy of a checkpoint with its weights in half precision; raises MaskACTError."""
     check_folder(output_path(out), CHECKPOINT, overwrite=overwrite, sources=(checkpoint,))  # before the work
     model = load_checkpoint(CheckpointInfo.read(checkpoint))
     info = save_checkpoint(out, model, half=True, overwrite=overwrite, sources=(checkpoint,))
@@ -75,16 +75,16 @@ def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Checkpoin
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenPolicy:
-    """What a policy's JSON says."""
+    """The content of a policy's JSON."""
 
     config: MaskACTConfig
     geometry: ImageGeometry
     mask_classes: tuple[str, ...]
-    names_classes: bool  # itself; else the names are the default ones
+    names_classes: bool  # whether it names its classes; else they have default names
 
 
 def read_policy(config_json: Path) -> WrittenPolicy:
-    """A policy's JSON; raises MaskACTError that names the file."""
+    """Read a policy's JSON; raises MaskACTError that names the file."""
     values = read_json(resolve_path(config_json))
     try:
         config, geometry, classes = parse_policy(values)
@@ -95,12 +95,12 @@ def read_policy(config_json: Path) -> WrittenPolicy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BackboneSource:
-    """Where an untrained policy's backbone comes from."""
+    """The source of an untrained policy's backbone."""
 
     settings: Mapping[str, Any]  # the DINOv3 configuration
-    weights: Mapping[str, torch.Tensor] | None  # None: random ones
+    weights: Mapping[str, torch.Tensor] | None  # None: random weights
     folder: Path
-    origin: str  # the same, for people
+    origin: str  # the source in words
 
 
 def find_backbone(config: MaskACTConfig, config_json: Path) -> BackboneSource:
@@ -114,14 +114,14 @@ def find_backbone(config: MaskACTConfig, config_json: Path) -> BackboneSource:
         settings, weights = read_settings(folder), read_weights(folder)
         origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
         return BackboneSource(settings=settings, weights=weights, folder=folder, origin=origin)
-    if config.dino_model_dir != MaskACTConfig().dino_model_dir:  # somebody meant a folder of theirs
+    if config.dino_model_dir != MaskACTConfig().dino_model_dir:  # the user has set a folder
         raise ConfigError(f"{config_json}: dino_model_dir is {config.dino_model_dir}, and there is no folder {folder}")
     origin = f"random weights of a {config.vision_backbone} (there is no folder {folder})"
     return BackboneSource(settings=preset(config.vision_backbone), weights=None, folder=folder, origin=origin)
 
 
 def untrained_policy(spec: PolicySpec, backbone: BackboneSource, seed: int) -> MaskACT:
-    """A policy with random weights of a seed, but for a backbone that has its own; raises PolicyError."""
+    """A policy with random weights by a seed, except for a backbone with weights; raises PolicyError."""
     if not 0 <= seed < 2**63:
         raise PolicyError(f"the seed is {seed}; allowed: an integer >= 0 and < 2^63")
     with torch.random.fork_rng(devices=[]):
@@ -147,13 +147,13 @@ def import_reference(
 
 
 def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out_npz: Path) -> None:
-    """Write what the policy makes of one observation, at full precision.
+    """Write the policy's outputs for one observation, at full precision.
 
     `features` (N, D), `chunk` (K, J) and, where the policy has masks, `pixel_logits` (C, S, S) and
     `patch_labels` (N,).
 
     Raises:
-        MaskACTError: the checkpoint or the image cannot be read, or the state has not one number for each joint.
+        MaskACTError: the checkpoint or the image cannot be read, or the state has a wrong number of values.
     """
     out_npz = output_path(out_npz)
     check_file(out_npz, _PREDICTION)  # before the work
@@ -190,7 +190,7 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
 def _describe(
     info: CheckpointInfo, size: tuple[int, ...], state: NDArray[np.float64], seen: dict[str, torch.Tensor]
 ) -> None:
-    """Print what was seen and planned, and what the nodes would have refused."""
+    """Print labels and actions, and notes on inputs that the nodes would have refused."""
     robot = info.robot
     expected = [(camera.height, camera.width) for camera in robot.cameras]
     if size not in expected:
