@@ -12,7 +12,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "convert",
         help="make a dataset from rosbags",
         description="Make a LeRobotDataset v3.0 from rosbags. A gap ends an episode, and nothing is made up. What was "
-        "interrupted goes on where it was when the same command is given again.",
+        "interrupted goes on where it was when the same command is given again. The exit code is 3 when the dataset is "
+        "there, but some of the bags gave nothing.",
     )
     convert.set_defaults(run=_convert)
     convert.add_argument(
@@ -79,10 +80,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     imported.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
 
 
-def _convert(a: argparse.Namespace) -> None:
+def _convert(a: argparse.Namespace) -> int:
     from maskact_ros.data.bags.convert import run
 
-    run(a.bags, a.contract, a.out, pictures=a.images, jobs=a.jobs, overwrite=a.overwrite)
+    return run(a.bags, a.contract, a.out, pictures=a.images, jobs=a.jobs, overwrite=a.overwrite)
 
 
 def _validate(a: argparse.Namespace) -> int:

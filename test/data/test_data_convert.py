@@ -223,7 +223,9 @@ def test_headers_by_a_clock_that_is_set_anew_cost_one_message_of_a_stream(made):
 def test_a_stream_by_another_clock_is_one_sentence_with_its_remedy(made, topic, rows):
     recorded = bags.recording(rows)
     every = range(sum(t == topic for t, _, _ in recorded))
-    with pytest.raises(MaskACTError, match=rf"^{topic}: its header says 5.000 s, .* stamp: receipt for every stream$"):
+    with pytest.raises(
+        MaskACTError, match=rf"bag: {topic}: its header says 5.000 s, .* stamp: receipt for every stream$"
+    ):
         made(restamped(recorded, topic, every, 5 * 10**9))
 
 
@@ -317,13 +319,13 @@ def compressed_by(named, encoded):
         (
             "16UC1; png compressed ",
             lambda rgb: (".png", rgb[..., 0].astype(np.uint16) * 9),
-            "image: bytes of format '16UC1; png compressed ' carry depth; allowed: pictures in colour, or grey by "
+            "bytes of format '16UC1; png compressed ' carry depth; allowed: pictures in colour, or grey by "
             "mono8 or mono16 (12 times)",
         ),
         (
             "yuv422; jpeg compressed mono8",
             lambda rgb: (".jpg", rgb[..., 0]),
-            "image: bytes of format 'yuv422; jpeg compressed mono8' are grey, while the camera's own pictures are "
+            "bytes of format 'yuv422; jpeg compressed mono8' are grey, while the camera's own pictures are "
             "yuv422: the colour was lost when they were compressed; allowed: the colour that the raw pictures have (12",
         ),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,13 +54,17 @@ class Bag:
             self._topics = dict(self._of_each(lambda file: file.topics().items()))
         return self._topics
 
+    def indexed_topics(self) -> dict[str, str] | None:
+        """The same where that costs no more than a look at an index; None elsewhere."""
+        return self.topics() if all(file.is_indexed for file in self._opened) else None
+
     def messages(self, topics: Sequence[str]) -> Iterator[Message]:
         """The messages of these topics, once."""
         return in_order(self._of_each(lambda file: file.messages(topics)))
 
-    def first_of(self, topics: Sequence[str]) -> str:
-        """The first of these topics that the bag has; raises BagError that tells which it has instead."""
-        found = self.topics()
+    def first_of(self, topics: Sequence[str], found: Mapping[str, str] | None = None) -> str:
+        """The first of these topics among those `found`, the bag's by default; raises BagError that lists them."""
+        found = self.topics() if found is None else found
         for topic in topics:
             if topic in found:
                 return topic
@@ -99,6 +103,10 @@ def bags_in(path: str | Path) -> list[Path]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
+        if path.suffix == ".bag":
+            raise BagError(
+                f"{path}: a bag of ROS 1; rosbags-convert --src {path.name} --dst {path.stem} makes one of ROS 2 of it"
+            )
         if not _kind(path):
             raise BagError(
                 f"{path}: not a bag; allowed: a rosbag2 folder, or a file .mcap, .db3, .mcap.zstd, .db3.zstd"

@@ -44,6 +44,12 @@ class McapFile:
         """What could not be read, a sentence each."""
         return [f"{loss} ({times} times)" if times > 1 else loss for loss, times in self._lost.items()]
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether topics are known without reading all."""
+        with self._path.open("rb") as raw:
+            return self._summary_start(raw) > 0
+
     def topics(self) -> dict[str, str]:
         """From the summary at the end or, where that is missing, from all of the file."""
         with self._path.open("rb") as raw:

@@ -33,6 +33,11 @@ class SqliteFile:
         self.progress = 0.0
         self._path = path
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether topics are known without reading all."""
+        return self._path.suffix != ".zstd"
+
     def topics(self) -> dict[str, str]:
         """The table of topics."""
         with closing(self._open()) as database:

@@ -42,6 +42,10 @@ class BagFile(Protocol):
     def losses(self) -> list[str]:
         """What could not be read, a sentence each."""
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether topics are known without reading all."""
+
     def topics(self) -> dict[str, str]:
         """Its topics and their types."""
 
