@@ -81,6 +81,7 @@ def convert(
         wall_s=time.monotonic() - began_s,
         gaps=sum(len(bag["gaps"]) for bag in told),
         losses=tuple(loss for bag in told for loss in bag["losses"]),
+        notes=tuple(note for bag in told for note in bag["notes"]),
         kept=tuple(kept_of(told)),
         left_out=tuple(named(bag) for bag in told if not bag["rows"]),
     )

@@ -128,6 +128,7 @@ def _convert(job: BagJob, tick: Tick) -> None:
             dropped=aligner.dropped.examples(_REPORTED),
             ignored=aligner.ignored.examples(_REPORTED),
             losses=bag.losses,
+            notes=bag.notes,
         )
         if cause := first_cause(told["dropped"], told["ignored"], aligner.topic_of):
             told["first_cause"] = {"reason": cause[0], "times": cause[1]}
@@ -137,7 +138,7 @@ def _convert(job: BagJob, tick: Tick) -> None:
 def _told(bag: Path, *, recorded_s: float, **entries: Any) -> dict[str, Any]:
     """A bag's entry in the report; what is not given is nothing."""
     nothing: dict[str, Any] = {"converting_s": 0.0, "pictures": 0, "rows": 0, "gaps": []}
-    nothing |= {"dropped": {}, "ignored": {}, "losses": []}
+    nothing |= {"dropped": {}, "ignored": {}, "losses": [], "notes": []}
     return {"path": str(bag), "recorded_s": round(recorded_s, 3)} | nothing | entries
 
 

@@ -33,6 +33,7 @@ class Summary:
     gaps: int
     losses: tuple[str, ...]
     kept: tuple[str, ...]  # what was kept of what of each bag, and why, the least first
+    notes: tuple[str, ...]
     left_out: tuple[str, ...]  # bags that gave no episode, each with the reason
 
 
@@ -58,7 +59,12 @@ def print_summary(done: Summary) -> None:
 
     if done.resumed:
         say(f"{done.bags} bags ({done.resumed} of an earlier run)")
-    for lines, kind in ((done.kept, ""), (done.losses, "lost: "), (done.left_out, "left out: ")):
+    for lines, kind in (
+        (done.kept, ""),
+        (done.losses, "lost: "),
+        (done.notes, "note: "),
+        (done.left_out, "left out: "),
+    ):
         for line in lines[:_SHOWN]:
             say(f"{kind}{line}")
         if len(lines) > _SHOWN:
