@@ -30,6 +30,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="pictures as H.264, small and quick, or as PNG, without loss; masks are always PNG; default: video",
     )
     convert.add_argument("--jobs", type=int, default=1, metavar="N", help="bags at the same time; default: 1")
+    convert.add_argument(
+        "--accept-latency",
+        action="store_true",
+        help="convert bags also where the stamps of two streams differ by more than the tolerance, or drift apart",
+    )
     convert.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
 
     validate = commands.add_parser(
@@ -83,7 +88,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _convert(a: argparse.Namespace) -> int:
     from maskact_ros.data.bags.convert import run
 
-    return run(a.bags, a.contract, a.out, pictures=a.images, jobs=a.jobs, overwrite=a.overwrite)
+    return run(
+        a.bags,
+        a.contract,
+        a.out,
+        pictures=a.images,
+        jobs=a.jobs,
+        overwrite=a.overwrite,
+        accept_latency=a.accept_latency,
+    )
 
 
 def _validate(a: argparse.Namespace) -> int:

@@ -71,7 +71,7 @@ class _Mask:
 class Aligner:
     """Takes one bag's messages in the order of their receipt, and gives rows as soon as they are decided."""
 
-    def __init__(self, contract: Contract, image_topic: str):
+    def __init__(self, contract: Contract, image_topic: str, *, accept_latency: bool = False):
         self.dropped = Reasons()  # pictures without a row
         self.ignored = Reasons()  # other messages that could not be used
         self.pictures = 0  # that were recorded
@@ -90,7 +90,7 @@ class Aligner:
         self._waiting: deque[_Picture] = deque()
         self._grid = RowGrid(self._period_ns)
         self._rate = CameraRate(contract.robot.policy_rate_hz, self._period_ns, contract.rate_tolerance)
-        self._clocks = StreamClocks(contract)
+        self.clocks = StreamClocks(contract, image_topic, accept=accept_latency)
         self._held: Aligned | None = None  # a row's picture before it is due: the next one may be nearer to that
         self._last_ns: int | None = None
         self._reason: str | None = None  # why the latest picture has no row
@@ -118,7 +118,7 @@ class Aligner:
             yield from self._row(self._waiting.popleft())
         if self._held is not None:
             yield self._taken(self._held)
-        self._clocks.finish()
+        self.clocks.finish()
 
     def _decided(self, picture: _Picture, now_ns: int) -> bool:
         """Whether nothing that belongs to the picture can still come."""
@@ -216,7 +216,7 @@ class Aligner:
         self.pictures += 1
         picture = self._message(message, IMAGES)
         header_ns = _header_ns(picture)
-        stamp_ns = self._clocks.stamp(message, header_ns, self._contract.image_stamp)
+        stamp_ns = self.clocks.stamp(message, header_ns, self._contract.image_stamp)
         self._waiting.append(_Picture(stamp_ns, header_ns, message.received_ns, picture))
 
     def _take_mask(self, message: Message) -> None:
@@ -237,7 +237,7 @@ class Aligner:
 
     def _take_state(self, message: Message) -> None:
         state = self._message(message, STATES)
-        stamp_ns = self._clocks.stamp(message, _header_ns(state), self._contract.state_stamp)
+        stamp_ns = self.clocks.stamp(message, _header_ns(state), self._contract.state_stamp)
         positions = self._state_order.pick(state.name, state.position)
         self._states.add(stamp_ns, positions)
         self._newest_ns["state"] = stamp_ns

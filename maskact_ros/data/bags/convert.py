@@ -23,7 +23,7 @@ from maskact_ros.data.bags.bag import Bag, bags_in
 from maskact_ros.data.bags.check_bag import refusal
 from maskact_ros.data.bags.contract import Contract
 from maskact_ros.data.bags.convert_bag import BagJob, convert_bag, layout_of
-from maskact_ros.data.bags.convert_summary import Summary, kept_of, named, print_summary
+from maskact_ros.data.bags.convert_summary import Summary, kept_of, named, notes_of, print_summary
 from maskact_ros.data.bags.recorded_message import BagError
 from maskact_ros.data.datasets.assemble import assemble
 from maskact_ros.data.datasets.dataset import read_report
@@ -42,6 +42,7 @@ def convert(
     pictures: Pictures = "video",
     jobs: int = 1,
     overwrite: bool = False,
+    accept_latency: bool = False,
 ) -> Summary:
     """Write the dataset `out`; raises MaskACTError, and leaves what is done for the next run."""
     began_s = time.monotonic()
@@ -55,7 +56,16 @@ def convert(
     parts = out.with_name(f".{out.name}.parts")
     with alone(parts, f"{out}: another conversion to it is running"):
         masks = _masks(contract)
-        work = [BagJob(bag, parts / _fingerprint(bag, contract, pictures, masks), contract, pictures) for bag in found]
+        work = [
+            BagJob(
+                bag,
+                parts / _fingerprint(bag, contract, pictures, masks, accept_latency),
+                contract,
+                pictures,
+                accept_latency,
+            )
+            for bag in found
+        ]
         _clear(parts, out, keep={job.part.name for job in work})
         todo = [job for job in work if not job.part.exists()]
         _check_all(todo)
@@ -81,17 +91,34 @@ def convert(
         wall_s=time.monotonic() - began_s,
         gaps=sum(len(bag["gaps"]) for bag in told),
         losses=tuple(loss for bag in told for loss in bag["losses"]),
-        notes=tuple(note for bag in told for note in bag["notes"]),
+        notes=tuple(note for bag in told for note in notes_of(bag)),
         kept=tuple(kept_of(told)),
         left_out=tuple(named(bag) for bag in told if not bag["rows"]),
     )
 
 
-def run(bags: Sequence[Path], contract: Path, out: Path, *, pictures: Pictures, jobs: int, overwrite: bool) -> int:
+def run(
+    bags: Sequence[Path],
+    contract: Path,
+    out: Path,
+    *,
+    pictures: Pictures,
+    jobs: int,
+    overwrite: bool,
+    accept_latency: bool,
+) -> int:
     """The command: converts, and prints what became of the bags; the exit code; raises MaskACTError."""
     if jobs < 1:
         raise FolderError(f"--jobs is {jobs}; allowed: an integer >= 1")
-    done = convert(bags, Contract.from_yaml(contract), out, pictures=pictures, jobs=jobs, overwrite=overwrite)
+    done = convert(
+        bags,
+        Contract.from_yaml(contract),
+        out,
+        pictures=pictures,
+        jobs=jobs,
+        overwrite=overwrite,
+        accept_latency=accept_latency,
+    )
     print_summary(done)
     return _SOME_LEFT_OUT if done.left_out else 0
 
@@ -138,8 +165,8 @@ def _masks(contract: Contract) -> str:
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def _fingerprint(bag: Path, contract: Contract, pictures: Pictures, masks: str) -> str:
+def _fingerprint(bag: Path, contract: Contract, pictures: Pictures, masks: str, accept_latency: bool) -> str:
     """A name for the part that changes with whatever would change its content."""
     files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Bag(bag).files]
-    content = [_FORMAT, str(bag), files, contract.to_yaml(), contract.robot.to_dict(), pictures, masks]
+    content = [_FORMAT, str(bag), files, contract.to_yaml(), contract.robot.to_dict(), pictures, masks, accept_latency]
     return f"part-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}"

@@ -36,6 +36,7 @@ class BagJob:
     part: Path
     contract: Contract
     pictures: Pictures
+    accept_latency: bool
 
 
 def layout_of(contract: Contract, pictures: Pictures) -> Layout:
@@ -87,7 +88,8 @@ def _percentiles_ms(ages_ns: list[int]) -> dict[str, float]:
 def _convert(job: BagJob, tick: Tick) -> None:
     began_s = time.monotonic()
     contract, bag = job.contract, Bag(job.bag)
-    aligner = Aligner(contract, check_topics(bag, bag.topics(), contract))
+    image_topic = check_topics(bag, bag.topics(), contract)
+    aligner = Aligner(contract, image_topic, accept_latency=job.accept_latency)
     span: list[int] = []
     gaps: list[dict[str, Any]] = []
     rows = 0
@@ -129,6 +131,8 @@ def _convert(job: BagJob, tick: Tick) -> None:
             ignored=aligner.ignored.examples(_REPORTED),
             losses=bag.losses,
             notes=bag.notes,
+            latency=aligner.clocks.figures(),
+            clocks_apart=aligner.clocks.apart,
         )
         if cause := first_cause(told["dropped"], told["ignored"], aligner.topic_of):
             told["first_cause"] = {"reason": cause[0], "times": cause[1]}
@@ -138,7 +142,7 @@ def _convert(job: BagJob, tick: Tick) -> None:
 def _told(bag: Path, *, recorded_s: float, **entries: Any) -> dict[str, Any]:
     """A bag's entry in the report; what is not given is nothing."""
     nothing: dict[str, Any] = {"converting_s": 0.0, "pictures": 0, "rows": 0, "gaps": []}
-    nothing |= {"dropped": {}, "ignored": {}, "losses": [], "notes": []}
+    nothing |= {"dropped": {}, "ignored": {}, "losses": [], "notes": [], "latency": {}, "clocks_apart": None}
     return {"path": str(bag), "recorded_s": round(recorded_s, 3)} | nothing | entries
 
 

@@ -83,6 +83,12 @@ def kept_of(bags: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{Path(bag['path']).name}: {bag['rows']} of {bag['pictures']} pictures became rows; {text}"
 
 
+def notes_of(bag: Mapping[str, Any]) -> list[str]:
+    """What is odd about a bag, but did not keep it from being used."""
+    apart = [f"{Path(bag['path']).name}: {bag['clocks_apart']}"] if bag["clocks_apart"] else []
+    return [*bag["notes"], *apart]
+
+
 def why_nothing(bag: Mapping[str, Any]) -> str:
     """Why a bag gave no episode: the first cause, with how often it came."""
     if "refused" in bag:

@@ -19,6 +19,7 @@ from maskact_ros.core.progress import Progress
 from maskact_ros.data.datasets.dataset import Dataset, EpisodeInfo, Report, read_report
 from maskact_ros.data.datasets.lerobot_layout import DatasetError
 from maskact_ros.data.inspection.inspection_figures import Film, film, lengths_figure, swatch, traces_figure
+from maskact_ros.data.inspection.stream_latency import in_words, latencies
 from maskact_ros.data.inspection.validate import summary
 
 _MOST_EPISODES = 100  # beyond, no browser shows the page with pleasure
@@ -163,17 +164,22 @@ def _bags(report: Report) -> str:
         reasons = sorted({str(gap.get("reason", "")) for gap in gaps})
         lost = [f"{times} dropped: {reason}" for reason, times in bag.get("dropped", {}).items()]
         lost += [f"{times} ignored: {reason}" for reason, times in bag.get("ignored", {}).items()]
-        lost += [str(loss) for loss in bag.get("losses", [])]
+        lost += [str(loss) for loss in [*bag.get("losses", []), *bag.get("notes", [])]]
+        late = "<br>".join(escape(f"{topic}: {in_words(figures)}") for topic, figures in latencies(bag).items())
+        if isinstance(apart := bag.get("clocks_apart"), str):
+            late += f'<br><span class="warn">{escape(apart)}</span>'
         rows.append(
             [
                 escape(Path(str(bag.get("path", ""))).name),
                 f"{bag.get('recorded_s', 0):.1f}",
                 f"{len(gaps)}" if not gaps else f'<span class="warn">{len(gaps)}</span>',
                 f"{longest:.2f}" if gaps else "",
+                late,
                 escape("; ".join([*reasons, *lost])),
             ]
         )
-    return f"<section><h2>Bags</h2>{_table(['bag', 'seconds', 'gaps', 'longest (s)', 'remarks'], rows)}</section>"
+    heads = ["bag", "seconds", "gaps", "longest (s)", "latency, from stamp to receipt", "remarks"]
+    return f"<section><h2>Bags</h2>{_table(heads, rows)}</section>"
 
 
 def _episode(dataset: Dataset, episode: EpisodeInfo, shown: Film, told: Mapping[str, Any]) -> str:
