@@ -49,7 +49,7 @@ def converted(tmp_path):
         ("/arm/image", lambda n: 0.07, "its stamps are 40 ms later than their receipt, which is impossible with one"),
         ("/arm/joints", lambda n: 0.25, "/arm/joints: its stamps are 250 ms later than their receipt, which is imposs"),
         ("/arm/joints", lambda n: -0.6, "/arm/joints: its stamps are 600 ms older than their receipt"),
-        ("/arm/image", lambda n: -0.02 * n * 0.1, "its stamps drift by 20 ms a second"),
+        ("/arm/image", lambda n: -0.02 * n * 0.1, "its stamps drift by about 20 ms a second"),
         ("/arm/image", lambda n: 0.7 * (n < 30) - 0.7, "its stamps jump, by up to 730 ms"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskact_ros.core.align import AlignmentError
 from maskact_ros.core.images import ImageError
@@ -24,6 +25,7 @@ from maskact_ros.data.bags.reasons import first_cause
 from maskact_ros.data.bags.recorded_message import BagError, Message
 from maskact_ros.data.datasets.lerobot_layout import Pictures
 from maskact_ros.data.datasets.lerobot_writer import DatasetError, DatasetWriter, Layout
+from maskact_ros.data.datasets.motion_check import MotionCheck
 
 _REPORTED = 20  # kinds of dropped pictures and ignored messages that a report lists
 
@@ -60,6 +62,8 @@ class _Episode:
     waiting: list[Aligned] = field(default_factory=list)
     state_ages_ns: list[int] = field(default_factory=list)
     action_ages_ns: list[int] = field(default_factory=list)
+    states: list[NDArray[np.float64]] = field(default_factory=list)
+    actions: list[NDArray[np.float64]] = field(default_factory=list)
     first_ns: int = 0
     last_ns: int = 0
 
@@ -68,6 +72,8 @@ class _Episode:
         self.last_ns = aligned.row.stamp_ns
         self.state_ages_ns.append(aligned.state_age_ns)
         self.action_ages_ns.append(aligned.action_age_ns)
+        self.states.append(aligned.row.state)
+        self.actions.append(aligned.row.action)
 
     def report(self, ended_by: str) -> dict[str, Any]:
         duration_s = (self.last_ns - self.first_ns) / 1e9
@@ -90,6 +96,7 @@ def _convert(job: BagJob, tick: Tick) -> None:
     contract, bag = job.contract, Bag(job.bag)
     image_topic = check_topics(bag, bag.topics(), contract)
     aligner = Aligner(contract, image_topic, accept_latency=job.accept_latency)
+    motion = MotionCheck(contract.robot)
     span: list[int] = []
     gaps: list[dict[str, Any]] = []
     rows = 0
@@ -101,6 +108,7 @@ def _convert(job: BagJob, tick: Tick) -> None:
             nonlocal episode
             if episode.state_ages_ns:
                 writer.end_episode(str(job.bag), episode.report(reason))
+                motion.add_episode(np.stack(episode.states), np.stack(episode.actions))
             elif episode.waiting:
                 aligner.dropped.add_too_short(len(episode.waiting))
             episode = _Episode()
@@ -120,6 +128,9 @@ def _convert(job: BagJob, tick: Tick) -> None:
                     rows += 1
                 episode.waiting.clear()
         end("the bag's end")
+        doubts = motion.doubts()
+        if impossible := [doubt.text for doubt in doubts if doubt.certain]:
+            raise BagError(f"what robot.yaml says cannot be right, or the recording: {'; '.join(impossible)}")
         told = _told(
             job.bag,
             recorded_s=(max(span) - min(span)) / 1e9 if span else 0.0,
@@ -130,7 +141,7 @@ def _convert(job: BagJob, tick: Tick) -> None:
             dropped=aligner.dropped.examples(_REPORTED),
             ignored=aligner.ignored.examples(_REPORTED),
             losses=bag.losses,
-            notes=bag.notes,
+            notes=[*bag.notes, *(doubt.text for doubt in doubts)],
             latency=aligner.clocks.figures(),
             clocks_apart=aligner.clocks.apart,
         )

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 _MOST = 4096  # messages that are looked at
 _FEWEST = 5
 _AHEAD_S = 0.005  # two machines whose clocks are kept together differ by less
-_SHARE = 0.2  # of messages beyond the tolerance, from which on it is no matter of single ones
-_BLOCKS = 10  # of whose medians a drift is told
-_FEWEST_FOR_DRIFT = 40
+_BLOCKS = 10  # of time
+_QUICK = 10  # percentile of a block's latencies that is compared
+_SHARE = 0.25  # of blocks, from which on it is no matter of single ones
 _STEEPEST = 0.001  # seconds per second; clocks of quartz differ by a tenth of that
-_STRAIGHT = 0.9  # share of the medians' variance that a drift explains
+_STRAIGHT = 0.9  # share of the blocks' variance that a drift explains
 _STUCK = 0.01  # of the time that passed while they were received: stamps that advance by less do not advance
 
 
@@ -64,7 +64,9 @@ class Latency:
             return {}
         p50, p95 = np.percentile(latency_s, [50, 95])
         figures = {"messages": self.messages, "p50_ms": round(p50 * 1e3, 3), "p95_ms": round(p95 * 1e3, 3)}
-        if (fit := _drift(received_s, latency_s)) is not None:
+        edges = np.linspace(received_s[0], received_s[-1], _BLOCKS + 1)
+        quickest_s = _quickest(received_s, latency_s, edges)
+        if np.isfinite(quickest_s).all() and (fit := _drift(edges[1:], quickest_s)) is not None:
             figures["drift_ms_per_s"] = round(fit[0] * 1e3, 4)
         return figures
 
@@ -75,35 +77,29 @@ class Latency:
 
     def difference(self, other: Latency | None, tolerance_s: float) -> Difference | None:
         """What tells that this stream and another are not stamped by one clock; None: another that goes by receipt."""
+        if len(self._samples) < _FEWEST or (other is not None and len(other._samples) < _FEWEST):
+            return None
         received_s, latency_s = self._arrays()
-        if len(received_s) < _FEWEST:
-            return None
-        other_s = np.zeros_like(latency_s)
-        if other is not None:
-            if len(other._samples) < _FEWEST:
-                return None
-            other_received_s, other_latency_s = other._arrays(self._samples[0][0])
-            other_s = other_latency_s[_nearest(other_received_s, received_s)]
-        apart_s = latency_s - other_s
         own_s = float(np.median(latency_s))
-        if own_s < -_AHEAD_S <= np.median(other_s):
+        if own_s < -_AHEAD_S <= (0.0 if other is None else other.median_s):
             return Difference("ahead", -own_s, own_s)
-        beyond = np.abs(apart_s) > tolerance_s
-        fit = _drift(received_s, apart_s)
-        lasted_s = received_s[-1] - received_s[0]
-        if (
-            fit is not None
-            and fit[1] > _STRAIGHT
-            and abs(fit[0]) > _STEEPEST
-            and abs(fit[0]) * lasted_s > tolerance_s / 4
-        ):
-            return Difference("drifts", fit[0], own_s)
-        share = beyond.mean()
-        if share < _SHARE:
+        edges = np.linspace(received_s[0], received_s[-1], min(_BLOCKS, len(received_s) // 3 or 1) + 1)
+        apart_s = _quickest(received_s, latency_s, edges)
+        if other is not None:
+            apart_s = apart_s - _quickest(*other._arrays(self._samples[0][0]), edges)
+        times_s = ((edges[1:] + edges[:-1]) / 2)[known := np.isfinite(apart_s)]
+        apart_s = apart_s[known]
+        if not len(apart_s):
             return None
-        if share < 1 - _SHARE:
+        if (fit := _drift(times_s, apart_s)) is not None:
+            grown_s = abs(fit[0]) * (times_s[-1] - times_s[0])
+            if fit[1] > _STRAIGHT and abs(fit[0]) > _STEEPEST and grown_s > tolerance_s / 4:
+                return Difference("drifts", fit[0], own_s)
+        if (np.abs(apart_s) > tolerance_s).mean() > 1 - _SHARE:
+            return Difference("apart", float(np.median(apart_s)), own_s)
+        if (np.abs(apart_s) > 2 * tolerance_s).mean() > _SHARE:
             return Difference("changes", float(np.abs(apart_s).max()), own_s)
-        return Difference("apart", float(np.median(apart_s)), own_s)
+        return None
 
     def _arrays(self, since_ns: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Receipts, in order, since a moment, and latencies, in seconds."""
@@ -113,20 +109,23 @@ class Latency:
         return (samples[:, 0] - since_ns) / 1e9, (samples[:, 0] - samples[:, 1]) / 1e9
 
 
-def _nearest(known_s: NDArray[np.float64], wanted_s: NDArray[np.float64]) -> NDArray[np.intp]:
-    after = np.clip(np.searchsorted(known_s, wanted_s), 1, len(known_s) - 1)
-    return np.where(wanted_s - known_s[after - 1] < known_s[after] - wanted_s, after - 1, after)
+def _quickest(
+    received_s: NDArray[np.float64], latency_s: NDArray[np.float64], edges: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The latency of the quickest messages in each block of time, NaN where there are none.
+
+    A busy machine delays some messages, or many; two clocks differ in the quickest ones, too.
+    """
+    places = np.clip(np.searchsorted(edges, received_s, side="right") - 1, 0, len(edges) - 2)
+    blocks = [latency_s[places == place] for place in range(len(edges) - 1)]
+    return np.array([np.percentile(block, _QUICK) if len(block) else np.nan for block in blocks])
 
 
-def _drift(received_s: NDArray[np.float64], values_s: NDArray[np.float64]) -> tuple[float, float] | None:
-    """How fast values grow, in seconds per second, and how well a straight line explains that."""
-    if len(values_s) < _FEWEST_FOR_DRIFT:
+def _drift(times_s: NDArray[np.float64], values_s: NDArray[np.float64]) -> tuple[float, float] | None:
+    """How fast values grow, in seconds per second, and how well a straight line explains that; None if too few tell."""
+    if len(values_s) < _BLOCKS or np.ptp(times_s) <= 0:
         return None
-    times = np.array([block.mean() for block in np.array_split(received_s, _BLOCKS)])
-    medians = np.array([np.median(block) for block in np.array_split(values_s, _BLOCKS)])
-    if np.ptp(times) <= 0:
-        return None
-    slope, start = np.polyfit(times, medians, 1)
-    around = ((medians - medians.mean()) ** 2).sum()
-    left = ((medians - start - slope * times) ** 2).sum()
+    slope, start = np.polyfit(times_s, values_s, 1)
+    around = ((values_s - values_s.mean()) ** 2).sum()
+    left = ((values_s - start - slope * times_s) ** 2).sum()
     return float(slope), float(1 - left / around) if around > 0 else 0.0

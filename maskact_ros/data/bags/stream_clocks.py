@@ -124,7 +124,7 @@ def _told(found: Difference) -> str:
     if found.kind == "ahead":
         return f"its stamps are {_age(-found.seconds)}, which is impossible with one clock"
     if found.kind == "drifts":
-        return f"its stamps drift by {_seconds(abs(found.seconds))} a second"
+        return f"its stamps drift by about {abs(found.seconds) * 1e3:.2g} ms a second"
     if found.kind == "changes":
         return f"its stamps jump, by up to {_seconds(found.seconds)}"
     return f"its stamps are {_age(found.own_s)}"

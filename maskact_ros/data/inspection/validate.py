@@ -19,6 +19,7 @@ from maskact_ros.data.datasets.lerobot_layout import ACTION, STATE, Layout
 from maskact_ros.data.datasets.lerobot_reader import INFO, LeRobotFolder
 from maskact_ros.data.inspection.findings import Finding, Remark, inside, of_error
 from maskact_ros.data.inspection.stream_latency import check_latency
+from maskact_ros.data.inspection.validate_motion import check_motion
 from maskact_ros.data.inspection.validate_pictures import check_masks, check_pictures
 from maskact_ros.data.inspection.validate_rows import check_rows, check_statistics
 
@@ -72,6 +73,7 @@ def validate(folder: str | Path) -> Iterator[Finding | Remark | int]:
     if not source.files:
         return
     yield from check_rows(source, len(robot.joints))
+    yield from check_motion(source, robot)
     yield from check_statistics(source)
     yield from check_pictures(source, layout)
     yield from check_masks(source, layout)
