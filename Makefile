@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench wheel lint test test-jazzy faults system
+.PHONY: help setup demo bench wheel reference lint test test-all coverage faults system
 
 # The first of these that runs and is supported; `make setup PYTHON=/usr/bin/python3.12` takes another.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
@@ -45,22 +45,53 @@ wheel: $(STAMP)  ## Build dist/*.tar.gz and dist/*.whl
 	@apart=$$(mktemp -d) && .venv/bin/python setup.py -q build --build-base $$apart bdist_wheel; ended=$$?; rm -rf $$apart; exit $$ended
 	@ls dist/*
 
+reference: $(STAMP)  ## Write config/maskact.yaml and docs/reference/ from the declarations in the code
+	$(RUN_$(ROS)) .venv/bin/python -m reference
+
+# In an environment of its own, which users do not need.
+DOCS_STAMP := .venv-docs/.complete
+.PHONY: docs
+docs: $(DOCS_STAMP)  ## Build the documentation as a site, site/index.html; a dead link or an unlisted page is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN_kilted) .venv-docs/bin/mkdocs build --strict
+
+$(DOCS_STAMP): requirements/docs.txt
+	@rm -rf .venv-docs && $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install -qq --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
 lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# Tests of what runs here share the machine, one thread each; test/in_stages.py says how those with ROS do. Of the faults,
-# a sample is injected, always the same; `make faults` injects all, at other moments each time.
-test: lint  ## Check style and types, then run all tests; the ROS tests on Kilted and on Jazzy
-	OMP_NUM_THREADS=1 $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/nodes --ignore test/faults
-	$(RUN_$(ROS)) .venv/bin/python test/in_stages.py test/faults test/nodes
-	$(MAKE) --no-print-directory test-jazzy
+# Tests without ROS share the machine, one thread each. Of those with ROS two files run at a time: a file's tests share
+# nodes, so they stay together.
+# No test runs twice. Faults are a sample, always the same; `make faults` injects all, at other moments each time.
+WITHOUT_ROS = $(RUN_$(ROS)) .venv/bin/pytest -n logical --dist worksteal --ignore test/nodes --ignore test/faults
+WITH_ROS = $(RUN_$(ROS)) .venv/bin/pytest -n 2 --dist loadfile test/nodes test/faults
+ON_JAZZY = $(RUN_jazzy) .venv-jazzy/bin/pytest -n 2 --dist loadfile
+QUICK = -m "not extended"
+test test-all coverage: export OMP_NUM_THREADS := 1
+# What another distribution may read, send or call otherwise.
+HANDFUL = $(patsubst %,test/nodes/test_%.py,bulk enabling lifecycle messages parameters wire)
 
-# On Jazzy without the long ones whose question is not which distribution runs; `make test-jazzy JAZZY_SKIPS=` runs all.
-JAZZY_SKIPS ?= evaluate_nodes live_reconfiguration monitor parity policy_swap
-test-jazzy: $(JAZZY_STAMP)  ## Run the ROS tests on Jazzy
-	$(RUN_jazzy) .venv-jazzy/bin/python test/in_stages.py test/nodes $(JAZZY_SKIPS:%=--ignore test/nodes/test_%.py)
+# $(call timed,WHAT,COMMAND) runs the command and says how long it took.
+timed = @TIMEFORMAT="== $1: %0lR"; time $2
+
+test: $(STAMP) $(JAZZY_STAMP)  ## Check style and types, then run the tests that are quick; a handful on Jazzy
+	$(call timed,style and types,$(MAKE) --no-print-directory lint)
+	$(call timed,tests without ROS,$(WITHOUT_ROS) $(QUICK))
+	$(call timed,tests with ROS,$(WITH_ROS) $(QUICK))
+	$(call timed,a handful on Jazzy,$(ON_JAZZY) $(QUICK) $(HANDFUL))
+
+test-all: $(STAMP) $(JAZZY_STAMP)  ## The same with all tests, those with ROS on Kilted and on Jazzy (an hour)
+	$(call timed,style and types,$(MAKE) --no-print-directory lint)
+	$(call timed,all tests without ROS,$(WITHOUT_ROS))
+	$(call timed,all tests with ROS,$(WITH_ROS))
+	$(call timed,all tests with ROS on Jazzy,$(ON_JAZZY) test/nodes)
+
+coverage: $(STAMP)  ## Run the tests of `make test` on Kilted, and print the branch coverage by file, worst first
+	$(RUN_$(ROS)) .venv/bin/pytest -n logical --dist loadfile $(QUICK) --cov=maskact_ros
 
 # ROWS is what pytest's -k takes: camera, killed, publisher, blocked, garbage, odd_messages, chunks, joint_states,
 # impossible_poses, parameters, clock, without_events, checkpoints, transitions, trajectories, stock_controller,

@@ -73,6 +73,8 @@ setup(
         # card, `onnx` elsewhere.
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "onnx-gpu": ["onnx>=1.17", "onnxruntime-gpu>=1.20", "onnxscript>=0.5"],
+        # --cluster: work that is shared out to several machines.
+        "cluster": ["distributed>=2024.8"],
         # The index's cv-bridge is ROS 1's of 2020, which knows neither NumPy 2.3 nor OpenCV 5; colcon builds
         # ament_python packages with the setup.py commands that setuptools 80 removed.
         "test": [
@@ -81,9 +83,11 @@ setup(
             "colcon-recursive-crawl",
             "colcon-ros",
             "cv-bridge",
+            "distributed>=2024.8",
             "mypy",
             "numpy<2.3",
             "pytest",
+            "pytest-cov",
             "pytest-timeout",
             "pytest-xdist",
             "ruff",

@@ -6,7 +6,6 @@ cannot be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from maskact_ros.control.believable import PoseBelief
 from maskact_ros.control.curves import Moment
+from maskact_ros.control.motion import Motion
 from maskact_ros.control.retreat import SteadyPose
-from maskact_ros.control.tracking import nearest_turn
+from maskact_ros.control.tracking import FollowingCheck, nearest_turn
 from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
@@ -42,23 +42,17 @@ class Measured:
 class JointWatch:
     """Takes joint states, and judges them."""
 
-    def __init__(self, robot: RobotSpec):
+    def __init__(self, robot: RobotSpec, motion: Motion, following_tolerance_s: float):
         self._count, self._continuous = len(robot.joints), robot.continuous
+        self._motion = motion
         self._belief, self._steady = PoseBelief(robot), SteadyPose(robot)
+        self.following = FollowingCheck(robot, following_tolerance_s)
         self.last: Measured | None = None  # that is believed
 
-    def take(
-        self,
-        measured: Measured,
-        set_point: Vector | None,
-        *,
-        sending: bool,
-        as_commanded: Callable[[Vector, int], bool],
-    ) -> str | None:
+    def take(self, measured: Measured) -> str | None:
         """Take a joint state, and return why it is not believed, or None.
 
-        `set_point` (D,) says on which turn continuous joints are, where one is in force; for the rest, see
-        `PoseBelief.judge`.
+        The set point, where one is in force, says on which turn continuous joints are.
 
         Raises:
             ValueError: it is not a finite number for each joint.
@@ -66,15 +60,33 @@ class JointWatch:
         positions = measured.positions
         if positions.shape != (self._count,) or not np.isfinite(positions).all():
             raise ValueError(f"the measured pose is {positions}; allowed: a finite number for each joint")
-        if set_point is not None:
-            positions = nearest_turn(positions, set_point, self._continuous)
-        refusal = self._belief.judge(positions, measured.received_ns, sending=sending, as_commanded=as_commanded)
+        if self._motion.sends:
+            positions = nearest_turn(positions, self._motion.filter.position, self._continuous)
+        refusal = self._belief.judge(
+            positions, measured.received_ns, sending=self._is_checked, as_commanded=self._is_as_commanded
+        )
         if refusal is not None:
             self._steady.doubted()
             return refusal
         self.last = replace(measured, positions=positions)
         self._steady.measured(positions, measured.received_ns)
         return None
+
+    def not_following(self) -> str | None:
+        """Which joint has not followed its set point in the last measurements, or None; told once."""
+        if self.last is None or not self._is_checked:
+            return None
+        wrong = self.following.measured(self.last.positions, self.last.received_ns)
+        if wrong is not None:
+            self.following.reset()
+        return wrong
+
+    @property
+    def _is_checked(self) -> bool:
+        return self._motion.sends and self.following.tolerance_s > 0
+
+    def _is_as_commanded(self, positions: Vector, received_ns: int) -> bool:
+        return self._motion.sends and self.following.as_commanded(positions, received_ns)
 
     @property
     def refused(self) -> int:

@@ -1,7 +1,7 @@
 """The stop ladder's vocabulary: the rungs, what the publisher says of itself, and how long each rung lasts.
 
 fresh plan (following) -> remaining plan (remaining) -> decelerating -> holding -> fault; idle is silence, engaging the
-wait for the first chunk, disabled the user's wish. `PlanFollower` climbs it.
+wait for the first chunk, disabled the user's wish. `transitions` says how one leads to another.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class FollowingCheck:
 
     def set_tolerance(self, tolerance_s: float) -> None:
         """Judge by another tolerance from now on."""
-        self._tolerance_s = tolerance_s
+        self.tolerance_s = tolerance_s
 
     def reset(self) -> None:
         """Forget what was sent: the motion begins anew."""
@@ -60,7 +60,7 @@ class FollowingCheck:
         """Note a set point (D,) and when it was sent, on the steady clock."""
         newest = (self._count - 1) % _KEPT
         # One that was in force for a moment only makes room for the next, so that the ring spans the tolerance.
-        if self._count < 2 or steady_ns - self._until_ns[(newest - 1) % _KEPT] > self._tolerance_s * 1e9 / (_KEPT - 2):
+        if self._count < 2 or steady_ns - self._until_ns[(newest - 1) % _KEPT] > self.tolerance_s * 1e9 / (_KEPT - 2):
             self._until_ns[newest] = steady_ns
             self._count += 1
             newest = (self._count - 1) % _KEPT
@@ -70,7 +70,7 @@ class FollowingCheck:
         """What is wrong with positions (D,) measured at a time, if it has been wrong several times in a row."""
         if self._count == 0:
             return None
-        beyond = self._beyond(positions, steady_ns, self._tolerance_s)
+        beyond = self._beyond(positions, steady_ns, self.tolerance_s)
         self._bad = self._bad + 1 if (beyond > 0).any() else 0
         if self._bad < _IN_A_ROW:
             return None
@@ -80,7 +80,7 @@ class FollowingCheck:
 
     def as_commanded(self, positions: Vector, steady_ns: int) -> bool:
         """Whether positions (D,) are where the set points of the last moments led."""
-        tolerance_s = max(self._tolerance_s, _AS_COMMANDED_S)
+        tolerance_s = max(self.tolerance_s, _AS_COMMANDED_S)
         return self._count > 0 and bool((self._beyond(positions, steady_ns, tolerance_s) <= 0).all())
 
     def _beyond(self, positions: Vector, steady_ns: int, tolerance_s: float) -> Vector:

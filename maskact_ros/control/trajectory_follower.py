@@ -47,14 +47,14 @@ class TrajectoryFollower(PlanFollower):
         """The horizon to send after a period's `tick` or `brake`; None while the last one says what is to happen."""
         if self._braked:
             self._go_on_from_horizon(moment)
-            self._position_before = self._filter.position
+            self._motion.position_before = self._motion.filter.position
             super().brake()
-        after, period_s = self._filter, self._filter.period_s
-        if not self._started or after.period_ns != self._tick_period_ns:
+        after, period_s = self._motion.filter, self._motion.filter.period_s
+        if not self._motion.sends or after.period_ns != self._tick_period_ns:
             return None  # the last horizon ends at rest, or holds for one period more, until the new rate does
         if self._unsent < max(1, round(_EVERY_S * self.rate_hz)) and not self._departs(moment):
             return None
-        before = self._position_before
+        before = self._motion.position_before
         velocity = after.velocity - after.acceleration * period_s
         ahead = self.preview(moment, _ALONG_PLAN_S)
         set_points = np.vstack((before - velocity * period_s, before, after.position, ahead))
@@ -62,20 +62,20 @@ class TrajectoryFollower(PlanFollower):
         return self._horizon
 
     def _go_on_from_horizon(self, moment: Moment) -> None:
-        self._tick_period_ns = self._filter.period_ns
+        self._tick_period_ns = self._motion.filter.period_ns
         self._unsent += 1
         if self._horizon is not None:
             state = self._horizon.at(moment.steady_ns)
-            self._filter.position = state.position + state.velocity * (self._filter.period_s / 2.0)
-            self._filter.velocity, self._filter.acceleration = state.velocity, state.acceleration
+            self._motion.filter.position = state.position + state.velocity * (self._motion.filter.period_s / 2.0)
+            self._motion.filter.velocity, self._motion.filter.acceleration = state.velocity, state.acceleration
 
     def _departs(self, moment: Moment) -> bool:
         """Whether the motion decided on in this period is another one than the controller has."""
         if self._horizon is None:
             return True
         expected = self._horizon.at(moment.steady_ns + self._tick_period_ns).velocity
-        most = _DEPARTED * self._filter.limits.acceleration * self._filter.period_s
-        return bool((np.abs(self._filter.velocity - expected) > most).any())
+        most = _DEPARTED * self._motion.filter.limits.acceleration * self._motion.filter.period_s
+        return bool((np.abs(self._motion.filter.velocity - expected) > most).any())
 
     def _stand_still(self) -> None:
         """After a stall the controller is further along its horizon, or at its end: the arm is stopped from there."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.core.config import MaskACTConfig
+from maskact_ros.core.dimensions import check_dimensions
 from maskact_ros.core.documents import parse_json, read_json, shortened
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.geometry import ImageGeometry
@@ -86,6 +87,7 @@ class CheckpointInfo(PolicySpec):
         _check_size(folder / WEIGHTS, listed[WEIGHTS])
         try:
             config, geometry, mask_classes = parse_policy(content[CONFIG])
+            check_dimensions(config, content[BACKBONE], listed[WEIGHTS]["bytes"])
             return cls(
                 config=config,
                 robot=RobotSpec.from_dict(content[CONFIG].get("robot")),

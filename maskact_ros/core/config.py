@@ -1,4 +1,4 @@
-"""The MaskACT configuration: every parameter of the specification, once, with type, default and allowed values.
+"""The MaskACT configuration: the values of the specification's parameters, checked one by one and together.
 
 In: a dictionary, a JSON file, or flat ROS parameters. Out: a frozen, validated `MaskACTConfig`.
 The specification's `None` means "off" (or, for `lora_config`, "the default adapter"); ROS parameters have no
@@ -9,220 +9,34 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from maskact_ros.core import kinds
 from maskact_ros.core.documents import read_json, shortened
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.kinds import LoraConfig
 from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.specification import Parameter, Specification, declared
 
 PATCH_SIZE = 16  # pixels a side; every DINOv3 backbone of the specification cuts the image so
 LATENT_LABEL = -1  # the label of the latent and state tokens in `label_attention_rules`
 NONE = "none"  # how ROS parameters spell the specification's None
-BACKBONES = ("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16")
-STAGES = ("stage1", "stage2")
-
-# No real policy comes near these; beyond them, a mistyped number would ask for more memory than there is.
-_MOST_STEPS, _DEEPEST, _LARGEST_IMAGE = 10_000, 200, 8192
-
-# What may change, and when: `checkpoint` is fixed by the trained weights, `training` matters to the trainer only,
-# `runtime` may differ from the checkpoint's value when the policy runs.
-Scope = Literal["checkpoint", "training", "runtime"]
 
 
 class ConfigError(MaskACTError):
     """A parameter that does not fit: the text names it, its value and what is allowed."""
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """What the table of the specification says of one parameter, and what its values may be."""
-
-    name: str
-    type: str  # as the specification writes it
-    default: Any
-    description: str
-    scope: Scope
-    allowed: str  # the end of an error's sentence: "an integer >= 1"
-    parse: Callable[[Any], Any]  # raises ValueError or TypeError on a value that is not allowed
-    extra: bool  # not in the specification's table
-
-
-def _parameter(
-    spec_type: str,
-    default: Any,
-    description: str,
-    kind: kinds.Kind,
-    *,
-    scope: Scope = "checkpoint",
-    extra: bool = False,
-) -> Any:
-    metadata = {
-        "type": spec_type,
-        "default": default,
-        "description": description,
-        "scope": scope,
-        "allowed": kind.allowed,
-        "parse": kind.parse,
-        "extra": extra,
-    }
-    return field(default_factory=lambda: kind.parse(default), metadata=metadata)
-
-
 @dataclass(frozen=True, kw_only=True)
-class MaskACTConfig:
+class MaskACTConfig(Specification):
     """Every parameter of MaskACT; construct it from untrusted values with `from_dict`.
 
     Raises:
         ConfigError: a value, or a combination of values, is not allowed.
     """
-
-    n_obs_steps: int = _parameter(
-        "int", 1, "Observation window size; only 1 is supported.", kinds.integer(1, _MOST_STEPS)
-    )
-    chunk_size: int = _parameter("int", 100, "Length of the predicted action sequence.", kinds.integer(1, _MOST_STEPS))
-    n_action_steps: int = _parameter(
-        "int",
-        100,
-        "Actions of a chunk to execute before the next takes over; no more than chunk_size.",
-        kinds.integer(1, _MOST_STEPS),
-        scope="runtime",
-    )
-
-    training_stage: str = _parameter(
-        "str", "stage2", "stage1 trains the mask only, stage2 everything.", kinds.choice(*STAGES), scope="training"
-    )
-    mask_loss_weight: float = _parameter(
-        "float", 0.3, "Weight of the mask loss in stage 2.", kinds.number(0), scope="training"
-    )
-    action_loss_weight: float = _parameter(
-        "float", 1.0, "Weight of the action loss in stage 2.", kinds.number(0), scope="training"
-    )
-    stage2_dino_lr_ratio: float = _parameter(
-        "float",
-        0.1,
-        "Encoder's learning rate in stage 2, as a ratio of optimizer_lr.",
-        kinds.number(0),
-        scope="training",
-    )
-    stage2_freeze_mask_head: bool = _parameter(
-        "bool", False, "Whether stage 2 freezes the mask head.", kinds.boolean(), scope="training"
-    )
-
-    normalization_mapping: Mapping[str, str] = _parameter(
-        "dict",
-        {"VISUAL": "MEAN_STD", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"},
-        "How images, state and action are normalised.",
-        kinds.normalization(),
-    )
-
-    vision_backbone: str = _parameter("str", "dinov3_vitb16", "DINOv3 model of the encoder.", kinds.choice(*BACKBONES))
-    freeze_backbone: bool = _parameter(
-        "bool", True, "Whether the backbone's own weights stay as they are.", kinds.boolean(), scope="training"
-    )
-    dino_model_dir: str = _parameter(
-        "str", "dinov3-vitb16", "Folder of the DINOv3 model to start training from.", kinds.path(), scope="training"
-    )
-    use_lora: bool = _parameter("bool", True, "Whether the encoder carries LoRA adapters.", kinds.boolean())
-    lora_config: LoraConfig | None = _parameter(
-        "dict", None, "LoRA settings; none stands for r = 16, alpha = 16 on q, k and v.", kinds.optional(kinds.lora())
-    )
-
-    use_mask: bool = _parameter("bool", True, "Whether masks are predicted.", kinds.boolean())
-    num_mask: int = _parameter("int", 4, "Number of mask classes, background included.", kinds.integer(2, 127))
-    mask_importance_weights: tuple[float, ...] | None = _parameter(
-        "list[float]",
-        None,
-        "Importance of each class when the pixels of a patch vote for its label; none weighs all alike.",
-        kinds.optional(kinds.weights()),
-        scope="runtime",
-    )
-    image_size: int = _parameter(
-        "int", 480, "Side of the square image that the model sees, in pixels.", kinds.integer(1, _LARGEST_IMAGE)
-    )
-    use_aux_head: bool = _parameter("bool", False, "Whether training adds an auxiliary mask head.", kinds.boolean())
-    label_attention_rules: Mapping[int, tuple[int, ...]] | None = _parameter(
-        "dict",
-        None,
-        "For a label, the labels its tokens may attend to; -1 is latent and state. Labels left out attend to all.",
-        kinds.optional(kinds.rules()),
-        scope="runtime",
-    )
-
-    pre_norm: bool = _parameter("bool", False, "Whether layers normalise before instead of after.", kinds.boolean())
-    dim_model: int = _parameter("int", 512, "Width of the transformer.", kinds.integer(4, kinds.WIDEST))
-    n_heads: int = _parameter("int", 8, "Attention heads of the transformer.", kinds.integer(1, kinds.WIDEST))
-    dim_feedforward: int = _parameter(
-        "int", 3200, "Width of the feed-forward layers.", kinds.integer(1, 4 * kinds.WIDEST)
-    )
-    feedforward_activation: str = _parameter(
-        "str", "relu", "Activation of the feed-forward layers.", kinds.choice("relu", "gelu", "glu")
-    )
-    n_encoder_layers: int = _parameter("int", 4, "Layers of the transformer's encoder.", kinds.integer(1, _DEEPEST))
-    n_decoder_layers: int = _parameter("int", 1, "Layers of the transformer's decoder.", kinds.integer(1, _DEEPEST))
-
-    use_vae: bool = _parameter("bool", True, "Whether training encodes the actions with a VAE.", kinds.boolean())
-    latent_dim: int = _parameter("int", 32, "Width of the VAE's latent.", kinds.integer(1, kinds.WIDEST))
-    n_vae_encoder_layers: int = _parameter("int", 4, "Layers of the VAE's encoder.", kinds.integer(1, _DEEPEST))
-
-    optimizer_lr: float = _parameter(
-        "float", 1e-4, "Learning rate of the model.", kinds.number(0, open_below=True), scope="training"
-    )
-    optimizer_lr_backbone: float = _parameter(
-        "float", 1e-5, "Learning rate of the encoder in stage 1.", kinds.number(0), scope="training"
-    )
-    optimizer_betas: tuple[float, float] = _parameter(
-        "tuple[float, float]", [0.9, 0.999], "Adam's betas.", kinds.betas(), scope="training"
-    )
-    optimizer_weight_decay: float = _parameter("float", 1e-3, "Adam's weight decay.", kinds.number(0), scope="training")
-    temporal_ensemble_coeff: float | None = _parameter(
-        "float",
-        None,
-        "Temporal ensembling: chunk i, 0 the oldest, weighs exp(-coeff * i); none switches it off.",
-        kinds.optional(kinds.number(-100, 100)),  # e^-100 is nothing beside 1
-        scope="runtime",
-    )
-
-    kl_weight: float = _parameter(
-        "float", 10.0, "Weight of the VAE's KL divergence in the loss.", kinds.number(0), scope="training", extra=True
-    )
-    dropout: float = _parameter(
-        "float",
-        0.1,
-        "Dropout of the transformer while training.",
-        kinds.number(0, 1, open_above=True),
-        scope="training",
-        extra=True,
-    )
-
-    mask_head_channels: int = _parameter(
-        "int",
-        256,
-        "Width of the mask head; 256 is the reference's, a small policy does with less.",
-        kinds.integer(1, kinds.WIDEST),
-        extra=True,
-    )
-
-    dropped_labels: tuple[int, ...] | None = _parameter(
-        "list[int]",
-        None,
-        "Labels whose patches the transformer does not see, such as the background's; none drops no patch.",
-        kinds.optional(kinds.labels()),
-        extra=True,
-    )
-
-    position_in_tokens: bool = _parameter(
-        "bool",
-        False,
-        "Whether tokens carry position and label in their values too: a backbone of relative positions needs it.",
-        kinds.boolean(),
-        extra=True,
-    )
 
     def __post_init__(self) -> None:
         for parameter in PARAMETERS.values():
@@ -379,8 +193,4 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _declared(item: Field[Any]) -> Parameter:
-    return Parameter(name=item.name, **item.metadata)
-
-
-PARAMETERS: Mapping[str, Parameter] = MappingProxyType({f.name: _declared(f) for f in fields(MaskACTConfig)})
+PARAMETERS: Mapping[str, Parameter] = MappingProxyType(declared(MaskACTConfig))

@@ -1,7 +1,7 @@
 """JSON and YAML documents, read strictly: what other readers let pass in silence is one sentence here.
 
-In: a file's path, or its bytes. Out: its values. A key that is given twice, text that is not Unicode, and nesting or
-aliases that would overwhelm whoever looks at the values are refused.
+In: a file's path, or its bytes. Out: its values. A key that is given twice, text that is not Unicode, and a size,
+nesting, aliases or merged keys that would overwhelm whoever looks at the values are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import read_bytes
 
 _DEEPEST, _MOST = 50, 100_000  # levels, and values with each alias counted as what it stands for
+_LONGEST, _LARGEST = 100_000, 2**64  # letters of a text, and what a number has to be below
+# A value takes up to 30 times its text in memory; of YAML, a megabyte takes 20 s.
+_BYTES, _BYTES_OF_ANY_SIZE, _BYTES_OF_YAML = 2**23, 2**25, 2**19
+_MERGE = "tag:yaml.org,2002:merge"
 _LONGEST_SHOWN = 200
 
 
@@ -34,9 +38,10 @@ def shortened(text: str) -> str:
 def read_json(path: Path, *, any_size: bool = False) -> dict[str, Any]:
     """The object in a JSON file; raises DocumentError, or PathError when it cannot be read.
 
-    `any_size` is for what the package writes itself, and what grows with somebody's data.
+    `any_size` is for what the package writes itself, and what grows with somebody's data: up to 32 MiB.
     """
-    return parse_json(read_bytes(path), path, any_size=any_size)
+    most = _BYTES_OF_ANY_SIZE if any_size else _BYTES
+    return parse_json(read_bytes(path, most=most), path, any_size=any_size)
 
 
 def parse_json(content: bytes, path: Path, *, any_size: bool = False) -> dict[str, Any]:
@@ -55,7 +60,7 @@ def parse_json(content: bytes, path: Path, *, any_size: bool = False) -> dict[st
 
 def read_yaml(path: Path) -> Any:
     """The values in a YAML file; raises DocumentError, or PathError when it cannot be read."""
-    content = read_bytes(path)
+    content = read_bytes(path, most=_BYTES_OF_YAML)
     try:
         loader = _StrictLoader(content.decode("utf-8"))
         values = loader.get_single_data()
@@ -69,11 +74,34 @@ def read_yaml(path: Path) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._merged = 0  # pairs, of all merge keys together
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        assert node is not None
+        _check_length(node.value)  # before it is made a number, which takes the square of its length
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         assert node is not None
         _check_once(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """As the library's, but counted first: merges of merges multiply, and some lines can ask for terabytes."""
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                continue
+            for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(merged, yaml.MappingNode) and merged is not node:
+                    self.flatten_mapping(merged)
+                    self._merged += len(merged.value)
+                if self._merged > _MOST:
+                    raise DocumentError(f"its merge keys (<<) add too much; allowed: {_MOST} entries")
+        super().flatten_mapping(node)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -87,8 +115,13 @@ def _check_once(keys: Iterable[str]) -> None:
             raise DocumentError(f"{shortened(repr(key))} is given {times} times; allowed: once")
 
 
+def _check_length(text: str) -> None:
+    if len(text) > _LONGEST:
+        raise DocumentError(f"a text has {len(text)} letters; allowed: {_LONGEST}")
+
+
 def _check_extent(values: Any, *, most: float = _MOST) -> None:
-    """Raise DocumentError on too much, and ValueError on a text or number that cannot be written again."""
+    """Raise DocumentError on too much, and ValueError on a text that cannot be written again."""
     waiting, seen = [(values, 0)], 0
     while waiting:
         value, depth = waiting.pop()
@@ -99,5 +132,9 @@ def _check_extent(values: Any, *, most: float = _MOST) -> None:
             waiting += [(item, depth + 1) for pair in value.items() for item in pair]
         elif isinstance(value, (list, tuple, set)):
             waiting += [(item, depth + 1) for item in value]
-        else:
-            str(value).encode("utf-8")
+        elif isinstance(value, int):
+            if not -_LARGEST < value < _LARGEST:
+                raise DocumentError("a number has more than 64 bits; allowed: up to 64")
+        elif isinstance(value, str):
+            _check_length(value)
+            value.encode("utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 LONGEST = 2000  # letters of one sentence
+_LONGEST_DRAWN = 60  # letters of a name in a figure
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
@@ -18,6 +19,11 @@ def printable(text: object, longest: int = LONGEST) -> str:
     what a message cannot carry is shown as `?`. Of a longer text the middle is left out, and how much that is, is said.
     """
     return _cut(_escaped(_cut(str(text), longest)), longest)  # again, as an escaped letter takes up to ten
+
+
+def drawable(name: str) -> str:
+    """A name of anybody's as matplotlib is to draw it: on one short line, and `$` is a letter, not mathematics."""
+    return printable(name, _LONGEST_DRAWN).replace("$", r"\$")
 
 
 class MaskACTError(Exception):

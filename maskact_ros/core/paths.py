@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from pathlib import Path
 
 from maskact_ros.core.errors import MaskACTError
 
 _SOURCE = Path(__file__).resolve().parents[2]
+_LARGEST = 2**31  # bytes that are read at once: what protobuf allows an ONNX graph, and more than any other has
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class PathError(MaskACTError):
@@ -38,12 +46,39 @@ def resolve_path(path: str | Path, *, base: str | Path = "") -> Path:
     return resolved
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole content of a file; raises PathError."""
+def regular_size(path: Path) -> int:
+    """The size in bytes of a regular file, which it has to be before anything opens it.
+
+    To open a named pipe waits for somebody who writes, and a device has no end.
+
+    Raises:
+        PathError: there is none, it cannot be reached, or it is something else.
+    """
     try:
-        return path.read_bytes()
+        found = path.stat()
     except OSError as error:
         raise PathError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a character that no path can have
+        raise PathError(f"{str(path)!r} is no path ({error})") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise PathError(f"{path}: cannot be read (Is a directory)")
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+        raise PathError(f"{path}: is {kind}; allowed: a regular file")
+    return found.st_size
+
+
+def read_bytes(path: Path, *, most: int = _LARGEST) -> bytes:
+    """The whole content of a regular file of at most so many bytes; raises PathError."""
+    size = regular_size(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1) if size <= most else b""
+    except OSError as error:
+        raise PathError(f"{path}: cannot be read ({error.strerror})") from None
+    if size > most or len(content) > most:
+        raise PathError(f"{path}: has {max(size, len(content))} bytes; allowed: at most {most}")
+    return content
 
 
 def shared(name: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from maskact_ros.core.parallel import add_workers, workers_of
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare them; what they need is loaded when they run."""
@@ -29,7 +31,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="video",
         help="pictures as H.264, small and quick, or as PNG, without loss; masks are always PNG; default: video",
     )
-    convert.add_argument("--jobs", type=int, default=1, metavar="N", help="bags at the same time; default: 1")
+    add_workers(convert, "bags")
     convert.add_argument(
         "--accept-latency",
         action="store_true",
@@ -93,7 +95,7 @@ def _convert(a: argparse.Namespace) -> int:
         a.contract,
         a.out,
         pictures=a.images,
-        jobs=a.jobs,
+        workers=workers_of(a),
         overwrite=a.overwrite,
         accept_latency=a.accept_latency,
     )

@@ -23,12 +23,12 @@ from maskact_ros.nodes.observation.mask_topics import MaskTopics
 from maskact_ros.nodes.ros.even_clock import EvenClock
 from maskact_ros.nodes.ros.image_cdr import with_block
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.messages import features_parts, ns_to_stamp, picture_used
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import changed, snapshot
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import PolicySwap
-from maskact_ros.nodes.ros.receipt import STAMP_SOURCES
 from maskact_ros.policy.infer import MaskLimits, Perceiver, PictureError
 from maskact_ros.policy.runtime import EncoderRuntime
 
@@ -52,7 +52,6 @@ class CameraEncoder(ManagedNode):
 
     def configure(self) -> None:
         """Load the encoder and warm it up."""
-        self.check_choice("stamp_source", STAMP_SOURCES)
         info, config, robot = self.policy_and_robot()
         self._perceiver = Perceiver(robot.only_camera)
         runtime = EncoderRuntime.load(info, config, engine_of(self))

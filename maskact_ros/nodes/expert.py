@@ -17,16 +17,18 @@ from maskact_ros.core.align import AlignmentError, JointOrder
 from maskact_ros.core.chunk import Chunk
 from maskact_ros.core.paths import shared
 from maskact_ros.core.robot import RobotSpec
-from maskact_ros.nodes.ros.managed import SIM_ROBOT_FILE, ManagedNode, main
+from maskact_ros.nodes.ros.common_parameters import SIM_ROBOT_FILE
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.messages import chunk_to_message, stamp_to_ns
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import NodeParameter, refuse_unknown
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.sim.expert import Expert
 
 PARAMETERS = (
     SIM_ROBOT_FILE,
-    NodeParameter("plan_rate_hz", 10.0, "Chunks a second.", 1.0, 30.0),
-    NodeParameter("horizon", 30, "Points of a chunk.", 2, 300),
+    NodeParameter("plan_rate_hz", 10.0, "Chunks per second.", 1.0, 30.0, unit="Hz"),
+    NodeParameter("horizon", 30, "Points in a chunk.", 2, 300),
 )
 
 

@@ -1,7 +1,7 @@
 """Inference: features and joint states in, chunks of future joint positions out (the ACT part of a checkpoint).
 
-Subscribes features, joint_states and the publisher's state; publishes action_chunk. With temporal ensembling every
-image is planned from; without it a chunk is computed so early that it is there when the last one is used up.
+Subscribes features, joint_states and the publisher's state; publishes action_chunk. `~/reset` forgets the plan.
+With ensembling every image is planned from; without, a chunk is computed early enough to follow on the last one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from maskact_ros.nodes.ros.control_cdr import ChunkMessage
 from maskact_ros.nodes.ros.drop_watch import DropWatch
 from maskact_ros.nodes.ros.even_clock import EvenClock
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.messages import MessageError, state_from_message, state_used
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import changed, snapshot
 from maskact_ros.nodes.ros.peers import Peers
 from maskact_ros.nodes.ros.policy_swap import PolicySwap
@@ -83,15 +84,14 @@ class Inference(ManagedNode):
         self._refusals = Refusals(self.diagnostics, self._joints, self._intake.turn)
         self._planned = DropWatch(self.diagnostics, "chunks are not sent")
 
-        newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
-        features_qos = reliable if self.get("features_reliable") else newest
+        best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._chunks = self.create_lifecycle_publisher(JointTrajectory, "action_chunk", reliable)
         self._used = self.create_lifecycle_publisher(String, "~/used", 10)
-        self._features = self.create_subscription(
-            CompressedImage, "features", self._receive_features, features_qos, raw=True
-        )
+        features_qos = reliable if self.get("features_reliable") else best_effort
+        receive = self._receive_features
+        self._features = self.create_subscription(CompressedImage, "features", receive, features_qos, raw=True)
         self._publisher_states = SlowTopic(self, String, "state", self._receive_state, latched)
         self._reset = self.create_service(Trigger, "~/reset", self._serve_reset)
         self._peers = Peers(self, ("camera_encoder", "action_publisher"), lost=self._lose)

@@ -23,9 +23,11 @@ from std_srvs.srv import Trigger
 from maskact_ros.control.realtime import RateLoop
 from maskact_ros.core.paths import shared
 from maskact_ros.core.robot import RobotSpec
+from maskact_ros.nodes.ros.common_parameters import SIM_ROBOT_FILE
 from maskact_ros.nodes.ros.latest_worker import NewestWorker
-from maskact_ros.nodes.ros.managed import SIM_ROBOT_FILE, ManagedNode, main
-from maskact_ros.nodes.ros.messages import image_to_message, ns_to_stamp, pose_to_message
+from maskact_ros.nodes.ros.managed import ManagedNode
+from maskact_ros.nodes.ros.messages import camera_info_message, image_to_message, ns_to_stamp, pose_to_message
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, refuse_unknown
 from maskact_ros.sim.look import NO_SHIFT
 from maskact_ros.sim.renderer import Renderer, intrinsics
@@ -35,20 +37,32 @@ from maskact_ros.sim.world import HOME, Episode, Snapshot, World
 PARAMETERS = (
     SIM_ROBOT_FILE,
     NodeParameter(
-        "seed", 0, "Seed of the first episode; setting it begins to count anew.", 0, 2**31 - 1, changeable=True
+        "seed",
+        0,
+        "Seed of the first episode; each further episode has the next one. Setting it starts the count again.",
+        0,
+        2**31 - 1,
+        changeable=True,
     ),
     NodeParameter(
         "shift",
         NO_SHIFT,
-        "How the scene differs from the usual one: background, light, object, distractors, camera, +.",
+        "How the scene differs from the usual one: background, light, object, distractors or camera, or several, "
+        f"joined by +. {NO_SHIFT} leaves it as it is.",
     ),
-    NodeParameter("noise", True, "Whether camera and joint sensors are noisy."),
-    NodeParameter("image_rate_hz", 30.0, "Images a second.", 1.0, 120.0),
+    NodeParameter("noise", True, "Whether images and joint states are noisy."),
+    NodeParameter("image_rate_hz", 30.0, "Images per second.", 1.0, 120.0, unit="Hz"),
     NodeParameter(
-        "mask_truth_every", 1, "For how many images one true mask is drawn, while somebody subscribes.", 1, 10_000
+        "mask_truth_every",
+        1,
+        "A true mask is published for one image out of so many, while somebody subscribes to it.",
+        1,
+        10_000,
     ),
     NodeParameter(
-        "publish_clock", False, "Whether the simulation's time is published on /clock, and its stamps use it."
+        "publish_clock",
+        False,
+        "Whether the node publishes simulated time on /clock, and stamps its messages with it.",
     ),
 )
 RATE_HZ = 100.0  # of the joint states
@@ -72,7 +86,7 @@ class SimRobot(ManagedNode):
         self._world = World(robot, seed=self.get("seed"), shift=self.get("shift"), noise=self.get("noise"))
         self._seed_given, self._episodes_of_seed = self.get("seed"), 0
         self._inbox: deque[Float64MultiArray | None] = deque()  # commands; None is a reset
-        self._camera_info = _camera_info(robot)
+        self._camera_info = camera_info_message(robot.only_camera, intrinsics(robot))
 
         sensor = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -223,16 +237,6 @@ class SimRobot(ManagedNode):
     def _close_renderer(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
-
-
-def _camera_info(robot: RobotSpec) -> CameraInfo:
-    camera = robot.only_camera
-    matrix = intrinsics(robot)
-    info = CameraInfo(width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5)
-    info.k = matrix.ravel()
-    info.r = np.eye(3).ravel()
-    info.p = np.hstack([matrix, np.zeros((3, 1))]).ravel()
-    return info
 
 
 def run() -> None:

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from maskact_ros.core.parallel import add_workers, workers_of
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare them; what they need is loaded when they run."""
@@ -130,9 +132,12 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument(
         "--time-limit", type=float, default=20.0, metavar="S", help="seconds an episode may take; default: 20"
     )
-    evaluate.add_argument("--jobs", type=int, default=1, help="processes to share the episodes; default: 1")
+    add_workers(evaluate, "episodes")
     evaluate.add_argument(
-        "--film", type=Path, metavar="FILE.mp4", help="write the first episodes as a video of overlays"
+        "--film",
+        type=Path,
+        metavar="FILE",
+        help="write the first episodes as a video of overlays: .mp4, or .webp for a page",
     )
     evaluate.add_argument(
         "--through-ros",
@@ -217,7 +222,7 @@ def _demo(a: argparse.Namespace) -> None:
 def _evaluate(a: argparse.Namespace) -> int:
     from maskact_ros.tools.evaluate import EvaluateArguments, run_evaluate
 
-    names = EvaluateArguments.__dataclass_fields__
-    evaluation = run_evaluate(EvaluateArguments(**{name: getattr(a, name) for name in names}))
+    names = EvaluateArguments.__dataclass_fields__.keys() - {"workers"}
+    evaluation = run_evaluate(EvaluateArguments(workers=workers_of(a), **{name: getattr(a, name) for name in names}))
     print(json.dumps(asdict(evaluation)) if a.json else evaluation.text())
     return 0 if evaluation.episodes == a.episodes else 130  # Ctrl-C

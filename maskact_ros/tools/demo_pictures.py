@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskact_ros.core.errors import drawable
 from maskact_ros.core.overlay import class_colours, overlay
 
 MOMENTS = 6  # columns of the overview
@@ -120,7 +121,7 @@ class Film:
         for joint, name in enumerate(self.joint_names[: len(axes)]):
             self.commanded.draw(axes[joint], joint, start_ns, "C1-", "commanded")
             self.measured.draw(axes[joint], joint, start_ns, "C0-", "measured")
-            axes[joint].set_title(name, fontsize=9)
+            axes[joint].set_title(drawable(name), fontsize=9)
             axes[joint].tick_params(labelsize=8)
         for axis in axes[len(self.joint_names) :]:
             axis.set_axis_off()

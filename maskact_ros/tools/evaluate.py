@@ -13,6 +13,7 @@ from typing import Any
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.config import NONE
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.parallel import HERE, Workers
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.training.evaluation.measured import collect, measure
 from maskact_ros.training.evaluation.success_rate import EpisodeResult, Evaluation, Setup, check_counts
@@ -33,20 +34,20 @@ class EvaluateArguments:
     n_action_steps: int | None = None
     latency: float | None = None  # seconds, modelled; None: 0.1, or what it is through ROS
     time_limit: float = 20.0
-    jobs: int = 1
+    workers: Workers = HERE
     film: Path | None = None
     through_ros: bool = False
 
 
 def run_evaluate(arguments: EvaluateArguments) -> Evaluation:
     """Measure; raises MaskACTError when it cannot be done as asked."""
-    check_counts(episodes=arguments.episodes, seed=arguments.seed, jobs=arguments.jobs)
+    check_counts(episodes=arguments.episodes, seed=arguments.seed)
     setup = _setup(arguments)
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
     if arguments.through_ros:
         return _through_ros(arguments, setup, seeds)
     film = resolve_path(arguments.film) if arguments.film else None
-    return measure(setup, seeds, jobs=arguments.jobs, film=film)
+    return measure(setup, seeds, workers=arguments.workers, film=film)
 
 
 def _through_ros(arguments: EvaluateArguments, setup: Setup, seeds: range) -> Evaluation:
@@ -57,7 +58,8 @@ def _through_ros(arguments: EvaluateArguments, setup: Setup, seeds: range) -> Ev
         raise MaskACTError("--through-ros measures a checkpoint; maskact demo --expert shows the expert in the nodes")
     for name, fixed in (
         ("--latency", arguments.latency is not None),
-        ("--jobs", arguments.jobs > 1),
+        ("--jobs", arguments.workers.jobs > 1),
+        ("--cluster", arguments.workers.cluster is not None),
         ("--film", arguments.film is not None),
     ):
         if fixed:

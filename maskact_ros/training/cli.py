@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from maskact_ros.core.parallel import add_workers, workers_of
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare them; what they need is loaded when they run."""
@@ -40,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="jpeg (quality 95, 2 MB a second, on image_raw/compressed) or raw (27 MB a second, on image_raw); "
         "default: jpeg",
     )
-    demos.add_argument("--jobs", type=int, default=1, metavar="J", help="episodes at a time; default: 1")
+    add_workers(demos, "episodes")
     demos.add_argument("--robot", type=Path, metavar="FILE", help="the simulated arm's description; default: our own")
 
     train = commands.add_parser(
@@ -116,9 +118,9 @@ def _record_demos(a: argparse.Namespace) -> None:
             shift=a.shift,
             begin=a.begin,
             images=a.images,
-            jobs=a.jobs,
             robot_file=a.robot,
-        )
+        ),
+        workers_of(a),
     )
     print(done.text)
 
@@ -179,7 +181,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     report.add_argument(
         "--precision", nargs="+", default=["fp32"], metavar="P", help="fp32, bf16, fp16, int8; default: fp32"
     )
-    report.add_argument("--jobs", type=int, default=1, help="processes to share the episodes; default: 1")
+    add_workers(report, "episodes")
 
 
 def _report(a: argparse.Namespace) -> int:
@@ -187,13 +189,13 @@ def _report(a: argparse.Namespace) -> int:
     from maskact_ros.training.evaluation.report import engines, named, report
     from maskact_ros.training.evaluation.success_rate import check_counts
 
-    check_counts(episodes=a.episodes, seed=a.seed, jobs=a.jobs)
+    check_counts(episodes=a.episodes, seed=a.seed)
     text, complete = report(
         named(a.checkpoints),
         resolve_path(a.out),
         episodes=a.episodes,
         seed=a.seed,
-        jobs=a.jobs,
+        workers=workers_of(a),
         document=resolve_path(a.document) if a.document else None,
         run_by=engines(a.backend, a.precision),
     )

@@ -52,6 +52,7 @@ def result(file):
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+@pytest.mark.extended
 def test_results_are_where_one_looks_for_them(result):
     assert result["machine"]["cores"] >= 1
     assert result["hardware"]["gemm_gflops"]["fp32"] > 0
@@ -64,6 +65,7 @@ def test_results_are_where_one_looks_for_them(result):
     assert "machine" not in result["convert"]  # once is enough
 
 
+@pytest.mark.extended
 def test_what_fails_says_why_in_its_place_and_the_others_go_on(result):
     assert result["motion"] == "not measured: --repeat is 0; allowed: 1 to 1000"
     assert result["convert"]["complete"]
@@ -76,6 +78,7 @@ def test_only_what_was_asked_for_is_measured(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("benchmarks: --only is nothing; allowed: hardware, model, ")
 
 
+@pytest.mark.extended
 def test_after_an_interruption_there_is_what_was_measured_until_then(tmp_path):
     out = tmp_path / "all.json"
     process = subprocess.Popen(
@@ -97,6 +100,7 @@ def test_after_an_interruption_there_is_what_was_measured_until_then(tmp_path):
     assert result["motion"] == "not measured: interrupted" or result["motion"]["repetitions"] < 5
 
 
+@pytest.mark.extended
 def test_the_documentation_has_a_place_for_each_table_and_the_plot_is_drawn(file, result, tmp_path):
     document, plot = tmp_path / "performance.md", tmp_path / "performance.png"
     document.write_text((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"))
@@ -116,6 +120,7 @@ def test_a_document_without_places_is_refused():
         put_into("nothing", {"model": "x"}, "doc.md")
 
 
+@pytest.mark.extended
 def test_a_table_says_what_was_not_measured(result):
     assert "not measured: --repeat is 0" in overview(result)
     assert overview(result).count("not measured") >= 2  # there is no row of a ViT-S at 480 either
@@ -125,6 +130,7 @@ def test_a_table_says_what_was_not_measured(result):
     assert tables(nothing, nothing)["model"] == "not measured: it ended with 1"
 
 
+@pytest.mark.extended
 def test_a_card_s_table_has_its_figures(result):
     of = {"device": "cuda", "backbone": "vits16", "image_size": 224}
     rows = [row | of for row in result["rows"] if row["background"] is None]
@@ -142,6 +148,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, capsys):
     assert "is not what benchmarks all --out wrote; it has no hardware" in capsys.readouterr().err
 
 
+@pytest.mark.extended
 def test_the_pipeline_s_table_has_overhead_and_stages(result):
     percentiles = pipeline.Percentiles(p50=4.0, p95=6.04, p99=7.0)
     computing = pipeline.Percentiles(p50=1.0, p95=2.0, p99=3.0)
@@ -173,6 +180,7 @@ def test_the_pipeline_s_table_has_overhead_and_stages(result):
     assert shown in tables(with_pipeline, result)["pipeline"]
 
 
+@pytest.mark.extended
 def test_training_s_table_has_each_way_and_the_whole_its_fastest(result):
     row = train_rows.Row(
         part="train",

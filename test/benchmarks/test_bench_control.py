@@ -23,6 +23,7 @@ def bench(*arguments, **environment):
     )
 
 
+@pytest.mark.extended
 def test_two_seconds_of_each_loop_give_a_row_each_a_file_and_a_plot(tmp_path):
     out, picture = tmp_path / "control.json", tmp_path / "lateness.png"
     done = bench("--rates=200", "--seconds=2", "--scheduler=normal", "--json", f"--out={out}", f"--plot={picture}")

@@ -15,6 +15,7 @@ def run(out, *options):
 
 
 @pytest.mark.parametrize("images", ["video", "png"])
+@pytest.mark.extended
 def test_conversion_script_and_limits_have_a_row_each(tmp_path, images):
     result = run(tmp_path / "convert.json", "--images", images)
     rows = {row["part"]: row for row in result["rows"]}

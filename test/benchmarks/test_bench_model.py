@@ -111,6 +111,7 @@ def rows_of(result, **fields):
     return [row for row in result["rows"] if all(row[name] == value for name, value in fields.items())]
 
 
+@pytest.mark.extended
 def test_every_engine_has_a_row_for_each_part_or_a_reason(result):
     assert result["complete"]
     for backend, precision in (("baseline", "fp32"), ("torch", "fp32"), ("torch", "bf16"), ("onnxruntime", "fp32")):
@@ -121,6 +122,7 @@ def test_every_engine_has_a_row_for_each_part_or_a_reason(result):
     assert not [left for left in result["left_out"] if left["backend"] != "onnxruntime"]
 
 
+@pytest.mark.extended
 def test_the_parts_of_a_step_are_the_step(result):
     for step in rows_of(result, part="step"):
         of = {"backend": step["backend"], "precision": step["precision"], "background": None}
@@ -130,12 +132,14 @@ def test_the_parts_of_a_step_are_the_step(result):
         assert all(0 <= share <= 1 for share in shares.values())
 
 
+@pytest.mark.extended
 def test_the_baseline_is_as_fast_as_itself_and_all_others_say_how_much_faster_they_are(result):
     assert {row["speedup_over_baseline"] for row in rows_of(result, backend="baseline")} == {1}
     assert all(row["speedup_over_baseline"] > 0 for row in result["rows"] if row["part"] != "label_mask")
     assert rows_of(result, backend="baseline_sdpa", part="encoder")
 
 
+@pytest.mark.extended
 def test_dropped_patches_have_a_row_for_each_share_and_leave_fewer_operations(result):
     for precision in ("fp32", "bf16"):
         of = {"backend": "torch", "precision": precision, "part": "act"}
@@ -145,6 +149,7 @@ def test_dropped_patches_have_a_row_for_each_share_and_leave_fewer_operations(re
         assert few["over_all_patches"] > 0
 
 
+@pytest.mark.extended
 def test_a_share_of_the_matrix_product_is_of_the_same_precision(result):
     assert set(result["hardware"]["gemm_gflops"]) >= {"fp32"}
     for row in result["rows"]:
@@ -152,6 +157,7 @@ def test_a_share_of_the_matrix_product_is_of_the_same_precision(result):
         assert (row["share_of_gemm"] is not None) == has_share
 
 
+@pytest.mark.extended
 def test_labels_are_compared_with_those_of_single_precision(result):
     (head,) = rows_of(result, backend="torch", precision="bf16", part="mask_head")
     assert 0.5 < head["label_agreement"] <= 1
@@ -159,6 +165,7 @@ def test_labels_are_compared_with_those_of_single_precision(result):
     assert reference["label_agreement"] is None
 
 
+@pytest.mark.extended
 def test_without_the_baseline_nothing_is_compared_with_it(tmp_path):
     out = tmp_path / "model.json"
     options = ["--rounds", "1", "--backends", "torch", "--precisions", "fp32", "--background", "", "--no-baseline"]

@@ -82,6 +82,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(argument, said):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.extended
 def test_a_short_run_says_where_the_time_goes(tmp_path):
     out, picture = tmp_path / "pipeline.json", tmp_path / "stages.png"
     done = bench(

@@ -72,6 +72,7 @@ def test_a_rate_beyond_the_publisher_s_is_refused():
         Soak(1.0, 2000.0, "none", "")
 
 
+@pytest.mark.extended
 def test_a_short_soak_reports_all_nodes():
     command = [sys.executable, "-m", "benchmarks", "soak", "--minutes=0.1", "--rate=100", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)

@@ -47,6 +47,7 @@ def make_bench(tmp_path):
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 @pytest.mark.parametrize("lora", [False, True], ids=["frozen", "lora"])
+@pytest.mark.extended
 def test_the_baseline_computes_the_losses_and_the_gradients_of_ours(make_bench, stage, lora):
     bench = make_bench(stage=stage)
     run = bench._prepared("x", {"use_lora": lora, "freeze_backbone": True})
@@ -76,6 +77,7 @@ def test_the_baseline_computes_the_losses_and_the_gradients_of_ours(make_bench, 
         torch.testing.assert_close(plain[name], gradient, rtol=2e-2, atol=2e-3 * scale + 1e-7)
 
 
+@pytest.mark.extended
 def test_the_baseline_learns(make_bench):
     bench = make_bench()
     run = bench._prepared("x", {"use_lora": True, "freeze_backbone": True, "optimizer_lr": 0.003})
@@ -85,6 +87,7 @@ def test_the_baseline_learns(make_bench):
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
+@pytest.mark.extended
 def test_each_way_to_train_has_a_row_in_each_precision(result):
     assert result.complete
     found = {(row.variant, row.backend, row.precision) for row in result.rows}
@@ -98,11 +101,13 @@ def test_each_way_to_train_has_a_row_in_each_precision(result):
     assert len(table(result).splitlines()) == 5 + len(result.rows) + len(result.left_out)
 
 
+@pytest.mark.extended
 def test_a_step_with_cached_features_takes_fewer_operations_and_one_with_lora_more(result):
     gflop = {row.variant: row.gflop for row in result.rows}
     assert gflop["frozen_cached"] < gflop["frozen"] < gflop["lora"]
 
 
+@pytest.mark.extended
 def test_the_baseline_is_as_fast_as_itself(result):
     assert {row.speedup_over_baseline for row in result.rows if row.backend == "baseline"} == {1}
     assert all(row.speedup_over_baseline > 0 and row.share_of_gemm > 0 for row in result.rows)
@@ -125,6 +130,7 @@ def test_mistakes_are_one_sentence(capsys, option, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.extended
 def test_json_is_all_that_is_printed(capsys, monkeypatch, result):
     monkeypatch.setattr(train_run, "measure", lambda _: result)
     with pytest.raises(SystemExit):

@@ -11,23 +11,49 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
+from maskact_ros.control import realtime
 from maskact_ros.control.realtime import KEEP_S, SWITCH_S, WARM_UP_TICKS, LoopSettings, RateLoop, sleep_until_ns
 
 MS = 1_000_000
 LONG_S = 20.0  # more than a loaded machine needs
 
 
-class Ticks:
-    """A loop that notes each call, and says when there were enough of them."""
+class Clock:
+    """In the place of the steady clock: it goes on only when the loop sleeps or a tick takes time."""
 
-    def __init__(self, rate_hz: float, wanted: int, overruns_ns: tuple[int, ...] = ()):
+    def __init__(self):
+        self.now_ns = 100 * 10**9
+        self.oversleeps_ns = itertools.repeat(0)
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        self.now_ns = max(self.now_ns, deadline_ns + next(self.oversleeps_ns))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(realtime, "time", clock)
+    monkeypatch.setattr(realtime, "sleep_until_ns", clock.sleep_until_ns)
+    return clock
+
+
+class Ticks:
+    """A loop that notes as many calls as are wanted, and says when there were so many."""
+
+    def __init__(self, rate_hz: float, wanted: int, overruns_ns: tuple[int, ...] = (), clock: Clock | None = None):
         self.loop = RateLoop(rate_hz, self._tick, name="test")
         self.deadlines_ns: list[int] = []
         self.called_ns: list[int] = []
         self.missed_before: list[int] = []
         self._wanted, self._overruns_ns = wanted, overruns_ns
+        self._now_ns = clock.monotonic_ns if clock else time.monotonic_ns
+        self._sleep_until_ns = clock.sleep_until_ns if clock else sleep_until_ns
         self._enough = threading.Event()
 
     def run(self) -> None:
@@ -36,55 +62,63 @@ class Ticks:
         self.loop.stop()
 
     def _tick(self, deadline_ns: int) -> None:
-        self.called_ns.append(time.monotonic_ns())
+        if len(self.deadlines_ns) == self._wanted:
+            return
+        self.called_ns.append(self._now_ns())
         self.missed_before.append(self.loop.misses)
         self.deadlines_ns.append(deadline_ns)
         if len(self.deadlines_ns) <= len(self._overruns_ns):
-            sleep_until_ns(deadline_ns + self._overruns_ns[len(self.deadlines_ns) - 1])
+            self._sleep_until_ns(deadline_ns + self._overruns_ns[len(self.deadlines_ns) - 1])
         if len(self.deadlines_ns) == self._wanted:
             self._enough.set()
 
 
-def test_the_deadlines_are_a_grid_at_the_rate_and_each_is_met_or_missed():
-    ticks = Ticks(100.0, wanted=100)
-    began_ns = time.monotonic_ns()
+def test_the_deadlines_are_a_grid_at_the_rate_and_each_is_met_or_missed(clock):
+    late_ns = np.random.default_rng(0).exponential(8 * MS, 2000).astype(int).tolist()
+    clock.oversleeps_ns = itertools.cycle(late_ns)
+    ticks = Ticks(100.0, wanted=1000, clock=clock)
+    began_ns = clock.now_ns
     ticks.run()
     first_ns = ticks.deadlines_ns[0]
-    assert began_ns + 10 * MS <= first_ns <= ticks.called_ns[0]
+    assert began_ns + 10 * MS == first_ns <= ticks.called_ns[0]
+    assert ticks.missed_before[-1] > 10
     met = range(len(ticks.deadlines_ns))
     places = [i + missed for i, missed in zip(met, ticks.missed_before, strict=True)]
     assert ticks.deadlines_ns == [first_ns + place * 10 * MS for place in places]
 
 
-def test_a_call_comes_after_its_deadline_and_mostly_at_once():
+def test_a_call_comes_after_its_deadline_and_its_lateness_is_noted():
+    # In real time, and true under any load: how late a call comes is for `maskact bench control`.
     ticks = Ticks(100.0, wanted=30)
     ticks.run()
     late_ns = [called - deadline for called, deadline in zip(ticks.called_ns, ticks.deadlines_ns, strict=True)]
     assert min(late_ns) >= 0
-    assert sorted(late_ns)[len(late_ns) // 2] < 10 * MS
-    assert len(ticks.loop.lateness_us) == len(late_ns)
-    assert all(us * 1e3 <= ns for us, ns in zip(ticks.loop.lateness_us, late_ns, strict=True))
+    noted_us = list(ticks.loop.lateness_us)[: len(late_ns)]  # another call may come before the loop stops
+    assert all(us * 1e3 <= ns for us, ns in zip(noted_us, late_ns, strict=True))
 
 
 @pytest.mark.parametrize(("periods", "missed"), [(0.5, 0), (1.5, 0), (3.5, 2)])
-def test_after_a_tick_that_overruns_the_newest_deadline_is_met_at_once_and_those_before_are_missed(periods, missed):
-    period_ns = 400 * MS  # so long that the machine's own delays do not matter
-    ticks = Ticks(1e9 / period_ns, wanted=2, overruns_ns=(round(periods * period_ns),))
+def test_after_a_tick_that_overruns_the_newest_deadline_is_met_at_once_and_those_before_are_missed(
+    clock, periods, missed
+):
+    period_ns = 10 * MS
+    ticks = Ticks(1e9 / period_ns, wanted=2, overruns_ns=(round(periods * period_ns),), clock=clock)
     ticks.run()
     assert ticks.missed_before == [0, missed]
     first_ns, second_ns = ticks.deadlines_ns
     assert second_ns - first_ns == (missed + 1) * period_ns
-    assert ticks.called_ns[1] >= first_ns + max(1.0, periods) * period_ns
+    assert ticks.called_ns[1] == first_ns + max(1.0, periods) * period_ns
 
 
 @pytest.mark.parametrize(("periods", "missed"), [(1.5, 1), (3.5, 3)])
-def test_after_a_late_tick_that_overruns_too_the_next_one_waits_for_its_deadline(periods, missed):
-    period_ns = 400 * MS
-    ticks = Ticks(1e9 / period_ns, wanted=3, overruns_ns=(round(1.2 * period_ns), round(periods * period_ns)))
+def test_after_a_late_tick_that_overruns_too_the_next_one_waits_for_its_deadline(clock, periods, missed):
+    period_ns = 10 * MS
+    overruns_ns = (round(1.2 * period_ns), round(periods * period_ns))
+    ticks = Ticks(1e9 / period_ns, wanted=3, overruns_ns=overruns_ns, clock=clock)
     ticks.run()
     assert ticks.missed_before == [0, 0, missed]
     assert ticks.deadlines_ns[2] - ticks.deadlines_ns[1] == (missed + 1) * period_ns
-    assert ticks.called_ns[2] >= ticks.deadlines_ns[2]
+    assert ticks.called_ns[2] == ticks.deadlines_ns[2]
 
 
 def test_what_a_tick_raises_ends_the_loop_and_is_kept():

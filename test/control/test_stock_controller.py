@@ -209,7 +209,11 @@ def the_whole_story(cell: Cell) -> None:
 
 @pytest.mark.parametrize(
     ("rate_hz", "controller_hz", "lags_s"),
-    [(100.0, 500.0, LAGS_S), (50.0, 250.0, (0.07,)), (80.0, 400.0, (0.1,))],
+    [
+        (50.0, 250.0, (0.07,)),
+        pytest.param(100.0, 500.0, LAGS_S, marks=pytest.mark.extended),
+        pytest.param(80.0, 400.0, (0.1,), marks=pytest.mark.extended),
+    ],
 )
 def test_for_a_minute_the_drives_get_what_the_limits_allow_whatever_lag_and_setting(rate_hz, controller_hz, lags_s):
     cell = Cell(arms(controller_hz, lags_s), rate_hz=rate_hz)

@@ -1,16 +1,26 @@
 """JSON and YAML: what other readers let pass in silence is one sentence that names the file."""
 
 import json
+from functools import partial
 
 import pytest
 import yaml
 
 from maskact_ros.core.documents import DocumentError, read_json, read_yaml, shortened
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.paths import PathError
 
 BOMB = "\n".join(
     ["a: &a [x, x, x, x, x, x, x, x, x]"]
     + [f"{key}: &{key} [{', '.join([f'*{before}'] * 9)}]" for before, key in zip("abcdefghi", "bcdefghij", strict=True)]
+)
+# 13 mappings of which each holds the one before eight times over: 8**12 entries, from about 600 bytes.
+MERGES = "\n".join(
+    ["a: &a {p: 1, q: 2}"]
+    + [
+        f"{key}: &{key} {{<<: [{', '.join([f'*{before}'] * 8)}]}}"
+        for before, key in zip("abcdefghijkl", "bcdefghijklm", strict=True)
+    ]
 )
 
 
@@ -27,6 +37,8 @@ BOMB = "\n".join(
         ('{"name": "\\ud800"}', "not JSON"),
         ('{"\\ud800": 1}', "not JSON"),
         ('{"a": ' + "9" * 5000 + "}", "not JSON"),
+        ('{"a": ' + "9" * 400 + "}", "a number has more than 64 bits"),
+        ('{"' + "n" * 200_000 + '": 1}', "a text has 200000 letters; allowed: 100000"),
     ],
 )
 def test_json_that_is_not_sound_is_one_sentence(tmp_path, text, words):
@@ -43,7 +55,12 @@ def test_json_that_is_not_sound_is_one_sentence(tmp_path, text, words):
         ("&a [*a]", "nested in 50 levels"),
         (BOMB, "allowed: 100000 values"),
         ('name: "\\ud800"', "not YAML"),
-        ("width: 0x" + "f" * 5000, "not YAML"),
+        ("width: 0x" + "f" * 5000, "a number has more than 64 bits"),
+        ("width: " + "1:" * 40_000 + "1", "a number has more than 64 bits"),
+        ("name: " + "x" * 200_000, "a text has 200000 letters; allowed: 100000"),
+        ("x" * 200_000 + ": 1", "letters; allowed: 100000"),
+        (MERGES, "merge keys (<<) add too much; allowed: 100000 entries"),
+        ("a: &a {b: &b {<<: *a, x: 1}, <<: *b}", "not YAML"),
         ('width: !!int ""', "not YAML"),
         ("width: !!bool x", "not YAML"),
         ("width: !!timestamp x", "not YAML"),
@@ -72,6 +89,15 @@ def test_a_file_that_is_absent_or_binary_is_one_sentence(tmp_path, read):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MaskACTError, match=r"binary: not (JSON|YAML)"):
         read(tmp_path / "binary")
+
+
+@pytest.mark.parametrize(
+    ("read", "most"), [(read_json, 2**23), (partial(read_json, any_size=True), 2**25), (read_yaml, 2**19)]
+)
+def test_a_document_that_takes_too_long_to_read_is_not_begun(tmp_path, read, most):
+    (tmp_path / "file").write_bytes(b" " * (most + 1))
+    with pytest.raises(PathError, match=f"file: has {most + 1} bytes; allowed: at most {most}"):
+        read(tmp_path / "file")
 
 
 def test_sound_documents_are_read_as_by_any_reader(tmp_path):

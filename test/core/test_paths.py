@@ -1,12 +1,13 @@
 """Paths that users give; the package's files in the source tree and in a workspace's share folder."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from maskact_ros.core import paths
-from maskact_ros.core.paths import PathError, read_bytes, resolve_path, shared
+from maskact_ros.core.paths import PathError, read_bytes, regular_size, resolve_path, shared
 
 
 def test_a_given_path_is_expanded_and_resolved_whether_something_is_there_or_not(tmp_path, monkeypatch):
@@ -61,6 +62,25 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path):
         read_bytes(tmp_path / "absent")
     with pytest.raises(PathError, match=r"cannot be read \(Is a directory\)"):
         read_bytes(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_bytes, regular_size])
+def test_only_regular_files_are_read_and_nobody_is_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PathError, match=r"pipe: is a named pipe; allowed: a regular file"):
+        read(tmp_path / "pipe")
+    with pytest.raises(PathError, match=r"/dev/zero: is a device; allowed: a regular file"):
+        read(Path("/dev/zero"))
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with pytest.raises(PathError, match=r"link: is a named pipe"):
+        read(tmp_path / "link")
+
+
+def test_a_file_that_is_larger_than_allowed_is_not_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_bytes(tmp_path / "file", most=5) == b"12345"
+    with pytest.raises(PathError, match=r"file: has 5 bytes; allowed: at most 4"):
+        read_bytes(tmp_path / "file", most=4)
 
 
 def test_a_file_of_the_source_tree_is_found():

@@ -185,7 +185,7 @@ def test_a_video_with_too_few_frames_is_found(video):
 
 def test_a_missing_video_is_found(video):
     (video / VIDEO).unlink()
-    assert f"{VIDEO}: cannot be decoded at all (No such file or directory)" in findings(video)
+    assert f"{VIDEO}: cannot be read (No such file or directory)" in findings(video)
 
 
 def test_a_video_of_another_rate_is_found(video, monkeypatch):
@@ -207,7 +207,7 @@ def test_several_faults_are_all_found(video):
     told = "\n".join(findings(video))
     assert "index is 99" in told
     assert "action is [nan, 0.0]" in told
-    assert "cannot be decoded" in told
+    assert "cannot be read (No such file" in told
 
 
 def test_a_faulty_dataset_gives_exit_code_1(video, capsys):

@@ -83,7 +83,7 @@ def test_what_the_contract_stamps_by_receipt_may_have_any_clock(converted):
 )
 def test_a_latency_within_the_tolerance_jitter_and_a_single_odd_stamp_are_no_two_clocks(converted, shift_s):
     told = converted(shifted("/arm/image", shift_s))
-    assert told["clocks_apart"] is None
+    assert "clocks_apart" not in told
     assert told["rows"] > 40
 
 

@@ -10,7 +10,7 @@ from support.node_bench import set_points, state_of
 from support.proxy import altered
 from support.soundness import story
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 
 @pytest.fixture(scope="module")

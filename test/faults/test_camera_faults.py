@@ -3,12 +3,12 @@
 import time
 
 import pytest
-from support.chain import Chain
+from support.chain import PLANNING_S, Chain
 from support.proxy import delayed, dropped, duplicated, frozen, lossy, reordered
 from support.soundness import story
 from support.vision import MAX_IMAGE_AGE_S
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 BUSY_S = 0.05
 
@@ -30,7 +30,7 @@ def chain(running):
 def test_without_fresh_images_what_remains_is_followed_and_then_the_arm_stops_in_time(chain, phase, kind):
     phase.let_it_move()
     known = len(chain.arm.states)
-    chain.vision.images.fault = dropped if kind == "stops" else delayed(MAX_IMAGE_AGE_S + 0.2)
+    chain.vision.images.fault = dropped if kind == "stops" else delayed(MAX_IMAGE_AGE_S + PLANNING_S + 0.2)
     chain.wait_for_the_ladder(known)
     chain.arm.wait_for_rung("holding")
     assert chain.rungs_since(known) == ["remaining", "decelerating", "holding"]

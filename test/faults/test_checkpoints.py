@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.errors import MaskACTError
 
+pytestmark = pytest.mark.extended
+
 FLIPS_A_PHASE = 50  # 1000 in the 20 phases of the whole
 FILES = ("manifest.json", "config.json", "backbone.json", "stats.json", "model.safetensors")
 

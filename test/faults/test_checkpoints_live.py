@@ -9,6 +9,8 @@ from support.chain import Chain
 from support.soundness import story
 from test_checkpoints import Bomb, flip, vouch_for
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, policy, robot):

@@ -5,8 +5,6 @@ import pytest
 from support.fault_rig import EVERY_S, Rig
 from support.proxy import altered, delayed, duplicated, reordered, restamped
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def running(module_bench, robot):
@@ -43,6 +41,7 @@ def test_chunks_that_cannot_be_followed_lead_down_the_ladder(rig, phase, kind):
     rig.arm.assert_still(30)  # good chunks come again, and nothing resumes by itself
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", ["overlapping", "out of order"])
 def test_the_newest_plan_is_followed(rig, phase, kind):
     phase.let_it_move()
@@ -54,6 +53,7 @@ def test_the_newest_plan_is_followed(rig, phase, kind):
     rig.arm.wait_for_rung("following")
 
 
+@pytest.mark.extended
 def test_late_chunks_are_followed_as_long_as_they_are_fresh_enough(rig, phase):
     times = phase.pick((1, 10, 2, 9))
     phase.let_it_move()

@@ -1,5 +1,8 @@
 """NaN, infinities, 1e308 and wrong sizes in each stream: none comes out, one line says so, the next good is used."""
 
+import itertools
+import re
+
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
@@ -9,8 +12,6 @@ from support.node_bench import BEST_EFFORT
 from support.proxy import altered
 from support.soundness import story
 from support.vision import Vision
-
-pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +51,20 @@ def test_garbage_does_not_come_out_of_the_publisher(rig, phase, stream):
     rig.probe.wait_for_ok("action_publisher")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stream", ["chunk", "joint state"])
-def test_a_single_spoilt_message_changes_nothing_but_the_log(rig, phase, stream):
+def test_single_spoilt_messages_change_nothing_but_the_log(rig, phase, stream):
     what = phase.pick(SPOILT)
     phase.let_it_move()
     known, said = len(rig.arm.states), len(rig.publisher.output)
     spoilt = rig.chunks if stream == "chunk" else rig.joints
     spoil = in_chunk(what, phase.random) if stream == "chunk" else in_joint_states(what, phase.random)
-    count = iter([spoil])
-    spoilt.fault = altered(lambda message: next(count, lambda _: None)(message))
-    rig.wait_for_line("refused" if stream == "joint state" else "the chunk", said)
+    # One in ten joint states: a newer one, that is good, may take the place of any one before the publisher looks.
+    every = 10 if stream == "joint state" else 5
+    single = itertools.cycle([spoil, *[lambda _: None] * (every - 1)])
+    spoilt.fault = altered(lambda message: next(single)(message))
+    rig.wait_for_line("joint_states is refused" if stream == "joint state" else "the chunk", said)
+    rig.heal()
     rig.arm.wait_for_commands(50)
     assert rig.rungs_since(known) == [], story(rig.arm.states[known:])
     rig.probe.wait_for_ok("action_publisher")
@@ -84,6 +89,7 @@ def healthy_vision(vision):
         assert "Traceback" not in program.output, program.output
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stream", ["image", "features", "joint state"])
 def test_garbage_does_not_come_out_of_encoder_and_inference(healthy_vision, phase, stream):
     vision = healthy_vision
@@ -102,7 +108,8 @@ def test_garbage_does_not_come_out_of_encoder_and_inference(healthy_vision, phas
     if stream == "image":
         assert len(features) == encoded
     lines = [line for line in vision.programs[node].output[said:].splitlines() if "[ERROR]" in line]
-    assert len(lines) <= 3, lines
+    said_s = [float(re.search(r"\[(\d+\.\d+)\]", line)[1]) for line in lines]
+    assert len(lines) <= 2 * (1 + said_s[-1] - said_s[0]), lines  # of two topics, a line a second at most
     vision.heal()
     vision.wait_for_chunks(2)
     for heard in vision.chunks[known:]:

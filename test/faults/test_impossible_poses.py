@@ -9,7 +9,7 @@ from support.fault_rig import Rig
 from support.node_bench import set_points, state_of
 from support.proxy import altered
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 
 def impossible(kind: str, robot, random: np.random.Generator):

@@ -10,7 +10,7 @@ from support.fault_rig import Rig
 from support.proxy import Fault, altered, dropped, duplicated
 from support.soundness import story
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 TIMEOUT_S = 0.2
 

@@ -17,9 +17,10 @@ from support.stand_ins import Witness
 from maskact_ros.nodes.ros.messages import stamp_to_ns
 from maskact_ros.nodes.ros.peers import LASTING_S
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 NOTICED_S = 0.11
+BUSY_S = 0.15  # more, where other processes have the cores; the plan, which decides about the arm, lasts longer
 HOLD_TIMEOUT_S = 3.0  # the chain's
 PLANNERS = ("camera_encoder", "inference")
 
@@ -59,7 +60,7 @@ def strike(chain: Chain, victim: Program, number: int) -> tuple[float, float]:
 
 
 def assert_noticed(chain: Chain, noticed_s: float, struck_s: tuple[float, float], who: str) -> None:
-    allowed_s = NOTICED_S + chain.vision.pulse.worst_s(struck_s[1])
+    allowed_s = NOTICED_S + BUSY_S + chain.vision.pulse.worst_s(struck_s[1])
     assert noticed_s - struck_s[0] < allowed_s, (
         f"{who} noticed after {noticed_s - struck_s[0]:.3f} s, allowed {allowed_s:.3f}"
     )

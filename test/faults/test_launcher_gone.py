@@ -14,7 +14,7 @@ from support.stand_ins import Witness
 
 from maskact_ros.tools.bringup import BringupArguments, processes
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 NOTICED_S = 0.2  # until a node has heard that its launcher is gone, and looked
 ENDED_S = 3.0  # from when the arm rests until the last node has ended

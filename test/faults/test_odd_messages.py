@@ -15,7 +15,7 @@ from support.soundness import assert_sound
 
 from maskact_ros.core.errors import LONGEST
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 NODES = ("camera_encoder", "inference", "action_publisher")
 SECONDS = 3.0  # of them, in each phase
@@ -59,10 +59,7 @@ class Strangers:
         self._real.setdefault(topic, real)  # the first one, before anybody sent an odd one
 
     def close(self) -> None:
-        for subscription in self._subscriptions:
-            self._probe.node.destroy_subscription(subscription)
-        for _, publisher in self._publishers.values():
-            self._probe.node.destroy_publisher(publisher)
+        self._probe.end(*self._subscriptions, *(publisher for _, publisher in self._publishers.values()))
 
 
 def heard_topics(probe, nodes) -> dict:

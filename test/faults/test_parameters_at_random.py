@@ -18,6 +18,8 @@ from support.node_bench import Bench
 from support.soundness import assert_sound
 from support.vision import Vision
 
+pytestmark = pytest.mark.extended
+
 # A parameter's types, and the field of a ParameterValue that carries each.
 FIELDS = {
     ParameterType.PARAMETER_BOOL: "bool_value",
@@ -174,7 +176,6 @@ def running(module_bench, robot):
     rig.close()
 
 
-@pytest.mark.alone
 def test_the_moving_publisher_refuses_with_a_reason_or_applies_within_limits(running, phase):
     rig, settings = running
     rig.move()

@@ -20,7 +20,7 @@ from support.soundness import story
 from support.stand_ins import Arm
 from trajectory_msgs.msg import JointTrajectory
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 STEP_S = 0.01
 

@@ -19,6 +19,8 @@ from support.soundness import assert_sound
 from support.stand_ins import Arm, Camera
 from trajectory_msgs.msg import JointTrajectory
 
+pytestmark = pytest.mark.extended
+
 TRANSITIONS = 50 * PHASES if PHASES > 1 else 30  # 1000 in the 20 phases of the whole
 UNCONFIGURED, INACTIVE, ACTIVE = (
     State.PRIMARY_STATE_UNCONFIGURED,
@@ -107,7 +109,7 @@ class Walk:
         late: list[float] = []
         timer = self.bench.probe.every(0.02, lambda: late.append(0.0))
         self.bench.probe.wait(lambda: len(late) >= 3, "a moment")
-        self.bench.probe.node.destroy_timer(timer)
+        self.bench.probe.end(timer)
 
     def assert_silent_unless_active(self) -> None:
         if self.state != ACTIVE:

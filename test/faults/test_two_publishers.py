@@ -7,7 +7,7 @@ from support.fault_rig import REMAPPINGS, Rig
 from support.node_bench import Probe
 from support.soundness import story
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 OTHER = "another_publisher"
 

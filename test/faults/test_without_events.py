@@ -14,7 +14,7 @@ from test_killed import said, strike
 
 from maskact_ros.nodes.ros.peers import SILENT_TURNS, TURN_S
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.extended
 
 NOTICED_S = 0.8
 

@@ -47,7 +47,7 @@ class Started:
         )
         self.up, self.gone, self.pid = self.says().split()
 
-    def says(self, within_s: float = 30.0) -> str:
+    def says(self, within_s: float = 60.0) -> str:
         """The next line of the node; empty when it has ended without one."""
         assert select.select([self.first.stdout], [], [], within_s)[0], "the node says nothing"
         return self.first.stdout.readline()

@@ -345,6 +345,7 @@ def _wait_until_told(probe: Probe, encoder: Program, *texts: str) -> None:
     probe.wait(logged, f"the log's line with {texts}")
 
 
+@pytest.mark.extended
 def test_a_silent_topic_is_told_by_its_remapped_name_with_who_publishes_there_and_what(bench, robot):
     probe, topic = bench.probe, "/cell/front/picture"
     features = probe.hear(CompressedImage, "features", BEST_EFFORT)
@@ -373,6 +374,7 @@ def test_a_silent_topic_is_told_by_its_remapped_name_with_who_publishes_there_an
         features.clear()
 
 
+@pytest.mark.extended
 def test_raw_images_that_come_compressed_are_told_with_the_parameter_to_set(bench, robot):
     CompressedCamera(bench.probe, robot, "image_raw", ("colour", "jpeg"))
     bench.start_active("camera_encoder")
@@ -386,6 +388,7 @@ def test_what_the_encoder_runs_on_is_said(module_bench, encoder):
     assert f"the encoder runs on {report.values['engine']}" in encoder.output
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [

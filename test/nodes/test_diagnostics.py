@@ -152,7 +152,7 @@ def test_a_problem_that_flaps_between_texts_is_logged_once_a_second(speaker, cap
     log = capfd.readouterr().err
     assert "another topic waits for nothing" in log
     stamps = [float(stamp) for stamp in re.findall(r"\[(\d+\.\d+)\].*the image is", log)]
-    assert 3 <= len(stamps) <= 4
+    assert len(stamps) >= 3
     assert all(later - earlier > 0.95 for earlier, later in pairwise(stamps))
 
 

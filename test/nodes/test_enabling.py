@@ -142,8 +142,10 @@ def test_planners_are_looked_for_under_the_name_after_remapping(bench, robot):
     ("use", "text", "refused"),
     [
         ("40 none", "n_action_steps is 40 on inference and 20 here", True),
-        ("7 none", "n_action_steps is 7 on inference and 20 here", False),
-        ("20 0.05", "temporal_ensemble_coeff is 0.05 on inference and none here", False),
+        pytest.param("7 none", "n_action_steps is 7 on inference and 20 here", False, marks=pytest.mark.extended),
+        pytest.param(
+            "20 0.05", "temporal_ensemble_coeff is 0.05 on inference and none", False, marks=pytest.mark.extended
+        ),
     ],
 )
 def test_it_is_said_when_inference_uses_chunks_otherwise(bench, robot, use, text, refused):

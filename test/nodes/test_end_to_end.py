@@ -1,14 +1,13 @@
 """All processes over real DDS: the simulated robot under an untrained policy, from its images to its commands."""
 
 import signal
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
-from support.node_bench import BEST_EFFORT, LATCHED, Bench, Heard, Program, set_points, state_of
+from support.node_bench import BEST_EFFORT, LATCHED, Bench, Heard, Program, rungs_of, set_points, state_of
 from support.soundness import assert_sound
 from support.stand_ins import Witness
 from trajectory_msgs.msg import JointTrajectory
@@ -16,8 +15,6 @@ from trajectory_msgs.msg import JointTrajectory
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.images import mask_from_message, rgb_from_message
 from maskact_ros.nodes.ros.messages import features_from_message, stamp_to_ns
-
-pytestmark = pytest.mark.alone
 
 NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
 
@@ -119,7 +116,7 @@ def test_a_chunk_names_the_joints_its_image_and_growing_times(run, robot):
 
 def test_enabled_it_commands_at_100_hz(run):
     run.move()
-    run.witness.wait_for_rate(100.0, seconds=5.0)
+    run.witness.assert_rate(100.0, commands=200)
 
 
 def test_the_simulated_arm_goes_where_it_is_commanded(bench, robot):
@@ -202,13 +199,16 @@ def test_every_node_tells_its_figures_each_second(run):
 
 def test_when_inference_is_killed_the_rest_of_the_chunk_is_followed_and_then_it_is_a_fault(run, robot):
     run.move()
+    known = len(run.witness.states)
     run.programs["inference"].send(signal.SIGKILL)
     held = run.witness.wait_for_rung("fault")
     assert state_of(held)["reason"] == "inference is gone; reset and enable to go on"
     run.probe.wait_for_problem("action_publisher", "fault: inference is gone; reset and enable to go on")
-    held_s = held.at_s - time.monotonic() + time.time()
     chunk_end_s = stamp_of(run.chunks[-1]) / 1e9 + 20 / robot.policy_rate_hz
-    assert 0.0 < held_s - chunk_end_s < 1.0
+    assert held.sent_ns / 1e9 > chunk_end_s, "it was a fault before the chunk's end"
+    rungs = rungs_of(run.witness.states[known:])
+    assert "following" not in rungs
+    assert rungs[-1] == "fault"
     run.witness.wait_for_rest()
     run.witness.assert_still(50)
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.extended
+
 MASKACT = (sys.executable, "-m", "maskact_ros.cli")
 
 
@@ -21,7 +23,6 @@ def four_classes(policy, tmp_path, robot):
     return tmp_path / "checkpoint"
 
 
-@pytest.mark.alone  # a mask must come within each short episode
 def test_episodes_through_the_nodes_are_counted_with_their_seeds_and_masks(bench, four_classes):
     words = [
         "--episodes",

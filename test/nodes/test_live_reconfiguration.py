@@ -153,6 +153,7 @@ def encoding(folder, policy, robot, **parameters):
         yield bench, features
 
 
+@pytest.mark.extended
 def test_importance_weights_set_while_it_runs_give_the_features_of_a_node_started_with_them(tmp_path, policy, robot):
     weights = [0.1, 0.1, 10.0]
     with encoding(tmp_path / "a", policy, robot, mask_importance_weights=weights) as (_, features):
@@ -170,6 +171,7 @@ def test_importance_weights_set_while_it_runs_give_the_features_of_a_node_starte
         bench.probe.wait(lambda: bytes(features[-1].message.data) == before, "the features of no weights")
 
 
+@pytest.mark.extended
 def test_the_overlays_look_changes_with_its_parameter(tmp_path, policy, robot):
     with encoding(tmp_path / "a", policy, robot) as (bench, _):
         overlays = bench.probe.hear(Image, "mask_overlay", BEST_EFFORT)

@@ -213,6 +213,7 @@ def test_it_shows_what_a_real_node_says_once_and_ends(bench, crowd):
     assert said["hint"] is None
 
 
+@pytest.mark.extended
 def test_an_error_of_a_node_of_ours_is_the_exit_code_and_the_text_shows_it(bench, crowd):
     crowd.statuses = [status("/maskact/inference", level=DiagnosticStatus.ERROR, message="no chunk: [bold] is not one")]
     program = bench.run([*MASKACT, "monitor", "--once"], COLUMNS="160")
@@ -220,6 +221,7 @@ def test_an_error_of_a_node_of_ours_is_the_exit_code_and_the_text_shows_it(bench
     assert "no chunk: [bold] is not one" in program.output
 
 
+@pytest.mark.extended
 def test_of_another_namespace_it_hears_that_one(bench, crowd):
     crowd.statuses = [status("/left/inference"), status("/leftmost/inference", level=DiagnosticStatus.ERROR)]
     said = monitored(once(bench, "--namespace", "left/"), code=0)
@@ -227,6 +229,7 @@ def test_of_another_namespace_it_hears_that_one(bench, crowd):
     assert said["elsewhere"] == ["/leftmost/inference"]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("malformed", ["", "{" * 9999])  # test_messages has more
 def test_a_malformed_state_is_shown_as_such(bench, crowd, malformed):
     crowd.statuses = [status("/maskact/inference")]
@@ -236,11 +239,13 @@ def test_a_malformed_state_is_shown_as_such(bench, crowd, malformed):
     assert said["state_problem"].startswith(f"the state is {malformed[:80]!r}")
 
 
+@pytest.mark.extended
 def test_nothing_heard_is_exit_code_1_with_a_hint(bench):
     said = monitored(once(bench), code=1)
     assert f"ROS_DOMAIN_ID (here {bench.domain.id})" in said["hint"]
 
 
+@pytest.mark.extended
 def test_live_it_sees_a_node_die_and_ctrl_c_ends_it_with_code_0(bench):
     robot = bench.start_active("sim_robot")
     live = bench.run([*MASKACT, "monitor", "--json"])
@@ -261,6 +266,7 @@ def test_live_it_sees_a_node_die_and_ctrl_c_ends_it_with_code_0(bench):
         assert "Traceback" not in program.output
 
 
+@pytest.mark.extended
 def test_it_ends_after_the_seconds_that_were_asked_for(bench):
     program = bench.run([*MASKACT, "monitor", "--json", "--seconds", "1.5"])
     assert program.wait() == 0, program.output
@@ -289,6 +295,7 @@ def test_reset_says_what_the_publisher_answered(bench):
     assert "epoch" in program.output
 
 
+@pytest.mark.extended
 def test_reset_without_a_publisher_says_what_is_missing(bench):
     program = bench.run([*MASKACT, "reset", "--namespace", "/nobody"])
     assert program.wait() == 1

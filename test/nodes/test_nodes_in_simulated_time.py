@@ -15,6 +15,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from maskact_ros.nodes.ros.messages import ns_to_stamp, stamp_to_ns
 
+pytestmark = pytest.mark.extended
+
 FOLLOWED_S = 3.0  # of real time, without a stop
 
 
@@ -64,7 +66,7 @@ def running(module_bench, robot):
     programs = [
         module_bench.start("camera_encoder", use_sim_time=True),
         module_bench.start("inference", use_sim_time=True),
-        module_bench.start("action_publisher", use_sim_time=True, engage_tolerance_s=60.0),
+        module_bench.start("action_publisher", use_sim_time=True, engage_tolerance_s=60.0, following_tolerance_s=0.0),
     ]
     for name, program in zip(("camera_encoder", "inference", "action_publisher"), programs, strict=True):
         module_bench.wait_until_active(name, program)

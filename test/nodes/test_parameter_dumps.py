@@ -115,6 +115,7 @@ def test_what_does_not_hold_is_refused_as_before_and_so_is_all_that_comes_with_i
     assert all_values(probe, node) == before
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("node", NODES)
 def test_a_node_that_starts_with_a_dump_has_the_same_parameters(module_bench, programs, tmp_path, node):
     full_name = f"{NAMESPACE}/again_{node}"

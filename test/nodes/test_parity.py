@@ -36,7 +36,7 @@ NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
 RATE_HZ = 5.0  # slow enough for a busy machine to keep
 PARAMETERS = {"sim_robot": {"image_rate_hz": RATE_HZ}}
 
-pytestmark = pytest.mark.timeout(300)  # five processes, three of them with torch or MuJoCo
+pytestmark = [pytest.mark.timeout(300), pytest.mark.extended]  # five processes, three of them with torch or MuJoCo
 
 
 @dataclass

@@ -138,6 +138,7 @@ def test_a_short_silence_is_a_warning_and_one_that_lasts_an_error(bench, listen)
         assert levels[-1] == last
 
 
+@pytest.mark.extended
 def test_who_is_restarted_is_not_lost_when_dds_forgets_the_one_that_was_killed(bench, listen):
     add, until = listen
     peer = bench.run([sys.executable, "-c", PEER, "peer"])

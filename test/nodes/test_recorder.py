@@ -67,6 +67,7 @@ def test_what_is_published_is_in_the_bag_byte_for_byte_and_the_bag_is_closed(ben
     assert "nothing came on /maskact/mask_truth, /maskact/command" in program.output
 
 
+@pytest.mark.extended
 def test_where_nobody_tells_of_lost_messages_it_says_so_and_records(bench, tmp_path):
     bag, probe = tmp_path / "bag", bench.probe
     program = start_recording(bench, bag, PYTHONPATH=without_events(tmp_path))

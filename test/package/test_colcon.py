@@ -9,6 +9,8 @@ from support.source_tree import PACKAGE, ROOT, committed_files, copy_source
 
 from maskact_ros import __version__
 
+pytestmark = pytest.mark.extended
+
 EXECUTABLES = {"camera_encoder", "inference", "action_publisher", "sim_robot", "expert", "maskact"}
 
 

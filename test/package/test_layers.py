@@ -11,7 +11,7 @@ from support.source_tree import PACKAGE, ROOT, imports
 
 # What a layer may import of the other layers, and of libraries beside numpy and the standard library.
 LAYERS = {
-    "core": (set(), {"yaml", "cv2", "rich"}),
+    "core": (set(), {"cv2", "distributed", "rich", "yaml"}),
     "policy": ({"core", "control"}, {"cv2", "onnx", "onnxruntime", "peft", "safetensors", "torch", "transformers"}),
     "control": ({"core"}, {"ruckig"}),
     "data": ({"core"}, {"av", "cv2", "h5py", "matplotlib", "pyarrow", "rich", "rosbags", "yaml"}),
@@ -77,7 +77,7 @@ def within(name: str, names: Container[str]) -> str:
     ("module", "heavy"),
     [
         ("maskact_ros.nodes.action_publisher", {"torch", "transformers", "peft", "onnxruntime", "mujoco"}),
-        ("maskact_ros.cli", {"torch", "transformers", "peft", "onnxruntime", "mujoco", "rclpy"}),
+        ("maskact_ros.cli", {"torch", "transformers", "peft", "onnxruntime", "mujoco", "rclpy", "distributed", "rich"}),
     ],
 )
 def test_importing_it_does_not_load_the_heavy_libraries(module, heavy):

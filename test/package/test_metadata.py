@@ -17,6 +17,7 @@ SUPPLIERS = {
     "accelerate": (None, "accelerate"),
     "av": (None, "av"),
     "cv2": ("python3-opencv", "opencv-python-headless"),
+    "distributed": (None, "distributed"),
     "h5py": ("python3-h5py", "h5py"),
     "matplotlib": ("python3-matplotlib", "matplotlib"),
     "mujoco": ("python3-mujoco-pip", "mujoco"),
@@ -83,6 +84,7 @@ def test_every_library_is_required_by_setup_py(setup_arguments, libraries):
         *extras["train"],
         *extras["onnx"],
         *extras["onnx-gpu"],
+        *extras["cluster"],
     ]
     required = {re.match(r"[\w.-]+", requirement).group() for requirement in runtime}
     assert {SUPPLIERS[library][1] for library in libraries if library in SUPPLIERS} - required == set()

@@ -13,6 +13,8 @@ from support.source_tree import ROOT, committed_files, copy_source
 
 from maskact_ros import __version__
 
+pytestmark = pytest.mark.extended
+
 
 def run(*command, cwd):
     """Without PYTHONPATH, which would hide what was installed."""

@@ -90,11 +90,13 @@ def test_differences_and_progress_are_said(unexported, capsys):
     assert Export.read(unexported, "fp32").inputs["planner"]["features"] == ["patches", 16]
 
 
+@pytest.mark.extended
 def test_int8_is_said_to_be_measured_in_the_simulated_task(unexported, capsys):
     assert run(unexported.folder, "--precision", "int8") == 0
     assert f"maskact evaluate {unexported.folder} --backend onnxruntime --precision int8" in capsys.readouterr().out
 
 
+@pytest.mark.extended
 def test_a_policy_trained_without_some_patches_takes_any_number_of_them(make_spec, tmp_path):
     info = save_checkpoint(tmp_path / "policy", MaskACT(make_spec(dropped_labels=[0])))
     assert export(info.folder, precision="fp32").dynamic
@@ -128,6 +130,7 @@ def test_past_the_tolerance_it_fails_and_leaves_nothing(unexported, capsys, monk
     assert not (unexported.folder / "onnx").exists()
 
 
+@pytest.mark.extended
 def test_what_is_not_finite_is_past_any_tolerance(make_spec, tmp_path):
     model = MaskACT(make_spec(use_mask=False))
     model.perception.encoder.projection.bias.data[0] = 1e6  # in half precision that is infinite

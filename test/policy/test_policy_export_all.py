@@ -12,6 +12,8 @@ from maskact_ros.policy.model.weights import save_checkpoint
 from maskact_ros.policy.onnx import export as exporting
 from maskact_ros.policy.onnx.export import export
 
+pytestmark = pytest.mark.extended
+
 SWITCHES = ("use_mask", "use_vae", "use_lora", "use_aux_head", "pre_norm")
 
 

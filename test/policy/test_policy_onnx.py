@@ -34,6 +34,8 @@ MODELS = Path(__file__).parents[2] / "models"
 TORCH = Engine(backend="torch", device="cpu", threads=1)
 STATE = np.array([0.1, 0.2, 0.3])
 RULES = {0: (0,), 1: (-1, 1), 2: (1, 2)}
+FP32, *OTHERS = EXPORTABLE
+EACH_PRECISION = [FP32, *(pytest.param(precision, marks=pytest.mark.extended) for precision in OTHERS)]
 
 
 def engine(precision="fp32", **changes) -> Engine:
@@ -50,13 +52,24 @@ def converted_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def info(make_spec, tmp_path_factory):
-    """A policy that was exported in every precision, for any number of patches."""
+    """A policy that was exported for any number of patches."""
     torch.manual_seed(4)
     spec = make_spec(use_lora=True, freeze_backbone=True, image_size=96, label_attention_rules=RULES)
     info = save_checkpoint(tmp_path_factory.mktemp("onnx") / "policy", MaskACT(spec))
-    for precision in EXPORTABLE:
-        export(info.folder, precision=precision, dynamic=True)
+    export(info.folder, precision="fp32", dynamic=True)
     return info
+
+
+@pytest.fixture(scope="module")
+def exported(info):
+    """A function: the same policy, exported in that precision, too."""
+
+    def of(precision):
+        if not export_folder(info, precision).exists():
+            export(info.folder, precision=precision, dynamic=True)
+        return info
+
+    return of
 
 
 @pytest.fixture
@@ -102,13 +115,14 @@ def assert_alike(one: CheckpointInfo, other: Engine, images, state, config=None)
         assert np.mean(different) <= allowed["mask_head.patch_labels"]
 
 
-@pytest.mark.parametrize("precision", EXPORTABLE)
-def test_it_gives_torchs_numbers_within_the_stated_tolerance(info, images, precision):
-    assert_alike(info, engine(precision), images, STATE)
+@pytest.mark.parametrize("precision", EACH_PRECISION)
+def test_it_gives_torchs_numbers_within_the_stated_tolerance(exported, images, precision):
+    assert_alike(exported(precision), engine(precision), images, STATE)
 
 
 @pytest.mark.parametrize("name", ["demo", "demo_action_only"])
 @pytest.mark.parametrize("precision", EXPORTABLE)
+@pytest.mark.extended
 def test_the_shipped_policies_are_the_same_in_every_precision(name, precision, tmp_path):
     shipped = CheckpointInfo.read(shutil.copytree(MODELS / name, tmp_path / name))
     export(shipped.folder, precision=precision)
@@ -128,8 +142,10 @@ def test_the_reference_is_reproduced(reference_folder, tmp_path):
     np.testing.assert_allclose(exact, vectors["chunk"], atol=1e-3 * np.ptp(vectors["chunk"]))
 
 
-@pytest.mark.parametrize("chosen", [TORCH, *map(engine, EXPORTABLE)], ids=lambda e: f"{e.backend}-{e.precision}")
-def test_what_changes_at_run_time_has_the_same_effect_in_every_backend(info, images, chosen):
+@pytest.mark.parametrize("precision", [None, *EACH_PRECISION], ids=lambda p: f"onnxruntime-{p}" if p else "torch")
+def test_what_changes_at_run_time_has_the_same_effect_in_every_backend(exported, images, precision):
+    chosen = engine(precision) if precision else TORCH
+    info = exported(chosen.precision)
     config = replace(info.config, label_attention_rules={0: (1,), 1: (0,)}, mask_importance_weights=(0.1, 9.0, 0.1))
     encoder, planner = EncoderRuntime.load(info, engine=chosen), PlannerRuntime.load(info, engine=chosen)
     labels = np.arange(36, dtype=np.int8) % 3
@@ -207,7 +223,9 @@ def test_two_threads_may_call_at_once_and_results_share_no_memory(info, images):
         np.testing.assert_array_equal(chunk, alone[index % len(images)][1])
 
 
-def test_what_runs_is_said(info, capfd):
+def test_what_runs_is_said(exported, capfd):
+    info = exported("int8")
+    capfd.readouterr()  # of the export
     encoder = EncoderRuntime.load(info, engine=engine("int8"))
     encoder.warm_up()
     assert encoder.engine_text == "onnxruntime, int8, CPUExecutionProvider, 1 thread"
@@ -334,7 +352,9 @@ def test_a_provider_that_cannot_be_loaded_is_said_and_the_next_one_taken(info):
     assert session.place.device == "cpu"
 
 
-def test_tensorrt_builds_one_engine_for_any_number_of_patches_and_keeps_it(info):
+@pytest.mark.extended
+def test_tensorrt_builds_one_engine_for_any_number_of_patches_and_keeps_it(exported):
+    info = exported("fp16")
     folder = export_folder(info, "fp16")
     place = Place((TENSORRT, CUDA, CPU), "cuda", 1)
     options = _options(TENSORRT, place, Export.read(info, "fp16"), folder, "planner")

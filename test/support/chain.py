@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +15,7 @@ from support.vision import MAX_IMAGE_AGE_S, Vision
 
 PLAN_TIMEOUT_S, REMAINING_TIMEOUT_S = 0.1, 0.2
 FOLLOWED_S = 10 / 30 + PLAN_TIMEOUT_S + REMAINING_TIMEOUT_S  # a chunk of the tiny policy, from its image on
-PLANNING_S = 0.1  # from an image that is young enough to its chunk at the probe
+PLANNING_S = 0.25  # from an image that is young enough to its chunk: 0.02 s, or more where others use the machine
 
 
 @dataclass
@@ -27,7 +26,6 @@ class Chain:
     publisher: Program
     began: int = 0
     chunks_began: int = 0
-    began_s: float = 0.0
     breaks: list[int] = field(default_factory=list)
 
     @classmethod
@@ -46,6 +44,7 @@ class Chain:
             remaining_timeout_s=REMAINING_TIMEOUT_S,
             hold_timeout_s=3.0,
             engage_tolerance_s=60.0,
+            following_tolerance_s=0.0,  # the stand-in arm is a thread of a busy process
         )
 
     @property
@@ -82,7 +81,6 @@ class Chain:
         self.vision.heal()
         self.vision.wait_for_chunks(2)
         self.began, self.chunks_began = max(0, len(self.arm.commands) - 2), len(self.vision.chunks)
-        self.began_s = time.monotonic()
         self.breaks.clear()
         self.engage()
 
@@ -112,10 +110,9 @@ class Chain:
             assert "Traceback" not in program.output, program.output
 
     def assert_no_chunk_of_an_old_image(self) -> None:
-        offset_s = self.probe.now_ns() / 1e9 - time.monotonic()
-        allowed_s = MAX_IMAGE_AGE_S + PLANNING_S + self.vision.pulse.worst_s(self.began_s)
+        allowed_s = MAX_IMAGE_AGE_S + PLANNING_S
         for heard in self.vision.chunks[self.chunks_began :]:
-            age_s = heard.at_s + offset_s - stamp_to_ns(heard.message.header.stamp) / 1e9
+            age_s = (heard.sent_ns - stamp_to_ns(heard.message.header.stamp)) / 1e9  # both by the system's clock
             assert age_s < allowed_s, f"a chunk came {age_s:.3f} s after its image, allowed {allowed_s:.3f} s"
 
     def wait_for_the_ladder(self, known: int) -> None:

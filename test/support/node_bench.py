@@ -27,7 +27,10 @@ from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from std_srvs.srv import SetBool, Trigger
 
 from maskact_ros.tools.bringup import Process
@@ -37,6 +40,7 @@ NAMESPACE = "/maskact"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where DDS puts its segments
 RELIABLE = QoSProfile(depth=2000, reliability=QoSReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+PATIENCE_S = 60.0  # for an event: ten times what it takes where other tests have both cores
 LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -78,6 +82,8 @@ class Probe:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive_report, 20)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
+        self._unwanted: list[Subscription | Publisher | Timer] = []
+        self._failure: BaseException | None = None  # what ended the thread
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
@@ -99,8 +105,13 @@ class Probe:
         try:
             yield heard
         finally:
-            for subscription in subscriptions:
-                self.node.destroy_subscription(subscription)
+            self.end(*subscriptions)
+
+    def end(self, *entities) -> None:
+        """Destroy subscriptions, publishers or timers; in the thread that waits for them, as rclpy fails of it else."""
+        with self._changed:
+            self._unwanted.extend(entities)
+        self.wait(lambda: not self._unwanted, "what is not wanted any more to end")
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE):
         return self.node.create_publisher(kind, topic, qos)
@@ -111,16 +122,18 @@ class Probe:
     def now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds
 
-    def wait(self, condition: Callable[[], object], what: str, within_s: float = 30.0):
+    def wait(self, condition: Callable[[], object], what: str, within_s: float = PATIENCE_S):
         """The condition's value once it is true; fails with `what` at the deadline."""
         until_s = time.monotonic() + within_s
         with self._changed:
             while not (value := condition()):
+                if self._failure is not None:
+                    raise RuntimeError("the probe's thread ended") from self._failure
                 assert time.monotonic() < until_s, f"waited {within_s:g} s in vain for {what}"
                 self._changed.wait(timeout=0.02)
         return value
 
-    def call(self, kind: type, service: str, request, within_s: float = 30.0):
+    def call(self, kind: type, service: str, request, within_s: float = PATIENCE_S):
         """A service's response.
 
         A service that has only just found its client may answer into the void, so a client is kept for the next call.
@@ -150,7 +163,9 @@ class Probe:
         """All that a node said on /diagnostics."""
         return self._reports.setdefault(node, [])
 
-    def wait_for_report(self, node: str, condition: Callable[[Report], object], what: str, within_s: float = 30.0):
+    def wait_for_report(
+        self, node: str, condition: Callable[[Report], object], what: str, within_s: float = PATIENCE_S
+    ):
         """The first report, of those to come, for which the condition holds."""
         known = len(self.reports(node))
         return self.wait(lambda: next(filter(condition, self.reports(node)[known:]), None), what, within_s)
@@ -176,8 +191,19 @@ class Probe:
         self.context.try_shutdown()
 
     def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+        try:
+            while not self._closing.is_set():
+                self._executor.spin_once(timeout_sec=0.1)
+                self._end_the_unwanted()
+        except BaseException as failure:  # noqa: BLE001 - for the thread that waits to raise
+            self._failure = failure
+
+    def _end_the_unwanted(self) -> None:
+        with self._changed:
+            while self._unwanted:
+                entity = self._unwanted.pop()
+                kind = {Subscription: "subscription", Publisher: "publisher"}.get(type(entity), "timer")
+                getattr(self.node, f"destroy_{kind}")(entity)
 
     def _note(self, heard: list[Heard], message: object, info: dict) -> None:
         with self._changed:
@@ -225,7 +251,7 @@ class Program:
     def send(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def wait(self, within_s: float = 30.0) -> int:
+    def wait(self, within_s: float = PATIENCE_S) -> int:
         """The exit code; fails with what it has printed so far at the deadline."""
         try:
             return self._process.wait(timeout=within_s)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from maskact_ros.core.robot import RobotSpec
 from support.node_bench import Heard, Probe, set_points, state_of
@@ -78,6 +79,18 @@ def assert_positions_sound(
         gaps_ms = gaps_ns[max(0, at - 3) : at + 5] / 1e6
         about = velocities[max(0, at - 3) : at + 5].round(3).tolist()
         raise AssertionError(f"{wrong}; sent {gaps_ms.round(1).tolist()} ms apart, at velocities {about}") from None
+
+
+def assert_sent_at(commands: Sequence[Heard], rate_hz: float) -> None:
+    """Most commands were sent one period after the one before, by the publisher's own stamps, and none to catch up.
+
+    A tenth is allowed to the whole, as the first of them may have been sent late.
+    """
+    sent_s = np.array([heard.sent_ns for heard in commands]) / 1e9
+    intervals_s = np.diff(sent_s) / np.diff([heard.number for heard in commands])
+    assert np.median(intervals_s) * rate_hz == pytest.approx(1.0, abs=0.05), "most intervals are no period"
+    fastest_hz = (len(commands) - 1) / (sent_s[-1] - sent_s[0])
+    assert fastest_hz < 1.1 * rate_hz, f"{len(commands)} commands at {fastest_hz:.1f} Hz: missed periods came after all"
 
 
 def velocities_of(commands: Sequence[Heard], rate_hz: float = 100.0) -> np.ndarray:

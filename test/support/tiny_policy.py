@@ -1,6 +1,8 @@
 """A tiny untrained policy, its robot, and a bench for each test that wants one of its own: fixtures to be imported."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -8,33 +10,7 @@ from maskact_ros.core.paths import shared
 from maskact_ros.core.robot import RobotSpec
 from support.node_bench import Bench
 
-TINY = {
-    "chunk_size": 20,
-    "n_action_steps": 10,
-    "vision_backbone": "dinov3_vits16",
-    "dino_model_dir": "backbone",
-    "use_lora": False,
-    "freeze_backbone": False,
-    "num_mask": 3,
-    "image_size": 32,
-    "dim_model": 32,
-    "n_heads": 2,
-    "dim_feedforward": 32,
-    "n_encoder_layers": 1,
-    "n_vae_encoder_layers": 1,
-    "latent_dim": 4,
-}
-BACKBONE = {
-    "model_type": "dinov3_vit",
-    "patch_size": 16,
-    "num_channels": 3,
-    "image_size": 32,
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_register_tokens": 4,
-}
+TINY = Path(__file__).parent / "tiny"  # policy.json, backbone/ and the checkpoint that they give; make_tiny.py makes it
 
 
 @pytest.fixture(scope="session")
@@ -45,16 +21,16 @@ def robot():
 @pytest.fixture(scope="session")
 def make_policy(robot, tmp_path_factory):
     """A function: the folder of an untrained policy of the simulated robot, random by its seed, made once each."""
-    from maskact_ros.policy.commands import init_checkpoint  # loads torch
-
     source = tmp_path_factory.mktemp("tiny")
-    (source / "backbone").mkdir()
-    (source / "backbone" / "config.json").write_text(json.dumps(BACKBONE))
+    shutil.copytree(TINY / "backbone", source / "backbone")
+    values = json.loads((TINY / "policy.json").read_text())
 
     def make(seed: int, *, of=robot, **changes):
+        from maskact_ros.policy.commands import init_checkpoint  # loads torch
+
         folder = source / "_".join(["checkpoint", str(seed), of.name, *(f"{k}_{v}" for k, v in changes.items())])
         if not folder.exists():
-            (source / "policy.json").write_text(json.dumps(TINY | changes))
+            (source / "policy.json").write_text(json.dumps(values | changes))
             init_checkpoint(source / "policy.json", folder, of, seed=seed)
         return folder
 
@@ -62,8 +38,9 @@ def make_policy(robot, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def policy(make_policy):
-    return make_policy(seed=0)
+def policy():
+    """The committed one, of seed 0; to be read only."""
+    return TINY / "checkpoint"
 
 
 @pytest.fixture

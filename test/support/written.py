@@ -13,7 +13,7 @@ def write(folder: Path, *, pictures: Pictures = "video") -> Path:
     layout = Layout(robot=RobotSpec.from_dict(foreign.ROBOT), pictures=pictures, mask_classes=foreign.CLASSES)
     columns = foreign.rows()
     with DatasetWriter(folder, layout) as writer:
-        writer.documents["contract.yaml"] = "the contract\n"
+        writer.documents["contract.yaml"] = "task: the contract's\n"
         row = 0
         for number, length in enumerate(foreign.LENGTHS):
             for _ in range(length):

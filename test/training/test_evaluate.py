@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageSequence  # matplotlib needs it, too
 
 from maskact_ros.cli import main
 from maskact_ros.core.checkpoint import CheckpointInfo, PolicySpec
@@ -17,7 +18,6 @@ from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import save_checkpoint
 from maskact_ros.policy.onnx.export import export
 from maskact_ros.sim.scene import CLASS_NAMES
-from maskact_ros.training.evaluation import success_rate as evaluate
 from maskact_ros.training.evaluation.policy_planner import mask_iou
 from maskact_ros.training.evaluation.proportions import mcnemar_p, wilson
 from maskact_ros.training.evaluation.success_rate import Evaluation, EvaluationError, Setup, run, simulated_robot
@@ -83,6 +83,7 @@ def test_an_untrained_policy_solves_nothing_and_says_so_in_json(capsys, policy):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.extended
 def test_an_export_is_measured_as_torch_is(capsys, tmp_path, precision):
     policy = save_tiny_policy(tmp_path / "policy")
     export(policy.folder, precision=precision)
@@ -95,6 +96,7 @@ def test_an_export_is_measured_as_torch_is(capsys, tmp_path, precision):
     assert measured["mask_iou"]["mean"] == pytest.approx(by_torch["mask_iou"]["mean"], abs=0.05)
 
 
+@pytest.mark.extended
 def test_results_do_not_depend_on_the_number_of_processes(capsys, policy):
     words = (policy.folder, "--episodes", 3, "--time-limit", 1.0, "--ensemble", 0.1)
     assert printed(capsys, *words, "--jobs", 1) == printed(capsys, *words, "--jobs", 2)
@@ -122,8 +124,10 @@ def test_ctrl_c_prints_what_is_done_so_far(capsys, monkeypatch):
         (["--ensemble", "off"], "--ensemble is 'off'; allowed: none, or a number"),
         (["--n-action-steps", "21"], "n_action_steps"),
         (["--episodes", "0"], "--episodes is 0; allowed: an integer >= 1"),
+        (["--jobs", "0"], "--jobs is 0; allowed: 1 to 1024"),
+        (["--cluster", "host:8786"], "--cluster is 'host:8786'; allowed: tcp://HOST:PORT"),
         (["--latency", "-1"], "the latency is -1 s; allowed: a number >= 0"),
-        (["--film", "here.gif"], "here.gif; allowed: a file that ends in .mp4"),
+        (["--film", "here.gif"], "here.gif; allowed: a file that ends in .mp4 or .webp"),
         (["--expert"], "give either the folder of a CHECKPOINT, or --expert"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -178,20 +182,14 @@ def test_the_first_episodes_are_filmed(capsys, policy, tmp_path):
     assert filmed == printed(capsys, policy.folder, "--episodes", 4, "--time-limit", 0.5)
 
 
-def test_a_worker_that_is_killed_is_one_sentence(monkeypatch, policy):
-    class Broken:
-        def __init__(self, *_, **__):
-            pass
-
-        def submit(self, *_):
-            raise evaluate.BrokenProcessPool
-
-        def shutdown(self, **_):
-            pass
-
-    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", Broken)
-    with pytest.raises(EvaluationError, match="fewer --jobs"):
-        list(run(Setup.of_policy(policy, {}), [0, 1], jobs=2))
+def test_a_film_for_a_page_is_a_small_animation_that_repeats_in_real_time(capsys, policy, tmp_path):
+    path = tmp_path / "film.webp"
+    printed(capsys, policy.folder, "--episodes", 1, "--time-limit", 0.5, "--film", path)
+    with Image.open(path) as animation:
+        durations_ms = [frame.copy().info["duration"] for frame in ImageSequence.Iterator(animation)]
+        assert animation.size == (480, 360)
+        assert animation.info["loop"] == 0
+    assert durations_ms == [100] * 5  # of 15 pictures at 30 Hz
 
 
 def test_mask_iou_is_intersection_over_union_of_each_class():

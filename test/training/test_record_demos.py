@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import yaml
 from rosbags.highlevel import AnyReader
+from support import shared_work
 
 from maskact_ros.cli import main
 from maskact_ros.core.align import JointOrder
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.folders import alone
 from maskact_ros.core.images import mask_from_message, rgb_from_message
+from maskact_ros.core.parallel import Workers
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.demonstrate import demonstrate
 from maskact_ros.sim.expert import Expert
@@ -155,11 +157,19 @@ def test_the_same_command_keeps_the_bags_that_are_there_and_records_the_others(r
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
+@pytest.mark.extended
 def test_several_jobs_record_the_same_messages(recorded, robot_file, tmp_path):
-    summary = record_demos(DemoRequest(out=tmp_path, episodes=2, jobs=2, robot_file=robot_file))
+    summary = record_demos(DemoRequest(out=tmp_path, episodes=2, robot_file=robot_file), Workers(jobs=2))
     assert summary.kept == 2
     alone = bag_of(recorded, "jpeg")
     assert raw_messages(tmp_path / alone.name) == raw_messages(alone)
+
+
+def test_an_episode_whose_worker_died_when_its_bag_was_there_is_recorded_again(robot_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "in_parallel", shared_work.in_parallel_twice)
+    assert record_demos(DemoRequest(out=tmp_path, episodes=1, robot_file=robot_file)).kept == 1
+    (bag,) = tmp_path.iterdir()
+    assert len(messages_of(bag)["/maskact/mask_truth"]) > 60
 
 
 def test_an_episode_that_was_not_solved_is_counted_and_not_kept(robot_file, tmp_path, monkeypatch, capsys):
@@ -272,7 +282,6 @@ def test_a_second_run_to_the_same_folder_is_refused_and_leaves_the_first_one_alo
     [
         ({"episodes": 0}, "--episodes is 0; allowed: 1 to 1000000"),
         ({"seed": -1}, "--seed is -1; allowed: 0 to 2147483647 with 1 episodes"),
-        ({"jobs": 0}, "--jobs is 0; allowed: 1 to 1024"),
         ({"shift": "fog"}, "fog"),
     ],
 )
@@ -292,7 +301,7 @@ def test_killed_in_the_middle_it_leaves_whole_bags_only_and_goes_on_from_there(r
     process = start(tmp_path, robot_file)
     try:
         until_s = time.monotonic() + 60
-        while not list(tmp_path.glob(".partial/*/*.mcap")):
+        while not list(tmp_path.glob(".partial/*/*/*.mcap")):
             assert time.monotonic() < until_s
             assert process.poll() is None, process.communicate()
             time.sleep(0.001)

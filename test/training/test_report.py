@@ -9,6 +9,7 @@ from test_evaluate import save_tiny_policy
 
 from maskact_ros.cli import main
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.parallel import Workers
 from maskact_ros.training.evaluation.report import (
     BEGIN,
     END,
@@ -193,7 +194,7 @@ def test_an_interrupted_report_is_printed_and_leaves_the_document_as_it_was(chec
     whole = f"# Results\n\n{BEGIN}\nall of yesterday's cells\n{END}\n"
     document.write_text(whole)
     monkeypatch.setattr(
-        "maskact_ros.training.evaluation.report.measure", lambda setup, seeds, jobs: interrupted(setup, seeds)
+        "maskact_ros.training.evaluation.report.measure", lambda setup, seeds, workers: interrupted(setup, seeds)
     )
     words = [f"{name}={folder}" for name, folder in checkpoints.items()]
     with pytest.raises(SystemExit) as end:
@@ -202,6 +203,19 @@ def test_an_interrupted_report_is_printed_and_leaves_the_document_as_it_was(chec
     assert "| as in training | 4 of 4" in capsys.readouterr().out
     assert document.read_text() == whole
     assert not (out / "success.png").exists()
+
+
+def test_the_workers_that_are_given_evaluate(checkpoints, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "maskact_ros.training.evaluation.report.measure",
+        lambda setup, seeds, workers: given.append(workers) or pretended(setup, seeds),
+    )
+    words = ["--checkpoints", f"a={checkpoints['maskact']}", "--episodes", "4", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as end:
+        main(["report", *words, "--cluster", "tcp://host:8786"])
+    assert end.value.code == 0
+    assert set(given) == {Workers(cluster="tcp://host:8786")}
 
 
 def test_a_document_without_marks_is_refused_before_anything_is_run(checkpoints, tmp_path, capsys):

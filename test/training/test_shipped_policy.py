@@ -32,6 +32,7 @@ def test_it_is_what_the_shipped_configuration_trains():
             assert shipped[entry] == wanted[entry], entry
 
 
+@pytest.mark.extended
 def test_it_puts_the_cube_into_the_bin():
     setup = Setup.of_policy(CheckpointInfo.read(POLICIES["maskact"]), {})
     evaluation = Evaluation.of(setup, list(run(setup, range(6))))

@@ -72,6 +72,7 @@ def test_cached_features_give_the_losses_of_computed_ones(tmp_path, dataset, pol
     np.testing.assert_allclose(cached, computed, rtol=5e-3)
 
 
+@pytest.mark.extended
 def test_a_run_with_cached_features_goes_on_bit_for_bit(tmp_path, dataset):
     whole = settings_with(tmp_path, dataset, "whole", cache=tmp_path / "one", ema=0.9)
     train.train(whole)

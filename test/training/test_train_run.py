@@ -17,21 +17,16 @@ import pytest
 import torch
 from support import small_run
 from support.small_run import CLASSES, assert_same_state, settings_of, state_of, write_dataset, write_policy
-from torch._dynamo.testing import CompileCounter
 
 from maskact_ros.cli import main
-from maskact_ros.core.checkpoint import CheckpointInfo, PolicySpec
-from maskact_ros.core.config import MaskACTConfig
-from maskact_ros.core.statistics import Statistics
+from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.policy.model.backbone import canonical_name
-from maskact_ros.policy.model.maskact import MaskACT, TrainingBatch
 from maskact_ros.policy.model.weights import load_checkpoint
 from maskact_ros.policy.runtime import EncoderRuntime, PlannerRuntime
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run import run_folder, train
 from maskact_ros.training.run import training_run as run_of
 from maskact_ros.training.run.augment import PRESETS
-from maskact_ros.training.run.devices import compile_transformers
 from maskact_ros.training.run.run_log import RunLog
 from maskact_ros.training.run.start import initial_model, open_datasets
 from maskact_ros.training.run.step import average, rate_factor
@@ -164,7 +159,13 @@ def whole(tmp_path_factory, dataset):
 
 
 @pytest.mark.parametrize(
-    ("mode", "saved"), [("before the first save", None), ("in a step", 5), ("while saving", 10)], ids=str
+    ("mode", "saved"),
+    [
+        pytest.param("before the first save", None, marks=pytest.mark.extended),
+        ("in a step", 5),
+        pytest.param("while saving", 10, marks=pytest.mark.extended),
+    ],
+    ids=str,
 )
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, dataset, whole, mode, saved):
     killed = settings_of(tmp_path, dataset, "killed", ema=0.9)
@@ -255,6 +256,7 @@ def test_averaging_is_the_published_formula(tmp_path, dataset):
         torch.testing.assert_close(ema.state_dict()[name], tensor)
 
 
+@pytest.mark.extended
 def test_a_compiled_run_leaves_what_an_eager_one_leaves(tmp_path, dataset):
     settings = {
         name: settings_of(tmp_path, dataset, name, steps=2, compile=name == "compiled") for name in ("a", "compiled")
@@ -266,37 +268,8 @@ def test_a_compiled_run_leaves_what_an_eager_one_leaves(tmp_path, dataset):
     assert_same_state(settings["a"].out, settings["compiled"].out)
 
 
-def test_layers_of_a_kind_are_compiled_once(monkeypatch):
-    config = MaskACTConfig.from_dict(
-        small_run.TINY | {"n_encoder_layers": 3, "n_vae_encoder_layers": 2, "dropout": 0.1}
-    )
-    spec = PolicySpec(
-        config=config,
-        robot=small_run.ROBOT,
-        statistics=Statistics.from_limits(small_run.ROBOT),
-        backbone=small_run.BACKBONE | {"num_hidden_layers": 3},
-        mask_classes=small_run.CLASSES,
-    )
-    model = MaskACT(spec).train()
-    names = list(model.state_dict())
-    compiler, compiling = CompileCounter(), torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **rest: compiling(layer, backend=compiler, **rest))
-    compile_transformers(model)
-    assert list(model.state_dict()) == names
-    batch = TrainingBatch(
-        images=torch.zeros(2, 48, 48, 3, dtype=torch.uint8),
-        masks=torch.zeros(2, 48, 48, dtype=torch.int64),
-        state=torch.zeros(2, 2),
-        actions=torch.zeros(2, 4, 2),
-        action_is_pad=torch.zeros(2, 4, dtype=torch.bool),
-    )
-    for _ in range(2):
-        model(batch).total.backward()
-    # DINOv3's, the encoder's, the decoder's, and the VAE's, whose last one computes one token only.
-    assert compiler.frame_count == 5
-
-
 @pytest.mark.timeout(400)
+@pytest.mark.extended
 def test_two_processes_make_the_gradient_of_one_with_the_double_batch(tmp_path, dataset):
     # Without what is random or counted batch by batch: dropout, latent, batch norm, padding.
     policy = {"use_mask": False, "use_vae": False, "dropout": 0.0, "chunk_size": 1, "n_action_steps": 1}

@@ -8,6 +8,8 @@ import pytest
 from maskact_ros.cli import main
 from maskact_ros.core.checkpoint import CheckpointInfo
 
+pytestmark = pytest.mark.extended
+
 CONFIG = Path(__file__).parents[2] / "config"
 POLICY = ["--config", str(CONFIG / "demo_policy.json"), "--augment", str(CONFIG / "demo_augmentation.yaml")]
 SHORT = ["--steps", "2", "--batch-size", "4", "--val-episodes", "0", "--ema", "0.9"]

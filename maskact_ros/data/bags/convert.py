@@ -13,12 +13,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from maskact_ros.core.errors import printable
 from maskact_ros.core.folders import FolderError, alone, complete_or_absent
-from maskact_ros.core.parallel import in_parallel
+from maskact_ros.core.parallel import HERE, Workers, in_parallel
 from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.progress import Progress
 from maskact_ros.data.bags.bag import Bag, bags_in
 from maskact_ros.data.bags.check_bag import refusal
 from maskact_ros.data.bags.contract import Contract
@@ -40,7 +42,7 @@ def convert(
     out: str | Path,
     *,
     pictures: Pictures = "video",
-    jobs: int = 1,
+    workers: Workers = HERE,
     overwrite: bool = False,
     accept_latency: bool = False,
 ) -> Summary:
@@ -69,7 +71,13 @@ def convert(
         _clear(parts, out, keep={job.part.name for job in work})
         todo = [job for job in work if not job.part.exists()]
         _check_all(todo)
-        in_parallel(convert_bag, todo, f"converting {len(todo)} of {len(work)} bags", jobs=jobs)
+        with Progress(f"converting {len(todo)} of {len(work)} bags", len(todo)) as progress:
+            converted = in_parallel(
+                convert_bag, todo, workers=workers, name=lambda job: str(job.bag), reach=progress.reach, into=parts
+            )
+            with closing(converted):
+                for _ in converted:
+                    pass
         reports = [read_report(job.part).values for job in work]
         told = [report["bags"][0] for report in reports]
         if not any(report["episodes"] for report in reports):
@@ -103,19 +111,17 @@ def run(
     out: Path,
     *,
     pictures: Pictures,
-    jobs: int,
+    workers: Workers,
     overwrite: bool,
     accept_latency: bool,
 ) -> int:
     """The command: converts, and prints what became of the bags; the exit code; raises MaskACTError."""
-    if jobs < 1:
-        raise FolderError(f"--jobs is {jobs}; allowed: an integer >= 1")
     done = convert(
         bags,
         Contract.from_yaml(contract),
         out,
         pictures=pictures,
-        jobs=jobs,
+        workers=workers,
         overwrite=overwrite,
         accept_latency=accept_latency,
     )

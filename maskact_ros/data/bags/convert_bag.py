@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.align import AlignmentError
 from maskact_ros.core.images import ImageError
-from maskact_ros.core.parallel import Tick
+from maskact_ros.core.work import Tick
 from maskact_ros.data.bags.align_bag import Aligned, Aligner
 from maskact_ros.data.bags.bag import Bag
 from maskact_ros.data.bags.check_bag import check_topics
@@ -48,6 +48,8 @@ def layout_of(contract: Contract, pictures: Pictures) -> Layout:
 
 def convert_bag(job: BagJob, tick: Tick) -> None:
     """Write one bag's part; raises MaskACTError where that is not the bag's fault, such as on a full disk."""
+    if job.part.exists():  # by a worker that died before it could say so
+        return
     try:
         _convert(job, tick)
     except (BagError, DatasetError, AlignmentError, ImageError) as error:
@@ -143,8 +145,9 @@ def _convert(job: BagJob, tick: Tick) -> None:
             losses=bag.losses,
             notes=[*bag.notes, *(doubt.text for doubt in doubts)],
             latency=aligner.clocks.figures(),
-            clocks_apart=aligner.clocks.apart,
         )
+        if aligner.clocks.apart is not None:
+            told["clocks_apart"] = aligner.clocks.apart
         if cause := first_cause(told["dropped"], told["ignored"], aligner.topic_of):
             told["first_cause"] = {"reason": cause[0], "times": cause[1]}
         writer.report["bags"] = [told]
@@ -153,7 +156,7 @@ def _convert(job: BagJob, tick: Tick) -> None:
 def _told(bag: Path, *, recorded_s: float, **entries: Any) -> dict[str, Any]:
     """A bag's entry in the report; what is not given is nothing."""
     nothing: dict[str, Any] = {"converting_s": 0.0, "pictures": 0, "rows": 0, "gaps": []}
-    nothing |= {"dropped": {}, "ignored": {}, "losses": [], "notes": [], "latency": {}, "clocks_apart": None}
+    nothing |= {"dropped": {}, "ignored": {}, "losses": [], "notes": [], "latency": {}}
     return {"path": str(bag), "recorded_s": round(recorded_s, 3)} | nothing | entries
 
 

@@ -85,7 +85,7 @@ def kept_of(bags: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def notes_of(bag: Mapping[str, Any]) -> list[str]:
     """What is odd about a bag, but did not keep it from being used."""
-    apart = [f"{Path(bag['path']).name}: {bag['clocks_apart']}"] if bag["clocks_apart"] else []
+    apart = [f"{Path(bag['path']).name}: {bag['clocks_apart']}"] if "clocks_apart" in bag else []
     return [*bag["notes"], *apart]
 
 

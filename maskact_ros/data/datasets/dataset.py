@@ -19,7 +19,9 @@ from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import FeatureStatistics, Statistics
 from maskact_ros.data.datasets.lerobot_layout import ACTION, OURS, STAMP, STATE, DatasetError, Layout
 from maskact_ros.data.datasets.lerobot_reader import INFO, LeRobotFolder
+from maskact_ros.data.datasets.report_checks import check_report
 
+_LATEST_NS = 2.0**62  # a century after 1970
 ROBOT, CONTRACT, REPORT = f"{OURS}/robot.yaml", f"{OURS}/contract.yaml", f"{OURS}/report.json"
 
 
@@ -87,7 +89,7 @@ class Dataset:
             ),
             states=_positions(source, STATE, joints),
             actions=_positions(source, ACTION, joints),
-            stamps_ns=source.column(STAMP).reshape(-1).astype(np.int64),
+            stamps_ns=read_stamps(source),
             _source=source,
         )
 
@@ -160,13 +162,8 @@ class Report:
 def read_report(folder: Path) -> Report:
     """The report; raises MaskACTError when there is none, or it is none."""
     values = read_json(folder / REPORT, any_size=True)
-    if not isinstance(identity := values.get("id", ""), str):
-        raise DatasetError(f"{folder / REPORT}: id is {shortened(repr(identity))}; allowed: a text")
-    for name in ("episodes", "bags"):
-        entries = values.setdefault(name, [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DatasetError(f"{folder / REPORT}: {name} is {shortened(repr(entries))}; allowed: a list of objects")
-    return Report(values=values)
+    check_report(folder / REPORT, values)
+    return Report(values={"episodes": [], "bags": []} | values)
 
 
 def check_layout(source: LeRobotFolder) -> None:
@@ -184,6 +181,10 @@ def check_layout(source: LeRobotFolder) -> None:
                 f"allowed: episode {number}, from row {start} on, at least 1 row"
             )
         start += episode.length
+        if episode.end != start:
+            raise DatasetError(
+                f"{source.folder}: episode {episode.index} ends at row {episode.end}; allowed: {start}, by its length"
+            )
     if start != source.rows:
         raise DatasetError(f"{source.folder}: its episodes have {start} rows together, its data files {source.rows}")
 
@@ -199,10 +200,34 @@ def vectors(source: LeRobotFolder, name: str) -> NDArray[np.float32]:
     """A column of finite numbers (N, D); raises DatasetError."""
     values = source.column(name)
     values = values.reshape(len(values), -1)
-    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    wrong = np.flatnonzero(~np.isfinite(single).all(axis=1))
     if len(wrong):
         raise DatasetError(f"{source.folder}: {name} of row {wrong[0]} is not finite ({len(wrong)} such rows)")
-    return values.astype(np.float32)
+    return single
+
+
+def read_stamps(source: LeRobotFolder) -> NDArray[np.int64]:
+    """The pictures' stamps in nanoseconds (N,); raises DatasetError on what is none."""
+    values = source.column(STAMP)
+    if values.size != source.rows:
+        raise DatasetError(
+            f"{source.folder}: {STAMP} has {values.size} numbers in {source.rows} rows; allowed: one each"
+        )
+    values = values.reshape(-1)
+    if len(wrong := np.flatnonzero(~is_stamp(values))):
+        raise DatasetError(
+            f"{source.folder}: {STAMP} of row {wrong[0]} is {values[wrong[0]]}; allowed: nanoseconds "
+            f"({len(wrong)} such rows)"
+        )
+    return values.astype(np.int64)
+
+
+def is_stamp(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether numbers can be times in nanoseconds: finite, and of less than 63 bits."""
+    possible: NDArray[np.bool_] = np.isfinite(values) & (np.abs(values.astype(np.float64)) < _LATEST_NS)
+    return possible
 
 
 def _statistics(values: NDArray[np.float32]) -> FeatureStatistics:

@@ -7,25 +7,24 @@ Rows are counted over all data files in the order of their names, as LeRobot doe
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from maskact_ros.core.documents import read_json, shortened
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.data.datasets.lerobot_layout import VERSION, DatasetError
+from maskact_ros.data.datasets.parquet_file import names_of, numbers, opened, read_columns, whole_numbers
+from maskact_ros.data.datasets.path_pattern import expanded
 from maskact_ros.data.datasets.pictures import labels_of, picture_of, video_frames
 
 INFO, EPISODES, DATA = "meta/info.json", "meta/episodes", "data"
-_READ_BYTES = 1 << 20  # at a time, of a column of pictures that may be larger than memory
+_FASTEST, _MOST_EPISODES, _LONGEST_S = 10_000, 300_000, 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,10 @@ class LeRobotFolder:
                 "converter brings older datasets"
             )
         fps, features = info.get("fps"), info.get("features")
-        if not isinstance(fps, (int, float)) or not 0 < fps < math.inf:
-            raise DatasetError(f"{folder / INFO}: fps is {shortened(repr(fps))}; allowed: a number > 0")
+        if not isinstance(fps, (int, float)) or isinstance(fps, bool) or not 0 < fps <= _FASTEST:
+            raise DatasetError(
+                f"{folder / INFO}: fps is {shortened(repr(fps))}; allowed: a number > 0 and <= {_FASTEST}"
+            )
         if not isinstance(features, dict) or not all(_is_feature(feature) for feature in features.values()):
             raise DatasetError(f"{folder / INFO}: features; allowed: a mapping of names to dtype and shape")
         return cls(
@@ -110,13 +111,7 @@ class LeRobotFolder:
 
     def file_column(self, file: DataFile, name: str) -> NDArray[Any]:
         """One data file's part of a column; raises DatasetError."""
-        if name not in file.columns:
-            raise DatasetError(f"{file.path}: no column {name}; it has {', '.join(sorted(file.columns))}")
-        try:
-            column = pq.read_table(file.path, columns=[name]).column(name).combine_chunks()
-        except (pa.ArrowException, OSError) as error:
-            raise _torn(file.path, error) from None
-        return _numbers(column, f"{file.path}: column {name}")
+        return numbers(read_columns(file.path, [name])[name], f"{file.path}: column {name}")
 
     def pictures(self, name: str, episode: EpisodeRows) -> Iterator[NDArray[np.uint8]]:
         """An episode's pictures of one camera, RGB (H, W, 3), in order; raises DatasetError."""
@@ -153,10 +148,6 @@ def _is_feature(feature: Any) -> bool:
     )
 
 
-def _torn(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{path}: cannot be read as parquet ({shortened(' '.join(str(error).split()))})")
-
-
 def _parquet_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*/*.parquet"))
     if not files:
@@ -167,118 +158,98 @@ def _parquet_files(folder: Path) -> list[Path]:
 def _data_files(folder: Path) -> tuple[DataFile, ...]:
     files, start = [], 0
     for path in _parquet_files(folder / DATA):
-        try:
-            with pq.ParquetFile(path) as table:
-                rows, columns = table.metadata.num_rows, frozenset(table.schema_arrow.names)
-        except (pa.ArrowException, OSError) as error:
-            raise _torn(path, error) from None
+        with opened(path) as table:
+            rows, columns = table.metadata.num_rows, frozenset(table.schema_arrow.names)
         files.append(DataFile(path=path, start=start, rows=rows, columns=columns))
         start += rows
     return tuple(files)
 
 
+_INDICES = ("episode_index", "length", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index")
+
+
 def _read_episodes(folder: Path, info: Mapping[str, Any], fps: float) -> tuple[EpisodeRows, ...]:
     videos = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
-    needed = [
-        "episode_index",
-        "length",
-        "dataset_from_index",
-        "dataset_to_index",
-        "data/chunk_index",
-        "data/file_index",
-    ]
-    needed += [
-        f"videos/{name}/{entry}"
-        for name in videos
-        for entry in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
-    ]
-    episodes = []
+    indices = [*_INDICES, *(f"videos/{name}/{entry}_index" for name in videos for entry in ("chunk", "file"))]
+    times = [f"videos/{name}/{entry}_timestamp" for name in videos for entry in ("from", "to")]
+    episodes: list[EpisodeRows] = []
     for path in _parquet_files(folder / EPISODES):
-        try:
-            present = pq.read_schema(path).names
-            missing = [name for name in needed if name not in present]
-            if missing:
-                raise DatasetError(f"{path}: no column {', '.join(missing)}")
-            rows = pq.read_table(path, columns=needed).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise _torn(path, error) from None
-        for row in rows:
-            if None in row.values():
-                empty = [name for name, value in row.items() if value is None]
-                raise DatasetError(f"{path}: {', '.join(empty)} of episode {row['episode_index']} is empty")
-            episodes.append(_episode(folder, info, fps, row, videos))
+        present = names_of(path)
+        if missing := [name for name in (*indices, *times) if name not in present]:
+            raise DatasetError(f"{path}: no column {', '.join(missing)}")
+        read = read_columns(path, [*indices, *times])
+        columns: dict[str, list[int]] = {
+            name: whole_numbers(read[name], f"{path}: column {name}").tolist() for name in indices
+        }
+        for name in times:
+            columns[name] = _frames(numbers(read[name], f"{path}: column {name}"), fps, f"{path}: column {name}")
+        if len(episodes) + len(columns["length"]) > _MOST_EPISODES:
+            raise DatasetError(f"{path}: there are more than {_MOST_EPISODES} episodes; allowed: up to that")
+        places = _Places(folder, info)
+        episodes += (_episode(places, columns, row, videos) for row in range(len(columns["length"])))
     return tuple(episodes)
 
 
-def _episode(
-    folder: Path, info: Mapping[str, Any], fps: float, row: Mapping[str, Any], videos: list[str]
-) -> EpisodeRows:
-    data_path, video_path = info.get("data_path"), info.get("video_path")
-    try:
-        data_file = folder / str(data_path).format(
-            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-        )
-        spans = {
+def _frames(seconds: NDArray[Any], fps: float, shown: str) -> list[int]:
+    """Numbers of frames at times (N,)."""
+    if seconds.ndim != 1 or not np.isfinite(seconds).all() or not (np.abs(seconds) <= _LONGEST_S).all():
+        raise DatasetError(f"{shown} has what is no time; allowed: seconds up to {_LONGEST_S:g}")
+    frames: list[int] = np.round(seconds * fps).astype(np.int64).tolist()
+    return frames
+
+
+@dataclass
+class _Places:
+    """Where a dataset's files are; each is worked out once."""
+
+    folder: Path
+    info: Mapping[str, Any]
+    _known: dict[tuple[str | int, ...], Path] = field(default_factory=dict)
+
+    def of(self, entry: str, **values: str | int) -> Path:
+        key = (entry, *values.values())
+        if key not in self._known:
+            shown = f"{self.folder / INFO}: {entry}"
+            self._known[key] = expanded(self.folder, self.info.get(entry), values, shown)
+        return self._known[key]
+
+
+def _episode(places: _Places, columns: Mapping[str, list[int]], row: int, videos: list[str]) -> EpisodeRows:
+    def place(prefix: str, entry: str, **values: str) -> Path:
+        chunk, file = columns[f"{prefix}/chunk_index"][row], columns[f"{prefix}/file_index"][row]
+        return places.of(entry, **values, chunk_index=chunk, file_index=file)
+
+    return EpisodeRows(
+        index=columns["episode_index"][row],
+        start=columns["dataset_from_index"][row],
+        end=columns["dataset_to_index"][row],
+        length=columns["length"][row],
+        data_file=place("data", "data_path"),
+        videos={
             name: VideoSpan(
-                path=folder
-                / str(video_path).format(
-                    video_key=name,
-                    chunk_index=row[f"videos/{name}/chunk_index"],
-                    file_index=row[f"videos/{name}/file_index"],
-                ),
-                first=round(row[f"videos/{name}/from_timestamp"] * fps),
-                end=round(row[f"videos/{name}/to_timestamp"] * fps),
+                path=place(f"videos/{name}", "video_path", video_key=name),
+                first=columns[f"videos/{name}/from_timestamp"][row],
+                end=columns[f"videos/{name}/to_timestamp"][row],
             )
             for name in videos
-        }
-    except (LookupError, ValueError, AttributeError, TypeError, OverflowError):
-        raise DatasetError(
-            f"{folder / INFO}: data_path is {data_path!r}, video_path {video_path!r}; allowed: LeRobot's patterns"
-        ) from None
-    return EpisodeRows(
-        index=row["episode_index"],
-        start=row["dataset_from_index"],
-        end=row["dataset_to_index"],
-        length=row["length"],
-        data_file=data_file,
-        videos=spans,
+        },
     )
-
-
-def _numbers(column: pa.Array, shown: str) -> NDArray[Any]:
-    """Scalars (N,), or lists of one length (N, D)."""
-    if column.null_count:
-        raise DatasetError(f"{shown}: {column.null_count} of {len(column)} rows are empty")
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
-        values = _numbers(column.flatten(), shown)
-        widths = (
-            np.unique(pc.list_value_length(column).to_numpy(zero_copy_only=False)) if len(column) else np.zeros(1, int)
-        )
-        if len(widths) > 1:
-            raise DatasetError(f"{shown}: rows have {widths.min()} to {widths.max()} numbers; allowed: all as many")
-        return values.reshape(len(column), -1 if widths[0] else 0)
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
-        raise DatasetError(f"{shown} is of type {column.type}; allowed: numbers")
-    return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def _cells(file: DataFile, name: str, first: int, end: int) -> Iterator[tuple[int, Any]]:
     """Rows `first` to `end` of the whole table and what they hold, as far as they are in this file."""
-    try:
-        with pq.ParquetFile(file.path, buffer_size=_READ_BYTES) as table:
-            sizes = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
-            starts = file.start + np.concatenate([[0], np.cumsum(sizes)])
-            groups = [g for g, (low, high) in enumerate(itertools.pairwise(starts)) if low < end and high > first]
-            row = int(starts[groups[0]])
-            for batch in table.iter_batches(8, row_groups=groups, columns=[name]):
-                pictures = batch.column(0)
-                if pa.types.is_struct(pictures.type) and pictures.type.get_field_index("bytes") >= 0:
-                    pictures = pictures.field("bytes")  # beside a path that nobody needs
-                for cell in pictures:
-                    if row >= end:
-                        return
-                    if row >= first:
-                        yield row, cell.as_py()
-                    row += 1
-    except (pa.ArrowException, OSError) as error:
-        raise _torn(file.path, error) from None
+    with opened(file.path) as table:
+        sizes = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
+        starts = file.start + np.concatenate([[0], np.cumsum(sizes)])
+        groups = [g for g, (low, high) in enumerate(itertools.pairwise(starts)) if low < end and high > first]
+        row = int(starts[groups[0]])
+        for batch in table.iter_batches(8, row_groups=groups, columns=[name]):
+            pictures = batch.column(0)
+            if pa.types.is_struct(pictures.type) and pictures.type.get_field_index("bytes") >= 0:
+                pictures = pictures.field("bytes")  # beside a path that nobody needs
+            for cell in pictures:
+                if row >= end:
+                    return
+                if row >= first:
+                    yield row, cell.as_py()
+                row += 1

@@ -6,6 +6,7 @@ number says is an error that names it, never a neighbour's picture.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.core.images import ImageError, rgb_from_message
+from maskact_ros.core.foreign_file import reading
+from maskact_ros.core.images import MOST_PIXELS, ImageError, rgb_from_message
+from maskact_ros.core.picture_header import PNG, header_of, kind_of
 from maskact_ros.data.datasets.lerobot_layout import DatasetError
 
+# Others, such as playlists, name further files; and within one of these, none is opened either.
+_CONTAINERS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
 _REORDERED = 16  # frames; a seek lands by decoding order, which runs this much ahead of the pictures' at most
 
 
@@ -44,20 +49,30 @@ def video_frames(path: Path, *, first: int, count: int, fps: float) -> Iterator[
 def decoded(path: Path, *, first: int = 0, fps: float) -> Iterator[tuple[int, Any]]:
     """Numbers and frames (av.VideoFrame) of a video from frame `first` on; raises DatasetError."""
     number = first - 1
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DatasetError(f"{path}: no video in it")
-            stream = container.streams.video[0]
-            if first > _REORDERED:
-                container.seek(int((first - _REORDERED) / fps / stream.time_base), stream=stream)
-            for frame in container.decode(stream):
-                number = -1 if frame.pts is None else round(frame.pts * stream.time_base * fps)
-                if number >= first:
-                    yield number, frame
-    except av.FFmpegError as error:
-        where = f"beyond frame {number}" if number >= 0 else "at all"
-        raise DatasetError(f"{path}: cannot be decoded {where} ({error.strerror})") from None
+    with reading(path, "video", DatasetError):
+        try:
+            with av.open(str(path), options=_CONTAINERS) as container:
+                if not container.streams.video:
+                    raise DatasetError(f"{path}: no video in it")
+                stream = container.streams.video[0]
+                _limit_size(path, stream)
+                if first > _REORDERED:
+                    container.seek(int((first - _REORDERED) / fps / stream.time_base), stream=stream)
+                for frame in container.decode(stream):
+                    number = -1 if frame.pts is None else round(frame.pts * stream.time_base * fps)
+                    if number >= first:
+                        yield number, frame
+        except av.FFmpegError as error:
+            where = f"beyond frame {number}" if number >= 0 else "at all"
+            raise DatasetError(f"{path}: cannot be decoded {where} ({error.strerror})") from None
+
+
+def _limit_size(path: Path, stream: Any) -> None:
+    """Raise DatasetError on frames that are too large; the decoder refuses those that become so on the way."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MOST_PIXELS:
+        raise DatasetError(f"{path}: its frames are {width}x{height}; allowed: at most {MOST_PIXELS} pixels")
+    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
 
 
 @dataclass
@@ -78,9 +93,16 @@ def picture_of(content: bytes, shown: str) -> NDArray[np.uint8]:
 
 def labels_of(content: bytes, shown: str) -> NDArray[np.uint8]:
     """Class ids (H, W) of a PNG with one channel, or with several that agree; raises DatasetError."""
-    if not content.startswith(b"\x89PNG\r\n") or b"IEND" not in content:
+    header = header_of(content) if kind_of(content) == PNG else None
+    if header is None:
         raise DatasetError(f"{shown} is no whole PNG; allowed: PNG, because labels must not be lossy")
-    labels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if header.width * header.height > MOST_PIXELS:
+        size = f"{header.width}x{header.height}"
+        raise DatasetError(f"{shown} is {size}; allowed: at most {MOST_PIXELS} pixels")
+    labels = None
+    if header.bits == 8:
+        with contextlib.suppress(cv2.error):  # a side beyond OpenCV's limit
+            labels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.dtype != np.uint8:
         raise DatasetError(f"{shown} cannot be decoded; allowed: a PNG of 8 bits")
     return single_channel(labels, shown)

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from maskact_ros.core.robot import RobotSpec
-from maskact_ros.data.datasets.dataset import check_layout, mask_classes, vectors
+from maskact_ros.data.datasets.dataset import check_layout, mask_classes, read_stamps, vectors
 from maskact_ros.data.datasets.lerobot_layout import ACTION, STAMP, STATE, DatasetError, Row
 from maskact_ros.data.datasets.lerobot_reader import LeRobotFolder
+from maskact_ros.data.datasets.tasks import TASKS, read_tasks
 from maskact_ros.data.importers.source import ImportOptions, Source
 
-TASKS = "meta/tasks.parquet"
 IN_ORDER = ("in-order",)
 
 
@@ -38,13 +36,13 @@ def read(folder: Path, robot: RobotSpec, options: ImportOptions) -> Source:
     actions = _joints(source, ACTION, robot, options)
     shift = 0 if options.action_at == "t+dt" else 1
     stamped = STAMP in source.features
-    stamps_ns = source.column(STAMP).reshape(-1) if stamped else np.round(np.arange(source.rows) * 1e9 / source.fps)
+    stamps_ns = read_stamps(source) if stamped else np.round(np.arange(source.rows) * 1e9 / source.fps)
 
     def rows(number: int) -> Iterator[Row]:
         episode = source.episodes[number]
         labels = source.masks(masks, episode) if masks else iter([None] * episode.length)
         pictures = zip(source.pictures(camera, episode), labels, strict=True)
-        for n, (rgb, mask) in zip(range(episode.start, episode.end - shift), pictures, strict=False):
+        for n, (rgb, mask) in zip(range(episode.start, episode.start + episode.length - shift), pictures, strict=False):
             yield Row(stamp_ns=int(stamps_ns[n]), state=states[n], action=actions[n + shift], rgb=rgb, mask=mask)
 
     return Source(
@@ -133,11 +131,9 @@ def _names(names: Any) -> list[str]:
 
 def _task(source: LeRobotFolder) -> str:
     try:
-        table = pq.read_table(source.folder / TASKS)
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{source.folder / TASKS}: cannot be read ({error}); --task says what is done") from None
-    texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
-    tasks = table.column(texts[0]).to_pylist() if texts else []
+        tasks = list(read_tasks(source.folder).values())
+    except DatasetError as error:
+        raise DatasetError(f"{error}; --task says what is done") from None
     if len(tasks) != 1:
         raise DatasetError(f"{source.folder}: {len(tasks)} tasks in {TASKS}; --task says in a sentence what is done")
-    return str(tasks[0])
+    return tasks[0]

@@ -19,7 +19,7 @@ from maskact_ros.core.progress import Progress
 from maskact_ros.data.datasets.dataset import Dataset, EpisodeInfo, Report, read_report
 from maskact_ros.data.datasets.lerobot_layout import DatasetError
 from maskact_ros.data.inspection.inspection_figures import Film, film, lengths_figure, swatch, traces_figure
-from maskact_ros.data.inspection.stream_latency import in_words, latencies
+from maskact_ros.data.inspection.stream_latency import in_words
 from maskact_ros.data.inspection.validate import summary
 
 _MOST_EPISODES = 100  # beyond, no browser shows the page with pleasure
@@ -165,9 +165,9 @@ def _bags(report: Report) -> str:
         lost = [f"{times} dropped: {reason}" for reason, times in bag.get("dropped", {}).items()]
         lost += [f"{times} ignored: {reason}" for reason, times in bag.get("ignored", {}).items()]
         lost += [str(loss) for loss in [*bag.get("losses", []), *bag.get("notes", [])]]
-        late = "<br>".join(escape(f"{topic}: {in_words(figures)}") for topic, figures in latencies(bag).items())
-        if isinstance(apart := bag.get("clocks_apart"), str):
-            late += f'<br><span class="warn">{escape(apart)}</span>'
+        late = "<br>".join(escape(f"{topic}: {in_words(figures)}") for topic, figures in bag.get("latency", {}).items())
+        if "clocks_apart" in bag:
+            late += f'<br><span class="warn">{escape(bag["clocks_apart"])}</span>'
         rows.append(
             [
                 escape(Path(str(bag.get("path", ""))).name),

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from maskact_ros.core.errors import drawable
 from maskact_ros.core.overlay import OKABE_ITO, class_colours, overlay
 from maskact_ros.data.datasets.dataset import Dataset, EpisodeInfo, Frame
 
@@ -70,7 +71,7 @@ def traces_figure(dataset: Dataset, episode: EpisodeInfo, shown: Film) -> str:
             linestyle="--",
             label="action",
         )
-        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        axis.set_ylabel(drawable(name), rotation=0, ha="right", va="center", fontsize=9)
     if shown.shares is not None and dataset.mask_classes is not None:
         colours = [swatch(label, len(dataset.mask_classes)) for label in range(1, len(dataset.mask_classes))]
         axes[-1].stackplot(shown.seconds, shown.shares[:, 1:].T * 100, colors=colours)

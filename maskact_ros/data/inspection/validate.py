@@ -5,11 +5,15 @@ In: a dataset's folder. Out: findings, none for a sound dataset; every number an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from maskact_ros.core.documents import read_yaml
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
@@ -17,11 +21,12 @@ from maskact_ros.core.robot import RobotSpec
 from maskact_ros.data.datasets.dataset import CONTRACT, REPORT, Dataset, read_report, read_robot
 from maskact_ros.data.datasets.lerobot_layout import ACTION, STATE, Layout
 from maskact_ros.data.datasets.lerobot_reader import INFO, LeRobotFolder
+from maskact_ros.data.datasets.tasks import TASKS, read_tasks
 from maskact_ros.data.inspection.findings import Finding, Remark, inside, of_error
 from maskact_ros.data.inspection.stream_latency import check_latency
 from maskact_ros.data.inspection.validate_motion import check_motion
 from maskact_ros.data.inspection.validate_pictures import check_masks, check_pictures
-from maskact_ros.data.inspection.validate_rows import check_rows, check_statistics
+from maskact_ros.data.inspection.validate_rows import check_rows, check_statistics, check_times
 
 
 def run(folder: Path) -> int:
@@ -67,12 +72,15 @@ def validate(folder: str | Path) -> Iterator[Finding | Remark | int]:
         return
     yield from _manifest(source, robot, features)
     yield from _totals(source)
+    yield from _tasks(source)
     yield from _episodes(source)
     yield from _empty_files(source)
     source = replace(source, files=tuple(file for file in source.files if file.rows))
     if not source.files:
         return
     yield from check_rows(source, len(robot.joints))
+    with contextlib.suppress(MaskACTError):  # which _manifest tells
+        yield from check_times(source, read_report(folder))
     yield from check_motion(source, robot)
     yield from check_statistics(source)
     yield from check_pictures(source, layout)
@@ -97,6 +105,8 @@ def _manifest(
         report = read_report(source.folder)
         if not (source.folder / CONTRACT).is_file():
             yield Finding(CONTRACT, "missing; it tells how the dataset was made")
+        elif not isinstance(read_yaml(source.folder / CONTRACT), dict):
+            yield Finding(CONTRACT, "is no mapping of entries; it tells how the dataset was made")
     except MaskACTError as error:
         yield of_error(error, source.folder)
         return
@@ -111,6 +121,20 @@ def _totals(source: LeRobotFolder) -> Iterator[Finding]:
     for entry, found in (("total_episodes", len(source.episodes)), ("total_frames", source.rows)):
         if source.info.get(entry) != found:
             yield Finding(INFO, f"{entry} is {source.info.get(entry)}; there are {found}")
+
+
+def _tasks(source: LeRobotFolder) -> Iterator[Finding]:
+    """Without their texts, LeRobot cannot load a dataset."""
+    try:
+        tasks = read_tasks(source.folder)
+        used = {index for file in source.files for index in np.unique(source.file_column(file, "task_index")).tolist()}
+    except MaskACTError as error:
+        yield of_error(error, source.folder)
+        return
+    for index in sorted(used - set(tasks)):
+        yield Finding(TASKS, f"has no task {index}, which rows have")
+    if source.info.get("total_tasks", len(tasks)) != len(tasks):
+        yield Finding(INFO, f"total_tasks is {source.info['total_tasks']}; there are {len(tasks)}")
 
 
 def _empty_files(source: LeRobotFolder) -> Iterator[Finding]:

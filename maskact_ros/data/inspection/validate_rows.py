@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.documents import read_json
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.data.datasets.dataset import Report, is_stamp, read_stamps
 from maskact_ros.data.datasets.feature_statistics import of_vectors
 from maskact_ros.data.datasets.lerobot_layout import ACTION, STAMP, STATE
 from maskact_ros.data.datasets.lerobot_reader import DataFile, LeRobotFolder
@@ -45,6 +47,9 @@ def check_rows(source: LeRobotFolder, joints: int) -> Iterator[Finding]:
             if name in expected:
                 yield from _equal(source, file, name, values, expected[name][rows])
             elif name == STAMP:
+                if wrong := list(_stamps(source, file, values)):
+                    yield from wrong
+                    continue
                 yield from _steady(source, file, values, frames[rows])
                 yield from _rates(source, file, values)
             else:
@@ -57,6 +62,15 @@ def _equal(
     tolerance = _TIMESTAMP_TOLERANCE_S if name == "timestamp" else 0
     wrong = np.flatnonzero(~(np.abs(values[:, 0] - expected) <= tolerance))
     yield from of_rows(source, file, wrong, lambda i: f"{name} is {values[i, 0]:g}; allowed: {expected[i]:g}")
+
+
+def _stamps(source: LeRobotFolder, file: DataFile, values: NDArray[Any]) -> Iterator[Finding]:
+    if values.shape[1] != 1:
+        where = str(file.path.relative_to(source.folder))
+        yield Finding(where, f"{STAMP} has {values.shape[1]} numbers a row; allowed: 1")
+        return
+    wrong = np.flatnonzero(~is_stamp(values[:, 0]))
+    yield from of_rows(source, file, wrong, lambda i: f"{STAMP} is {values[i, 0]}; allowed: nanoseconds")
 
 
 def _steady(
@@ -90,6 +104,25 @@ def _rates(source: LeRobotFolder, file: DataFile, stamps_ns: NDArray[Any]) -> It
         for index, rate_hz in wrong
     )
     yield from few(findings, len(wrong), name, "episodes")
+
+
+def check_times(source: LeRobotFolder, report: Report) -> Iterator[Finding]:
+    """Episodes of one recording follow each other in time: none reaches into the next one."""
+    try:
+        stamps_ns = read_stamps(source)
+    except MaskACTError:
+        return  # which check_rows tells
+    for before, episode in itertools.pairwise(source.episodes):
+        recording = report.of(episode.index).get("source")
+        last, first = before.start + before.length - 1, episode.start
+        if not recording or report.of(before.index).get("source") != recording:
+            continue
+        if 0 <= last < len(stamps_ns) and first < len(stamps_ns) and stamps_ns[first] <= stamps_ns[last]:
+            yield Finding(
+                f"meta/episodes, episode {episode.index}",
+                f"begins {(stamps_ns[last] - stamps_ns[first]) / 1e9:.3f} s before episode {before.index} of the same "
+                f"recording ends, by {STAMP}",
+            )
 
 
 def _finite(source: LeRobotFolder, file: DataFile, name: str, values: NDArray[Any], joints: int) -> Iterator[Finding]:

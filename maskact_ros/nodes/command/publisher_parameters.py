@@ -7,7 +7,7 @@ those of a request that is to be judged first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,107 +15,160 @@ import numpy as np
 from maskact_ros.control.ladder import FollowerSettings
 from maskact_ros.core.limits import Limits
 from maskact_ros.core.robot import RobotSpec
-from maskact_ros.nodes.ros.managed import POLICY_PATH, ROBOT_FILE, ManagedNode
+from maskact_ros.nodes.ros.common_parameters import POLICY_PATH, ROBOT_FILE
+from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, declare
 from maskact_ros.nodes.ros.receipt import JOINT_STATES_STAMP_SOURCE
 
 _HOUR_S = 3600.0
+# With trajectories the loop computes each horizon, up to where the arm rests, between two ticks.
+_TRAJECTORY_MOST_HZ, _TRAJECTORY_MOST_S = 100.0, 1.5
 PARAMETERS = (
     POLICY_PATH,
     ROBOT_FILE,
-    NodeParameter("control_rate_hz", 100.0, "Commands a second.", 10.0, 1000.0, changeable=True),
+    NodeParameter(
+        "control_rate_hz",
+        100.0,
+        f"Commands per second. With command_interface trajectory at most {_TRAJECTORY_MOST_HZ:g}.",
+        10.0,
+        1000.0,
+        unit="Hz",
+        changeable=True,
+        heading="Commands",
+    ),
     NodeParameter(
         "command_interface",
         "position",
-        "What is sent: position, a set point each period for a forward command controller; or trajectory, a short "
-        "horizon that ends at rest for a joint trajectory controller.",
+        "What is sent. position: one set point each period, for a forward command controller. trajectory: a short "
+        "horizon that ends at rest, for a joint trajectory controller.",
+        choices=("position", "trajectory"),
     ),
     NodeParameter(
         "limits_from",
         "robot_file",
-        "Whose limits hold: the robot_file's, or robot_description, the tighter of those and the URDF's on that topic.",
+        "Where the limits come from. robot_file: the robot's description. robot_description: the tighter of that and "
+        "the URDF on the topic robot_description; the arm does not move before the URDF has come. "
+        "Parameters such as limits.elbow.velocity tighten them further.",
+        choices=("robot_file", "robot_description"),
     ),
-    NodeParameter("dry_run", False, "Whether everything is done but sending commands."),
-    NodeParameter("cpu", -1, "The CPU that the command loop is kept on; -1: any.", -1, 4095),
-    NodeParameter(
-        "release_on_disable",
-        False,
-        "Whether to go silent once at rest after disabling, for teleoperation, instead of holding the last set point.",
-        changeable=True,
-    ),
+    NodeParameter("dry_run", False, "Whether the node computes everything but sends no commands."),
+    NodeParameter("cpu", -1, "CPU that the command loop is pinned to. -1 does not pin it.", -1, 4095),
     NodeParameter(
         "command_lead_s",
         0.01,
-        "How far ahead of now the plan is sampled: the time from a command to the motor.",
+        "Delay from a command to the motion. The plan is sampled this far ahead of now.",
         0.0,
         0.5,
+        unit="s",
         changeable=True,
     ),
-    NodeParameter("blend_s", 0.2, "How long the hand-over from plan to plan takes.", 0.0, 5.0, changeable=True),
-    JOINT_STATES_STAMP_SOURCE,
+    NodeParameter(
+        "blend_s", 0.2, "Duration of the hand-over from one plan to the next.", 0.0, 5.0, unit="s", changeable=True
+    ),
+    NodeParameter(
+        "release_on_disable",
+        False,
+        "Whether the node goes silent after disabling, once the arm is at rest, so that teleoperation can take over. "
+        "If false, it repeats the last set point.",
+        changeable=True,
+    ),
+    NodeParameter(
+        "max_run_s",
+        0.0,
+        "Longest motion. After it, the arm is disabled. 0 sets no limit.",
+        0.0,
+        1e6,
+        unit="s",
+        changeable=True,
+    ),
+    replace(JOINT_STATES_STAMP_SOURCE, heading="The stop ladder, from a fresh plan to a fault"),
     NodeParameter(
         "joint_states_timeout_s",
         0.2,
-        "Without joint states for so long, by receipt or by stamp, the arm decelerates and holds.",
+        "Joint states are stale after this time, by receipt or by stamp. Then the arm decelerates and holds.",
         0.01,
         10.0,
+        unit="s",
         changeable=True,
     ),
     NodeParameter(
         "plan_timeout_s",
         0.5,
-        "So long after n_action_steps of a chunk have been executed (with ensembling: after its image) it is stale.",
+        "A chunk is stale this long after its n_action_steps-th point was due; with temporal ensembling, after its "
+        "first point was due.",
         0.01,
         60.0,
+        unit="s",
         changeable=True,
     ),
     NodeParameter(
         "remaining_timeout_s",
         1.0,
-        "What remains of a stale chunk is followed for so long; then the arm decelerates and holds.",
+        "How long a stale chunk is still followed, at most to its end. Then the arm decelerates and holds.",
         0.0,
         60.0,
+        unit="s",
         changeable=True,
     ),
     NodeParameter(
         "hold_timeout_s",
         5.0,
-        "Having held for so long, the arm does not move again by itself: it is a fault. Enabling ends as late, too.",
+        "Holding for longer than this is a fault. It takes ~/reset and ~/enable to move again. Enabling is given up "
+        "after the same time without a chunk.",
         0.1,
         _HOUR_S,
+        unit="s",
         changeable=True,
     ),
     NodeParameter(
         "engage_tolerance_s",
         0.25,
-        "How far from the arm a plan may begin to be engaged: what a joint covers in so long at full speed.",
+        "Largest distance between the arm and the beginning of its first plan. Beyond it, the arm does not engage.",
         0.01,
         60.0,
+        unit="s",
         changeable=True,
+        heading="Tolerances are times at full joint speed: tolerance [rad or m] = value [s] * velocity limit",
     ),
     NodeParameter(
         "following_tolerance_s",
         0.2,
-        "How late a joint may be where its set point was, and a quarter of that in distance at full speed; beyond, it "
-        "is a fault. 0: not checked.",
+        "A joint must be where its set point was within this time, or no farther from there than a quarter of the "
+        "tolerance. Beyond it is a fault. 0 switches the check off.",
         0.0,
         10.0,
+        unit="s",
         changeable=True,
     ),
     NodeParameter(
         "clamp_timeout_s",
         1.0,
-        "For how long a plan may ask for more than the limits give before it is a fault.",
+        "How long a plan may ask for more than the limits allow. Longer is a fault.",
         0.01,
         60.0,
+        unit="s",
         changeable=True,
+        heading="Limits",
     ),
-    NodeParameter("max_run_s", 0.0, "After so long of motion it is disabled; 0: never.", 0.0, 1e6, changeable=True),
 )
+
+
+@dataclass(frozen=True)
+class JointLimit:
+    """A limit that each joint has, as parameter `limits.JOINT.<name>`; its default is the robot's own."""
+
+    meaning: str
+    unit: str  # {} stands for rad, or for the m of a prismatic joint
+
+
+LIMITS = {
+    "lower": JointLimit("Lowest position. It may be higher than the robot's own, not lower.", "{}"),
+    "upper": JointLimit("Highest position. It may be lower than the robot's own, not higher.", "{}"),
+    "velocity": JointLimit("Largest velocity, at most the robot's own.", "{}/s"),
+    "acceleration": JointLimit("Largest acceleration, at most the robot's own.", "{}/s²"),
+}
 _SETTINGS = {field.name for field in fields(FollowerSettings)}
 _TIGHTEST = 1e-3  # of a limit: what a parameter may leave of it
-# With trajectories the loop computes each horizon, up to where the arm rests, between two ticks.
-_TRAJECTORY_MOST_HZ, _TRAJECTORY_MOST_S = 100.0, 1.5
 
 
 class PublisherParameters:
@@ -130,7 +183,7 @@ class PublisherParameters:
         self._limit_names: dict[str, tuple[str, int]] = {}  # parameter -> entry of Limits, joint
         declared = []
         for i, joint in enumerate(robot.joints):
-            for entry in ("lower", "upper", "velocity", "acceleration"):
+            for entry in LIMITS:
                 value = float(getattr(robot.limits, entry)[i])
                 if not np.isfinite(value):
                     continue  # a continuous joint has no end stops
@@ -139,8 +192,9 @@ class PublisherParameters:
                 self._limit_names[name] = entry, i
                 if node.has_parameter(name):
                     continue  # configured before
-                meaning = f"The {entry} limit of {joint.name}; no looser than the robot's own."
-                declared.append(NodeParameter(name, value, meaning, *ends, changeable=True))
+                about = LIMITS[entry]
+                unit = about.unit.format("m" if joint.type == "prismatic" else "rad")
+                declared.append(NodeParameter(name, value, about.meaning, *ends, unit=unit, changeable=True))
         declare(node, declared)
 
     def limits(self, values: Mapping[str, Any]) -> Limits:

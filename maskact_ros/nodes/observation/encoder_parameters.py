@@ -5,27 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maskact_ros.nodes.observation.engine_parameters import ENGINE_PARAMETERS
-from maskact_ros.nodes.ros.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE
+from maskact_ros.nodes.ros.common_parameters import CHANGEABLE_POLICY_PATH, ROBOT_FILE
 from maskact_ros.nodes.ros.params import NodeParameter
+from maskact_ros.nodes.ros.receipt import STAMP_SOURCES
 
 PARAMETERS = (
     CHANGEABLE_POLICY_PATH,
     ROBOT_FILE,
     *ENGINE_PARAMETERS,
-    NodeParameter("compressed", False, "Whether image_raw carries sensor_msgs/CompressedImage (jpeg or png)."),
     NodeParameter(
-        "features_reliable", False, "Whether features are sent reliably instead of best effort, as sensor data is."
+        "compressed",
+        False,
+        "Whether image_raw carries sensor_msgs/CompressedImage (JPEG or PNG) instead of sensor_msgs/Image.",
+    ),
+    NodeParameter(
+        "features_reliable",
+        False,
+        "Whether features are sent with reliable QoS instead of best effort. Set the same value on inference.",
     ),
     NodeParameter(
         "stamp_source",
         "header",
-        "What dates an image: header, its own stamp, or receipt, for a camera whose clock is not the robot's.",
+        "Where an image's time comes from: the message's header, or its receipt. Use receipt if the camera's clock is "
+        "not the robot's.",
+        choices=STAMP_SOURCES,
     ),
-    NodeParameter("max_image_age_s", 1.0, "Images older than this are not used.", 0.01, 60.0, changeable=True),
+    NodeParameter("max_image_age_s", 1.0, "Images older than this are dropped.", 0.01, 60.0, unit="s", changeable=True),
     NodeParameter(
         "overlay_alpha",
         0.45,
-        "How strongly the overlay's class colours cover the image.",
+        "Opacity of the class colours in mask_overlay: 0 shows the image only, 1 the colours only.",
         0.0,
         1.0,
         changeable=True,
@@ -33,7 +42,8 @@ PARAMETERS = (
     NodeParameter(
         "mask_min_confidence",
         0.0,
-        "Features of a mask that is less sure, in the mean over its patches, are not sent; 0 sends all.",
+        "Least confidence of a mask, as the mean over its patches. Features of a mask below it are not sent. 0 sends "
+        "all.",
         0.0,
         1.0,
         changeable=True,
@@ -41,8 +51,9 @@ PARAMETERS = (
     NodeParameter(
         "mask_max_change",
         1.0,
-        "Features of a mask whose classes suddenly cover so much more or less than in the good ones before are not "
-        "sent, until they cover what they did or the node is activated anew; 1 sends all.",
+        "Largest sudden change of a mask, as the share of its patches that change class, against the average of the "
+        "last seconds. Features of a mask beyond it are not sent, until the mask is as before or the node is "
+        "activated again. 1 sends all.",
         0.0,
         1.0,
         changeable=True,

@@ -12,13 +12,23 @@ from maskact_ros.nodes.ros.params import NodeParameter
 from maskact_ros.policy.engine import BACKENDS, MOST_THREADS, PRECISIONS, Engine
 
 ENGINE_PARAMETERS = (
-    NodeParameter("backend", "auto", f"What computes: {', '.join(BACKENDS)}; auto takes what is fastest here."),
-    NodeParameter("precision", "fp32", f"Of weights and activations: {', '.join(PRECISIONS)}."),
-    NodeParameter("device", "auto", "Where the network runs: auto, cpu, cuda or cuda:N."),
+    NodeParameter(
+        "backend",
+        "auto",
+        "Library that computes. auto takes the fastest that is available here. onnxruntime needs `maskact export`.",
+        choices=BACKENDS,
+    ),
+    NodeParameter(
+        "precision",
+        "fp32",
+        "Number format of weights and activations: bf16 with torch, fp16 on a GPU, int8 with onnxruntime.",
+        choices=PRECISIONS,
+    ),
+    NodeParameter("device", "auto", "Device that computes: auto, cpu, cuda, or cuda:N for the GPU with number N."),
     NodeParameter(
         "num_threads",
         0,
-        "Threads that compute on the CPU; 0: as many as the cores that the process may use.",
+        "Threads that compute on the CPU. 0 takes one for each core that the process may use.",
         0,
         MOST_THREADS,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maskact_ros.nodes.observation.engine_parameters import ENGINE_PARAMETERS
-from maskact_ros.nodes.ros.managed import CHANGEABLE_POLICY_PATH, ROBOT_FILE
+from maskact_ros.nodes.ros.common_parameters import CHANGEABLE_POLICY_PATH, ROBOT_FILE
 from maskact_ros.nodes.ros.params import NodeParameter
 from maskact_ros.nodes.ros.receipt import JOINT_STATES_STAMP_SOURCE
 
@@ -16,25 +16,42 @@ PARAMETERS = (
     NodeParameter(
         "drop_isolated_patches",
         False,
-        "Whether patches of labels that the attention rules isolate are left out of the transformer, which saves time; "
-        "exact only for labels that the policy was trained without.",
+        "Whether the transformer leaves out patches that label_attention_rules isolate. This is faster, but "
+        "exact only for labels that training dropped, too (dropped_labels).",
         changeable=True,
     ),
     JOINT_STATES_STAMP_SOURCE,
-    NodeParameter("features_reliable", False, "Whether features come reliably; as the camera encoder sends them."),
     NodeParameter(
-        "state_tolerance_s", 0.1, "How old the joint state at an image's stamp may be.", 0.001, 10.0, changeable=True
+        "features_reliable",
+        False,
+        "Whether features are received with reliable QoS. Set the same value on camera_encoder.",
     ),
     NodeParameter(
-        "max_image_age_s", 1.0, "Features of images older than this are not planned from.", 0.01, 60.0, changeable=True
+        "state_tolerance_s",
+        0.1,
+        "Largest age of the joint state in force at an image's stamp. Beyond it, no chunk is planned.",
+        0.001,
+        10.0,
+        unit="s",
+        changeable=True,
+    ),
+    NodeParameter(
+        "max_image_age_s",
+        1.0,
+        "Largest age of an image. Features of older images are dropped.",
+        0.01,
+        60.0,
+        unit="s",
+        changeable=True,
     ),
     NodeParameter(
         "frozen_timeout_s",
         0.3,
-        "A picture that stays the same for longer while joints move is of a frozen camera, and is not planned from; "
-        "0 plans from any.",
+        "The camera counts as frozen when it sends the same picture for longer than this while joints move. No chunk "
+        "is planned from a frozen camera. 0 switches the check off.",
         0.0,
         60.0,
+        unit="s",
         changeable=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""The frame of our nodes: parameters, lifecycle, diagnostics, signals and exit codes.
+"""The frame of our nodes: parameters, lifecycle and diagnostics; `node_process` runs one.
 
 A node fills in `configure`, `activate`, `deactivate` and `clean_up`; a user's mistake in any of them becomes one
 logged sentence and a refused transition, never a stack trace.
@@ -6,19 +6,10 @@ logged sentence and a refused transition, never a stack trace.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import inspect
-import os
-import signal
-import sys
-import time
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
@@ -26,20 +17,17 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.service import Service
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from rclpy.utilities import remove_ros_args, try_shutdown
 
-from maskact_ros.control.realtime import DDS_PRIORITY, prefer_other_threads
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.config import PARAMETERS, MaskACTConfig, unknown_key
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.robot import UNKNOWN_ROBOT, RobotError, RobotSpec
 from maskact_ros.nodes.ros.clock_guard import guard_clock
+from maskact_ros.nodes.ros.common_parameters import AUTOSTART
 from maskact_ros.nodes.ros.diagnostics import Diagnostics
-from maskact_ros.nodes.ros.launcher import Launcher
 from maskact_ros.nodes.ros.parameter_service import RefusingParameterService
 from maskact_ros.nodes.ros.params import (
     NodeParameter,
@@ -55,32 +43,6 @@ from maskact_ros.nodes.ros.params import (
     scope,
     spec_values,
 )
-from maskact_ros.nodes.ros.serving import Serving
-from maskact_ros.nodes.ros.stop_request import StopRequest, end_signals
-
-AUTOSTART = NodeParameter("autostart", True, "Whether the node configures and activates itself.")
-ROBOT_FILE = NodeParameter(
-    "robot_file", "", "The robot's description, robot.yaml; left out, the one that the checkpoint carries."
-)
-SIM_ROBOT_FILE = NodeParameter(
-    "robot_file", "", "The simulated robot's description; left out, the package's config/robot.yaml."
-)
-POLICY_PATH = NodeParameter(
-    "policy_path",
-    "",
-    "Folder of the checkpoint that the three nodes run.",
-    fixed_because="only camera_encoder and inference change their policy; set it on either of them",
-)
-CHANGEABLE_POLICY_PATH = replace(
-    POLICY_PATH,
-    description="Folder of the checkpoint that the three nodes run; set on camera_encoder or inference while they run, "
-    "it changes for both, or, where the new one does not do, for neither.",
-    changeable=True,
-)
-ARM_FIRST_S = 5.0  # for so long the others wait for the action publisher, which brings the arm to rest
-# The kernel's SIGTERM comes when the launcher's first thread ends; while its others do, it still looks alive.
-_LAUNCHER_SEEN_S = 0.05
-_LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked for the end, has been read elsewhere
 
 
 class ManagedNode(LifecycleNode):  # type: ignore[misc]
@@ -99,7 +61,8 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         self._configured = False
         self._set_since_start: set[str] = set()
         self._parameter_service = RefusingParameterService(self)
-        declare(self, (AUTOSTART, *parameters))
+        self._declared = (AUTOSTART, *parameters)
+        declare(self, self._declared)
         self.diagnostics = self.DIAGNOSTICS(self)
         self.diagnostics.value("state", "unconfigured")
         guard_clock(self, self.diagnostics)
@@ -139,11 +102,6 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     def get(self, name: str) -> Any:
         """A parameter's value."""
         return self.get_parameter(name).value
-
-    def check_choice(self, name: str, allowed: Sequence[str]) -> None:
-        """Raise ParameterError unless a text parameter is one of the allowed."""
-        if self.get(name) not in allowed:
-            raise ParameterError(f"{name} is {self.get(name)!r}; allowed: {', '.join(allowed)}")
 
     def create_steady_timer(self, period_s: float, callback: Any) -> Timer:
         """A timer on the steady clock, which neither simulation nor a correction of the time can stop."""
@@ -268,7 +226,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle callback."""
-        result = self._transition(self.configure, "inactive", undo=self.clean_up)
+        result = self._transition(self._configure, "inactive", undo=self.clean_up)
         self._configured = result == TransitionCallbackReturn.SUCCESS
         return result
 
@@ -296,6 +254,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         self.finalized = True  # the process ends with it: no transition leads out of there
         return self._transition(self.clean_up, "finalized")
 
+    def _configure(self) -> None:
+        for parameter in self._declared:
+            parameter.check_choice(self.get(parameter.name))
+        self.configure()
+
     def _transition(self, step: Any, then: str, undo: Any = None) -> TransitionCallbackReturn:
         self.diagnostics.forget("transition")  # a refusal is said each time, also the same one again
         try:
@@ -311,85 +274,3 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         if undo is not None:
             undo()
         return TransitionCallbackReturn.FAILURE
-
-
-def main(node_class: type[ManagedNode]) -> None:
-    """Run a node until SIGINT or SIGTERM; the exit code is 0, 1 after a refused start, 2 after a wrong parameter."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(_help(node_class))
-        return
-    # Loading weights takes seconds, and until the node is active there is nothing to bring to rest: it ends at once.
-    for number in end_signals():
-        signal.signal(number, lambda *_: os._exit(0))
-    launcher = Launcher()
-    if launcher.gone:
-        return
-    try:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
-        sys.exit(f"{node_class.__name__}: {' '.join(str(error).split()).partition(', at ')[0]}")
-    unknown = remove_ros_args(sys.argv)[1:]
-    if unknown:
-        sys.exit(
-            f"{node_class.__name__}: unknown argument {unknown[0]}; allowed: --help, --ros-args and what follows it"
-        )
-    try:
-        code = _run(node_class, launcher)
-    except MaskACTError as error:
-        print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
-        code = 2
-    gc.collect()  # the node is in circles of references, and its shared memory goes when it does
-    try_shutdown()  # not `rclpy.try_shutdown`, which lets a late signal end the process as if it had been killed
-    with contextlib.suppress(OSError):  # nobody reads what we say any more
-        sys.stdout.flush()
-        sys.stderr.flush()
-    # Threads of torch and DDS sometimes crash while Python takes itself down; everything of ours is closed by now.
-    os._exit(code)
-
-
-def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
-    node = node_class()  # type: ignore[call-arg]  # each node names itself
-    prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
-    executor = Serving(node.diagnostics, sparing=node.STRANGERS_SHARE < 1.0)
-    executor.add_node(node)
-    if node.get("autostart"):
-        for step in (node.trigger_configure, node.trigger_activate):
-            if step() != TransitionCallbackReturn.SUCCESS:
-                return 1
-    stop = StopRequest()
-    crash: BaseException | None = None
-    while not node.finalized and crash is None and not (stop.is_set() and _turn_to_end(node, launcher, stop)):
-        try:
-            executor.spin_once(timeout_sec=0.1)
-        except Exception as error:  # noqa: BLE001 - whatever ends a node, its arm comes to rest first
-            crash = error
-        crash = crash or node.crash
-    node.leave()
-    if crash is not None:
-        node.get_logger().fatal(
-            "a bug in maskact_ros ends the node, please report it:\n" + "".join(traceback.format_exception(crash))
-        )
-    elif not node.finalized:
-        node.trigger_shutdown()
-    time.sleep(_LAST_WORDS_S)
-    if crash is not None:
-        return 1
-    executor.shutdown()
-    node.destroy_node()
-    return 0
-
-
-def _turn_to_end(node: ManagedNode, launcher: Launcher, stop: StopRequest) -> bool:
-    """Whether a node that was asked to end does: without a launcher to keep the order, it is the arm's turn first."""
-    waits_s = ARM_FIRST_S if launcher.gone else _LAUNCHER_SEEN_S
-    return node.may_end or time.monotonic() > stop.asked_s + waits_s
-
-
-def _help(node_class: type[ManagedNode]) -> str:
-    module = inspect.getmodule(node_class)
-    assert module is not None
-    lines = [inspect.cleandoc(module.__doc__ or ""), "", "Parameters (-p name:=value after --ros-args):"]
-    for parameter in (AUTOSTART, *module.PARAMETERS):
-        default = parameter.default if parameter.default != "" else "not set"
-        lines += [f"  {parameter.name} (default: {default})", f"      {parameter.description}"]
-    return "\n".join(lines)

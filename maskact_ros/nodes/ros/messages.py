@@ -18,7 +18,7 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -27,6 +27,7 @@ from maskact_ros.core.align import AlignmentError, JointOrder
 from maskact_ros.core.chunk import Chunk
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.features import Features
+from maskact_ros.core.robot import Camera
 
 _FEATURES = "maskact_features"
 _FEATURES_FORMAT = re.compile(_FEATURES + r" ([1-9]\d{0,6}) ([1-9]\d{0,6}) (mask|plain) (\S+) (\d{1,19})", re.ASCII)
@@ -129,6 +130,15 @@ def image_to_message(picture: NDArray[np.uint8] | NDArray[np.float32], encoding:
     message.step = picture.nbytes // height
     message.data = _bytes_of(picture)
     return message
+
+
+def camera_info_message(camera: Camera, matrix: NDArray[np.float64]) -> CameraInfo:
+    """What a camera without distortion says of itself; `matrix` (3, 3) holds focal lengths and centre in pixels."""
+    info = CameraInfo(width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k = matrix.ravel()
+    info.r = np.eye(3).ravel()
+    info.p = np.hstack([matrix, np.zeros((3, 1))]).ravel()
+    return info
 
 
 def pose_to_message(pose: NDArray[np.float64], header: Header) -> PoseStamped:

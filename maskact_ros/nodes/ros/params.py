@@ -49,19 +49,58 @@ class ParameterError(MaskACTError):
 
 @dataclass(frozen=True)
 class NodeParameter:
-    """One parameter of a node: its type is the default's, its range is closed."""
+    """One parameter of a node: its type is the default's, its range is closed.
+
+    `--help`, config/maskact.yaml and the reference page are made of these declarations.
+    """
 
     name: str
     default: str | bool | int | float
     description: str
     minimum: float | None = None
     maximum: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()  # of a text that is not changeable; checked when the node is configured
     changeable: bool = False
     fixed_because: str = "it is read once, when the node is configured; restart the node with another value"
+    heading: str = ""  # of the group that begins with this parameter
+
+    @property
+    def type(self) -> str:
+        """The type's name in ROS."""
+        return {bool: "bool", int: "integer", float: "double", str: "string"}[type(self.default)]
+
+    @property
+    def shown_default(self) -> str:
+        """The default as YAML and the command line write it."""
+        return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
+
+    @property
+    def range(self) -> str:
+        """What is allowed, in words, without the unit; empty where the type says all."""
+        if self.minimum is not None and self.maximum is not None:
+            return f"{_shown(self.minimum)} to {_shown(self.maximum)}"
+        return " or ".join(part for part in (", ".join(self.choices[:-1]), *self.choices[-1:]) if part)
+
+    @property
+    def facts(self) -> str:
+        """Range, unit and whether the value may change, in one line; empty where there is nothing to say."""
+        span = " ".join(part for part in (self.range, self.unit) if part)
+        return "; ".join(part for part in (span, "changeable" if self.changeable else "") if part)
+
+    def check_choice(self, value: Any) -> None:
+        """Raise ParameterError for a text that is none of the choices, where there are any."""
+        if self.choices and value not in self.choices:
+            raise ParameterError(f"{self.name} is {value!r}; allowed: {', '.join(self.choices)}")
 
     def descriptor(self) -> ParameterDescriptor:
         """What `ros2 param describe` shows."""
-        descriptor = ParameterDescriptor(description=self.description, read_only=not self.changeable)
+        about = self.description
+        if self.unit:
+            about += f" Unit: {self.unit}."
+        if self.choices:
+            about += f" Allowed: {self.range}."
+        descriptor = ParameterDescriptor(description=about, read_only=not self.changeable)
         if not self.changeable:
             descriptor.additional_constraints = f"Read-only: {self.fixed_because}."
         if self.minimum is not None and self.maximum is not None:
@@ -240,6 +279,10 @@ def _spec_descriptor(flat_name: str, changeable: Collection[str]) -> ParameterDe
 def _range(descriptor: ParameterDescriptor) -> str:
     bounds = [*descriptor.integer_range, *descriptor.floating_point_range]
     return " to ".join(f"{bound:g}" for bound in (bounds[0].from_value, bounds[0].to_value))
+
+
+def _shown(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
 def _plain(value: Any) -> Any:

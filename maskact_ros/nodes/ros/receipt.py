@@ -14,7 +14,9 @@ STAMP_SOURCES = ("header", "receipt")
 JOINT_STATES_STAMP_SOURCE = NodeParameter(
     "joint_states_stamp_source",
     "header",
-    "What dates a joint state: header, its own stamp, or receipt, for stamps that are zero or of another clock.",
+    "Where a joint state's time comes from: the message's header, or its receipt. Use receipt if the stamps are zero "
+    "or of another clock.",
+    choices=STAMP_SOURCES,
 )
 _JITTER_NS = 500_000_000  # a clock that goes back further was set back; less is how late it was read
 
@@ -36,10 +38,5 @@ class ReceiptClock:
 
 
 def joint_states_clock(node: ManagedNode, read_ns: Callable[[], int]) -> ReceiptClock | None:
-    """What dates joint states that their header does not; None where it does.
-
-    Raises:
-        ParameterError: joint_states_stamp_source is neither header nor receipt.
-    """
-    node.check_choice(JOINT_STATES_STAMP_SOURCE.name, STAMP_SOURCES)
+    """What dates joint states that their header does not; None where it does."""
     return ReceiptClock(read_ns) if node.get(JOINT_STATES_STAMP_SOURCE.name) == "receipt" else None

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from maskact_ros.core.checkpoint import PolicySpec, default_mask_classes
 from maskact_ros.core.config import LATENT_LABEL, ConfigError, MaskACTConfig
+from maskact_ros.core.dimensions import check_dimensions
 from maskact_ros.core.documents import read_json
-from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.paths import regular_size, resolve_path
 from maskact_ros.core.robot import UNKNOWN_ROBOT, Camera, Joint, RobotSpec
 from maskact_ros.core.statistics import IMAGE_STATISTICS, FeatureStatistics, Statistics
 from maskact_ros.policy.errors import PolicyError
@@ -110,6 +111,7 @@ def load_reference(folder: Path, backbone_folder: Path, robot: RobotSpec | None)
         backbone=read_settings(resolve_path(backbone_folder)),
         mask_classes=default_mask_classes(config.num_mask),
     )
+    check_dimensions(config, spec.backbone, regular_size(folder / "model.safetensors"))
     model = MaskACT(spec)
     renamed = _renamed(tensors)
     if model.perception.auxiliary_head is not None:

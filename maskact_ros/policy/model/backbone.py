@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskact_ros.core.config import PATCH_SIZE
+from maskact_ros.core.dimensions import check_backbone
 from maskact_ros.core.documents import read_json, shortened
+from maskact_ros.core.foreign_file import reading
 from maskact_ros.core.kinds import LoraConfig
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.policy.errors import PolicyError
@@ -37,13 +38,6 @@ _SIZES = {
     },
 }
 _FIXED = {"model_type": "dinov3_vit", "patch_size": PATCH_SIZE, "num_channels": 3}
-_LEAST = {
-    "hidden_size": 1,
-    "intermediate_size": 1,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "num_register_tokens": 0,
-}
 _LARGEST = 1e9  # of any number in the settings
 
 
@@ -95,14 +89,13 @@ def _shards(index: Path) -> list[str]:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of one safetensors file; raises PolicyError."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise PolicyError(f"{path}: cannot be read as safetensors ({error})") from None
+    with reading(path, "safetensors", PolicyError):
+        tensors: dict[str, Tensor] = load_file(path)
+    return tensors
 
 
 def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
-    """A `DINOv3ViTModel` with random weights; raises PolicyError on settings that make no model."""
+    """A `DINOv3ViTModel` with random weights; raises MaskACTError on settings that make no model."""
     # Slow to import, and the process that runs ACT only needs neither this nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
@@ -117,14 +110,11 @@ def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise PolicyError on what transformers would build, though it is no vision transformer."""
+    """Raise MaskACTError on what transformers would build, though it is no vision transformer."""
     for name, value in settings.items():
         if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
             raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: a number up to {_LARGEST:g}")
-    for name, minimum in _LEAST.items():
-        value = settings[name]
-        if not isinstance(value, int) or value < minimum:
-            raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: an integer >= {minimum}")
+    check_backbone(settings)
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
     if width % (4 * heads):
         raise PolicyError(

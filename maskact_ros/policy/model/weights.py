@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo, write_checkpoint
+from maskact_ros.core.foreign_file import reading
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.model.backbone import canonical_name
 from maskact_ros.policy.model.maskact import MaskACT
@@ -51,13 +52,10 @@ def load_part(info: CheckpointInfo, module: nn.Module, prefix: str = "", *, with
         PolicyError: the file cannot be read, or its tensors are not the module's.
     """
     path = info.folder / WEIGHTS
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 it is no dictionary
-            wanted = [name for name in names if not name[len(prefix) :].startswith(without)]
-            tensors = {name[len(prefix) :]: file.get_tensor(name) for name in wanted}
-    except (OSError, SafetensorError) as error:
-        raise PolicyError(f"{path}: cannot be read as safetensors ({error})") from None
+    with reading(path, "safetensors", PolicyError), safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 it is no dictionary
+        wanted = [name for name in names if not name[len(prefix) :].startswith(without)]
+        tensors = {name[len(prefix) :]: file.get_tensor(name) for name in wanted}
     load_tensors(module, tensors, str(path))
 
 

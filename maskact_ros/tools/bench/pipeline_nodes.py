@@ -19,7 +19,8 @@ from maskact_ros.nodes.action_publisher import ActionPublisher
 from maskact_ros.nodes.observation.engine_parameters import let_waiting_threads_sleep
 from maskact_ros.nodes.ros.control_cdr import stamp_of
 from maskact_ros.nodes.ros.diagnostics import Diagnostics
-from maskact_ros.nodes.ros.managed import ManagedNode, main
+from maskact_ros.nodes.ros.managed import ManagedNode
+from maskact_ros.nodes.ros.node_process import main
 
 
 class Tracing(Diagnostics):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from maskact_ros.nodes.action_publisher import ActionPublisher
-from maskact_ros.nodes.ros.managed import main
+from maskact_ros.nodes.ros.node_process import main
 from maskact_ros.tools.bench.wakes import WakeRecord
 
 

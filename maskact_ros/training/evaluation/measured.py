@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.parallel import HERE, Workers
 from maskact_ros.core.progress import Progress
 from maskact_ros.training.evaluation.policy_video import FILMED, filming
 from maskact_ros.training.evaluation.success_rate import EpisodeResult, Evaluation, EvaluationError, Setup, run
 
 
-def measure(setup: Setup, seeds: Sequence[int], *, jobs: int = 1, film: Path | None = None) -> Evaluation:
+def measure(setup: Setup, seeds: Sequence[int], *, workers: Workers = HERE, film: Path | None = None) -> Evaluation:
     """Evaluate, showing progress on stderr; of fewer seeds after Ctrl-C. The first episodes are filmed if asked for.
 
     Raises:
@@ -26,7 +28,8 @@ def measure(setup: Setup, seeds: Sequence[int], *, jobs: int = 1, film: Path | N
             with filming(film, CheckpointInfo.read(setup.checkpoint)) as watcher:
                 collect(run(setup, seeds[:filmed], watcher=watcher), results, len(seeds), setup.shift)
         if seeds[filmed:]:
-            collect(run(setup, seeds[filmed:], jobs=jobs), results, len(seeds), setup.shift)
+            with closing(run(setup, seeds[filmed:], workers=workers)) as episodes:
+                collect(episodes, results, len(seeds), setup.shift)
     except KeyboardInterrupt:
         pass
     return Evaluation.of(setup, results)

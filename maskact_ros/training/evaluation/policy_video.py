@@ -1,6 +1,6 @@
 """A video of what a policy sees on its way: the camera's pictures under the policy's masks.
 
-In: pictures with their labels, at the camera's rate. Out: an mp4, whole once it is closed.
+In: pictures with their labels, at the camera's rate. Out: an mp4 or an animated WebP, whole once it is closed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.overlay import overlay
+from maskact_ros.data.datasets.animation import AnimationWriter
 from maskact_ros.data.datasets.video import VideoWriter
 from maskact_ros.training.evaluation.policy_planner import IMAGE_RATE_HZ, Watcher
 from maskact_ros.training.evaluation.success_rate import EvaluationError
 
 FILMED = 3  # episodes: more, nobody looks at
+_WRITERS: dict[str, type[VideoWriter | AnimationWriter]] = {".mp4": VideoWriter, ".webp": AnimationWriter}
 _ALPHA = 0.45  # of the overlay
 
 
@@ -27,12 +29,13 @@ def filming(path: Path, info: CheckpointInfo) -> Iterator[Watcher]:
     """A watcher that writes what it sees to `path`; there is a file if it saw anything.
 
     Raises:
-        MaskACTError: the path is none of an mp4, or the video did not become whole.
+        MaskACTError: the path is none of a film, or the video did not become whole.
     """
-    if path.suffix != ".mp4" or not path.parent.is_dir():
-        raise EvaluationError(f"--film is {path}; allowed: a file that ends in .mp4, in a folder that exists")
+    if path.suffix not in _WRITERS or not path.parent.is_dir():
+        allowed = " or ".join(_WRITERS)
+        raise EvaluationError(f"--film is {path}; allowed: a file that ends in {allowed}, in a folder that exists")
     camera = info.robot.only_camera
-    video = VideoWriter(path, width=camera.width, height=camera.height, fps=round(IMAGE_RATE_HZ))
+    video = _WRITERS[path.suffix](path, width=camera.width, height=camera.height, fps=round(IMAGE_RATE_HZ))
 
     def watch(_: int, rgb: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         video.add(overlay(rgb, labels, info.mask_classes, alpha=_ALPHA))

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import signal
 import time
-from collections.abc import Generator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import uuid
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,9 +23,11 @@ import cv2
 from maskact_ros.core.documents import DocumentError, read_yaml
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.folders import FolderError, alone, reach_the_disk
+from maskact_ros.core.parallel import HERE, Workers, in_parallel
 from maskact_ros.core.paths import shared
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.robot import RobotSpec
+from maskact_ros.core.work import Tick
 from maskact_ros.data.bags.bag_writer import BagWriter
 from maskact_ros.sim.demonstrate import Moment, demonstrate
 from maskact_ros.sim.expert import Expert
@@ -38,6 +38,7 @@ from maskact_ros.training.evaluation.sim_messages import Images, SimMessages
 
 FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which begin at 0
 LAST_SEED = 2**31 - 1  # as of sim_robot
+_MOST = 10**6  # episodes
 _ROBOT_NOTE = "maskact_robot"
 _EARLIER = {"maskact_begin": "usual"}  # what bags say that do not say it
 Begin = Literal["usual", "mishap"]
@@ -55,14 +56,12 @@ class DemoRequest:
     shift: str = NO_SHIFT
     begin: Begin = "usual"
     images: Images = "jpeg"
-    jobs: int = 1
     robot_file: Path | None = None
 
     def __post_init__(self) -> None:
         last = LAST_SEED - self.episodes + 1
-        for name, value, most in (("episodes", self.episodes, 10**6), ("jobs", self.jobs, 1024)):
-            if not 1 <= value <= most:
-                raise MaskACTError(f"--{name} is {value}; allowed: 1 to {most}")
+        if not 1 <= self.episodes <= _MOST:
+            raise MaskACTError(f"--episodes is {self.episodes}; allowed: 1 to {_MOST}")
         if not 0 <= self.seed <= last:
             raise MaskACTError(f"--seed is {self.seed}; allowed: 0 to {last} with {self.episodes} episodes")
         parse_shifts(self.shift)
@@ -120,32 +119,40 @@ class DemoSummary:
         )
 
 
-def record_demos(request: DemoRequest) -> DemoSummary:
+def record_demos(request: DemoRequest, workers: Workers = HERE) -> DemoSummary:
     """Record the episodes that are not there yet; raises MaskACTError."""
-    notes = request.notes(request.robot)
+    robot = request.robot
     with alone(_partial(request), f"{request.out}: another record-demos to it is running"):
         try:
-            return _record_missing(request, notes)
+            return _record_missing(request, robot, workers)
         finally:
             shutil.rmtree(_partial(request), ignore_errors=True)
 
 
-def _record_missing(request: DemoRequest, notes: Mapping[str, str]) -> DemoSummary:
+def _record_missing(request: DemoRequest, robot: RobotSpec, workers: Workers) -> DemoSummary:
+    notes = request.notes(robot)
     seeds = range(request.seed, request.seed + request.episodes)
     missing = [seed for seed in seeds if not _is_there(request.bag(seed), notes)]
     began_s = time.monotonic()
     done: list[Recorded] = []
+    recording = in_parallel(
+        partial(_record, request, robot),
+        missing,
+        workers=workers,
+        name="the episode of seed {}".format,
+        into=_partial(request),
+    )
     with (
         Progress("episodes", request.episodes, done=request.episodes - len(missing)) as progress,
-        closing(_record_all(request, missing)) as all_recorded,  # so that no process outlives an interruption
+        closing(recording),  # so that no process outlives an interruption
     ):
-        for recorded in all_recorded:
+        for recorded in recording:
             done.append(recorded)
             seconds = sum(each.seconds for each in done if each.solved)
             failed = sum(not each.solved for each in done)
             pace = seconds / (time.monotonic() - began_s)
             progress.advance(1, f"{pace:.1f} times real time, {failed} not solved")
-    solved = [each for each in done if each.solved]
+    solved = [each for each in sorted(done, key=lambda each: each.seed) if each.solved]
     return DemoSummary(
         kept=len(solved),
         failed=tuple(sorted(each.seed for each in done if not each.solved)),
@@ -186,43 +193,22 @@ def _notes_in(bag: Path) -> Mapping[str, Any] | None:
     return notes if isinstance(notes, Mapping) else None
 
 
-def _record_all(request: DemoRequest, seeds: list[int]) -> Generator[Recorded, None, None]:
-    """Each seed once, in any order; the episodes in work are finished when the caller stops early."""
-    if request.jobs == 1 or len(seeds) < 2:
-        yield from map(EpisodeRecorder(request).record, seeds)
-        return
-    workers = min(request.jobs, len(seeds))
-    # A fresh interpreter each: a graphics context does not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_work, initargs=(request,)) as pool:
-        try:
-            for future in as_completed([pool.submit(_work, seed) for seed in seeds]):
-                yield future.result()
-        except BrokenProcessPool:
-            raise MaskACTError("a recording process was killed; the bags so far are whole: run it again") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _record(request: DemoRequest, robot: RobotSpec, seed: int, tick: Tick) -> Recorded:
+    return _recorder(request, robot).record(seed)
 
 
-_recorder: EpisodeRecorder  # of a worker process
-
-
-def _begin_work(request: DemoRequest) -> None:
-    global _recorder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent sees to the end
-    _recorder = EpisodeRecorder(request)
-
-
-def _work(seed: int) -> Recorded:
-    return _recorder.record(seed)
+@lru_cache(maxsize=1)
+def _recorder(request: DemoRequest, robot: RobotSpec) -> EpisodeRecorder:
+    return EpisodeRecorder(request, robot)
 
 
 class EpisodeRecorder:
     """Records episodes, one after the other, in this process."""
 
-    def __init__(self, request: DemoRequest) -> None:
+    def __init__(self, request: DemoRequest, robot: RobotSpec) -> None:
         cv2.setNumThreads(1)
         self._request = request
-        self._robot = request.robot
+        self._robot = robot
         self._world = World(self._robot, shift=request.shift)
         self._expert = Expert(self._robot)
         self._renderer = Renderer(self._robot)
@@ -238,16 +224,23 @@ class EpisodeRecorder:
         if not self._world.episode.success:
             return Recorded(seed, solved=False, seconds=seconds)
         bag = self._request.bag(seed)
-        # The file in a bag is named after its folder, so it is the folder around them that has a temporary name.
-        unfinished = _partial(self._request) / bag.name
-        shutil.rmtree(unfinished, ignore_errors=True)
+        # The file in a bag is named after its folder, so it is the folder around them that has a temporary name: a new
+        # one, as another worker may be at the same episode, when this one was thought to be dead.
+        around = _partial(self._request) / uuid.uuid4().hex
         notes = self._request.notes(self._robot) | {"maskact_seed": str(seed)}
-        with BagWriter(unfinished, compress=True, notes=notes) as writer:
-            self._messages.declare(writer)
-            for moment in moments:
-                self._write(writer, moment)
-        size = sum(file.stat().st_size for file in unfinished.iterdir())
-        _keep(unfinished, bag)
+        try:
+            around.mkdir()
+            unfinished = around / bag.name
+            with BagWriter(unfinished, compress=True, notes=notes) as writer:
+                self._messages.declare(writer)
+                for moment in moments:
+                    self._write(writer, moment)
+            size = sum(file.stat().st_size for file in unfinished.iterdir())
+            _keep(unfinished, bag)
+        except OSError as error:
+            raise FolderError(f"{bag}: cannot be written ({error.strerror})") from None
+        finally:
+            shutil.rmtree(around, ignore_errors=True)
         return Recorded(seed, solved=True, seconds=seconds, bytes=size)
 
     def _write(self, writer: BagWriter, moment: Moment) -> None:
@@ -262,14 +255,11 @@ class EpisodeRecorder:
 
 
 def _keep(unfinished: Path, bag: Path) -> None:
-    """Give a finished bag its place, and take away a damaged one."""
-    try:
-        reach_the_disk(unfinished)
-        if bag.exists():
-            bag.rename(unfinished.with_name(f"{bag.name}.damaged"))  # which goes with the folder it is in now
-        unfinished.rename(bag)
-    except OSError as error:
-        raise FolderError(f"{bag}: cannot be written ({error.strerror})") from None
+    """Give a finished bag its place, and take away a damaged one; raises OSError."""
+    reach_the_disk(unfinished)
+    if bag.exists():
+        bag.rename(unfinished.with_name(f"{bag.name}.damaged"))  # which goes with the folder it is in now
+    unfinished.rename(bag)
 
 
 def _partial(request: DemoRequest) -> Path:

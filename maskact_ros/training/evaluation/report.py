@@ -16,6 +16,7 @@ from typing import Any
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.documents import read_json
+from maskact_ros.core.parallel import HERE, Workers
 from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
@@ -82,7 +83,7 @@ def report(
     *,
     episodes: int,
     seed: int,
-    jobs: int,
+    workers: Workers = HERE,
     document: Path | None,
     run_by: Sequence[tuple[str, str]] = (USUAL,),
 ) -> tuple[str, bool]:
@@ -95,7 +96,7 @@ def report(
         _around(document)  # before hours of work
     cells = cells_of(checkpoints, run_by)
     seeds = range(seed, seed + episodes)
-    found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, jobs=jobs))
+    found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, workers=workers))
     if not found:
         return "", False
     text = markdown(found)
@@ -156,10 +157,43 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     values: dict[str, Any] = {"precision": "fp32"} | read_json(path)  # which older ones, all of fp32, do not say
     names = {field.name for field in fields(Evaluation)}
-    if names != set(values) or not all(isinstance(values[name], list) for name in ("ci95", "seeds", "solved")):
+    if names != set(values) or not all(_fits(name, values[name]) for name in names) or not _adds_up(values):
         raise EvaluationError(f"{path}: not an evaluation as this version prints it; remove it to run it again")
     lists = {name: tuple(values[name]) for name in ("ci95", "seeds", "solved")}
     return Evaluation(**values | lists)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a stored evaluation's entry is of its type."""
+    if name in ("seeds", "solved"):
+        return isinstance(value, list) and all(_is_count(seed) for seed in value)
+    if name == "ci95":
+        return isinstance(value, list) and len(value) == 2 and all(_is_number(end) and 0 <= end <= 1 for end in value)
+    if name == "mask_iou":
+        return value is None or (
+            isinstance(value, dict) and "mean" in value and all(_is_number(iou) for iou in value.values())
+        )
+    if name in ("episodes", "successes", "n_action_steps"):
+        return _is_count(value)
+    if name == "through_ros":
+        return isinstance(value, bool)
+    if name in ("checkpoint", "weights_hash", "backend", "precision", "shift"):
+        return isinstance(value, str)
+    return _is_number(value) or (value is None and name != "time_limit_s")
+
+
+def _adds_up(values: Mapping[str, Any]) -> bool:
+    """Whether there are as many episodes and successes as seeds, and some."""
+    seeds, solved = set(values["seeds"]), set(values["solved"])
+    return 0 < len(seeds) == values["episodes"] and solved <= seeds and len(solved) == values["successes"]
 
 
 def _exists(backend: str, precision: str) -> bool:
@@ -178,7 +212,10 @@ def _answers(evaluation: Evaluation, cell: Cell, seeds: Sequence[int]) -> bool:
 
 def _around(document: Path) -> tuple[str, str]:
     """What stands before and after the report in a document."""
-    text = read_bytes(document).decode("utf-8")
+    try:
+        text = read_bytes(document).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{document}: is no text ({error})") from None
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from maskact_ros.core.errors import drawable
 from maskact_ros.sim.look import NO_SHIFT
 from maskact_ros.training.evaluation.proportions import mcnemar_p
 from maskact_ros.training.evaluation.success_rate import Evaluation
@@ -46,7 +47,7 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
         places = [scenes.index(e.shift) + (i + 0.5) * width - 0.4 for e in own]
         low = [rate - e.ci95[0] for rate, e in zip(rates, own, strict=True)]
         high = [e.ci95[1] - rate for rate, e in zip(rates, own, strict=True)]
-        axis.bar(places, rates, width * 0.92, yerr=(low, high), capsize=3, label=policy)
+        axis.bar(places, rates, width * 0.92, yerr=(low, high), capsize=3, label=drawable(policy))
     axis.set_xticks(range(len(scenes)), [_scene(scene) for scene in scenes])
     axis.set_ylim(0.0, 1.05)
     axis.set_ylabel("success")

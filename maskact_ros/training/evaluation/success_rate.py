@@ -6,13 +6,9 @@ In: a checkpoint (or the scripted expert), a scene and seeds. Out: one `EpisodeR
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import median
 from typing import Any, Self
 
@@ -22,8 +18,10 @@ from numpy.typing import NDArray
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.config import MaskACTConfig
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.parallel import HERE, Workers, in_parallel
 from maskact_ros.core.paths import shared
 from maskact_ros.core.robot import RobotSpec
+from maskact_ros.core.work import Tick
 from maskact_ros.policy.engine import Engine
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.scene import CLASS_NAMES
@@ -175,24 +173,23 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def check_counts(*, episodes: int, seed: int, jobs: int) -> None:
+def check_counts(*, episodes: int, seed: int) -> None:
     """Raise EvaluationError on numbers that no evaluation can have."""
-    for name, value in (("episodes", episodes), ("jobs", jobs)):
-        if not 1 <= value <= _MOST:
-            raise EvaluationError(f"--{name} is {value}; allowed: an integer >= 1 and <= {_MOST}")
+    if not 1 <= episodes <= _MOST:
+        raise EvaluationError(f"--episodes is {episodes}; allowed: an integer >= 1 and <= {_MOST}")
     if not 0 <= seed < 2**31 - _MOST:
         raise EvaluationError(f"--seed is {seed}; allowed: an integer >= 0 and < {2**31 - _MOST}")
 
 
 def run(
-    setup: Setup, seeds: Sequence[int], *, jobs: int = 1, watcher: Watcher | None = None
-) -> Iterator[EpisodeResult]:
+    setup: Setup, seeds: Sequence[int], *, workers: Workers = HERE, watcher: Watcher | None = None
+) -> Generator[EpisodeResult, None, None]:
     """The episodes of `seeds`, as they end; with a watcher, which sees every picture, in this process.
 
     Raises:
-        MaskACTError: the checkpoint is damaged, this machine cannot draw, or a worker process was killed.
+        MaskACTError: the checkpoint is damaged, this machine cannot draw, or as `in_parallel`.
     """
-    if jobs == 1 or watcher is not None:
+    if watcher is not None:
         bench = _bench(setup)
         bench.watch(watcher)
         try:
@@ -200,16 +197,7 @@ def run(
         finally:
             bench.watch(None)
         return
-    # Not forked: a forked process cannot draw with its parent's graphics, and torch's threads do not survive it.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=context, initializer=_ignore_interrupts)
-    try:
-        for future in as_completed([pool.submit(_run, setup, seed) for seed in seeds]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise EvaluationError("a worker process was killed, perhaps for lack of memory; try fewer --jobs") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from in_parallel(partial(_run, setup), seeds, workers=workers, name="the episode of seed {}".format)
 
 
 def simulated_robot() -> RobotSpec:
@@ -227,6 +215,8 @@ class _Bench:
         self._policy: PolicyPlanner | None = None
         if setup.checkpoint:
             info = CheckpointInfo.read(setup.checkpoint)
+            if info.weights_hash != setup.weights_hash:
+                raise EvaluationError(f"{setup.checkpoint} has other weights than those that are to be measured")
             config = replace(
                 info.config,
                 temporal_ensemble_coeff=setup.temporal_ensemble_coeff,
@@ -260,10 +250,5 @@ def _bench(setup: Setup) -> _Bench:
     return _Bench(setup)
 
 
-def _run(setup: Setup, seed: int) -> EpisodeResult:
+def _run(setup: Setup, seed: int, tick: Tick) -> EpisodeResult:
     return _bench(setup).run(seed)
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C goes to the parent, which ends the others when their episode is over."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

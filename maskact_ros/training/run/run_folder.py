@@ -21,15 +21,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maskact_ros.core.checkpoint import PolicySpec, parse_policy
-from maskact_ros.core.documents import read_json
+from maskact_ros.core.dimensions import check_dimensions
+from maskact_ros.core.documents import parse_json, read_json, shortened
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.foreign_file import reading
+from maskact_ros.core.paths import regular_size
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import Statistics
 from maskact_ros.policy.model.backbone import canonical_name
 from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import load_tensors, save_checkpoint
 from maskact_ros.training.errors import TrainingError
-from maskact_ros.training.run.settings import TrainSettings
+from maskact_ros.training.run.settings import MOST_STEPS, TrainSettings
 
 _RUN, _STATE, _CHECKPOINT, _BEST = "run.json", "state.safetensors", "checkpoint", "best"
 _MODEL, _EMA, _OPTIMIZER = "model/", "ema/", "optimizer/"
@@ -41,6 +44,17 @@ class Progressed:
 
     step: int = 0  # steps that are done
     best_loss: float | None = None  # lowest held-out loss so far
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Progressed:
+        """From the text in a state's file; raises MaskACTError."""
+        values = parse_json(text.encode(), path)
+        step, best = values.get("step"), values.get("best_loss")
+        if set(values) != {"step", "best_loss"} or type(step) is not int or not 0 <= step <= MOST_STEPS:
+            raise TrainingError(f"{path}: does not say how far the run has come")
+        if best is not None and not isinstance(best, (int, float)):
+            raise TrainingError(f"{path}: best_loss is {shortened(repr(best))}; allowed: a number")
+        return cls(step=step, best_loss=best)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,22 +117,31 @@ class RunFolder:
 
     def settings(self) -> TrainSettings:
         """Those that the run was started with, but for `out`, which is this folder."""
-        return TrainSettings.from_dict(self._about()["settings"] | {"out": str(self.path)})
+        try:
+            return TrainSettings.from_dict({**_section(self._about(), "settings"), "out": str(self.path)})
+        except MaskACTError as error:
+            raise TrainingError(f"{self.path / _RUN}: {error}") from None
 
     def spec(self, fingerprints: Sequence[str]) -> PolicySpec:
         """The policy's definition; raises TrainingError when the datasets are no longer what they were."""
         values = self._about()
-        if list(fingerprints) != values["fingerprints"]:
+        if list(fingerprints) != values.get("fingerprints"):
             raise TrainingError(f"{self.path}: a dataset has changed since the run was started; start a new run")
-        config, geometry, classes = parse_policy(values["policy"])
-        return PolicySpec(
-            config=config,
-            robot=RobotSpec.from_dict(values["policy"]["robot"]),
-            statistics=Statistics.from_dict(values["statistics"]),
-            backbone=values["backbone"],
-            geometry=geometry,
-            mask_classes=classes,
-        )
+        try:
+            policy, backbone = _section(values, "policy"), _section(values, "backbone")
+            config, geometry, classes = parse_policy(policy)
+            if self.has_state:
+                check_dimensions(config, backbone, regular_size(self.path / _STATE))
+            return PolicySpec(
+                config=config,
+                robot=RobotSpec.from_dict(policy.get("robot")),
+                statistics=Statistics.from_dict(values.get("statistics")),
+                backbone=backbone,
+                geometry=geometry,
+                mask_classes=classes,
+            )
+        except MaskACTError as error:
+            raise TrainingError(f"{self.path / _RUN}: {error}") from None
 
     def save(self, learner: Learner, progressed: Progressed) -> None:
         """Write the state and the checkpoint; raises MaskACTError, and then the last ones are whole."""
@@ -144,24 +167,24 @@ class RunFolder:
             MaskACTError: the state cannot be read, or is not this policy's.
         """
         path = self.path / _STATE
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dictionary
-        except (OSError, SafetensorError) as error:
-            raise TrainingError(f"{path}: cannot be read as safetensors ({error})") from None
+        with reading(path, "safetensors", TrainingError), safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dictionary
+        progressed = Progressed.parse(metadata.get("progress", ""), path)
         load_tensors(learner.model, _under(_MODEL, tensors), str(path))
         if learner.ema is not None:
             load_tensors(learner.ema, _under(_EMA, tensors), str(path))
         moments = _under(_OPTIMIZER, tensors)
         for name, parameter in _trained(learner):
             kept = {key.rpartition("/")[2]: t for key, t in moments.items() if key.rpartition("/")[0] == name}
+            if any(tensor.shape not in (parameter.shape, ()) for tensor in kept.values()):
+                raise TrainingError(f"{path}: the optimizer's state of {name} is of another shape than it")
             if kept:  # a parameter that no loss reaches has none
                 learner.optimizer.state[parameter] = {
                     key: tensor.to(parameter.device)  # the count of steps, too, as the fused AdamW wants it
                     for key, tensor in kept.items()
                 }
-        return Progressed(**json.loads(metadata["progress"]))
+        return progressed
 
     def _save_state(self, learner: Learner, progressed: Progressed) -> None:
         tensors = _named(_MODEL, learner.model)
@@ -200,6 +223,12 @@ class RunFolder:
         if not (self.path / _RUN).is_file():
             raise TrainingError(f"{self.path}: no run to resume, it has no {_RUN}")
         return read_json(self.path / _RUN)
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(section := values.get(name), dict):
+        raise TrainingError(f"{name} is {shortened(repr(section))}; allowed: an object")
+    return section
 
 
 def _named(prefix: str, model: MaskACT) -> dict[str, Tensor]:

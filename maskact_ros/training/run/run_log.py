@@ -11,6 +11,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from maskact_ros.core.documents import parse_json
+from maskact_ros.core.errors import drawable
+from maskact_ros.core.paths import read_bytes
+from maskact_ros.training.errors import TrainingError
+
 _LOG, _CURVES, _EVENTS = "log.jsonl", "curves.png", "tensorboard"
 TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # what a line of the log is about
 _DRAW_EVERY_S = 60.0
@@ -72,7 +77,8 @@ class RunLog:
             seen = [(line["step"], line["iou"]) for line in lines if line.get("iou")]
             for label in dict.fromkeys(label for _, iou in seen for label in iou):
                 points = [(step, iou[label]) for step, iou in seen if label in iou]
-                panels[-1].plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else "")
+                marker = "." if len(points) < 30 else ""
+                panels[-1].plot(*zip(*points, strict=True), label=drawable(label), marker=marker)
             panels[-1].set(title="held-out mask IoU", xlabel="step", ylim=(0, 1))
             panels[-1].legend()
         figure.subplots_adjust(left=0.06, right=0.99, bottom=0.16, top=0.9, wspace=0.25)
@@ -82,6 +88,23 @@ class RunLog:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The log's lines; a last one that a kill has torn is left out."""
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    """The log's lines; a last one that a kill has torn is left out; raises MaskACTError on what is no line of it."""
+    lines = []
+    for number, content in enumerate(read_bytes(path).splitlines(keepends=True), start=1):
+        if content.endswith(b"\n"):
+            line = parse_json(content, path)
+            if not _is_line(line):
+                raise TrainingError(f"{path}: line {number} is none of a run's log")
+            lines.append(line)
+    return lines
+
+
+def _is_line(line: Mapping[str, Any]) -> bool:
+    """Whether it has a step, what it is about, and numbers where the curves want some."""
+    iou = line.get("iou") or {}
+    drawn = [line[name] for name in _PANELS if name in line] + (list(iou.values()) if isinstance(iou, dict) else [None])
+    return (
+        isinstance(line.get("step"), int)
+        and isinstance(line.get("about"), str)
+        and all(isinstance(number, (int, float)) for number in drawn)
+    )

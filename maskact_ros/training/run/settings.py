@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from maskact_ros.core.config import STAGES
+from maskact_ros.core.documents import shortened
 from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.specification import STAGES
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run.augment import PRESETS, Augmentation, augmentation_from_dict
 
 PRECISIONS = ("auto", "fp32", "bf16")  # fp16 would want its losses scaled, and CUDA cards that train have bf16
 CACHE_FEATURES = ("auto", "always", "never")
-_MOST = 1_000_000_000
+MOST_STEPS = _MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +73,41 @@ class TrainSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
-        """From what `to_dict` gave; a run's folder may have moved, so `out` is whatever it is now."""
+        """From what `to_dict` gave; a run's folder may have moved, so `out` is whatever it is now.
+
+        Raises:
+            MaskACTError: an entry is missing, unknown or of another type.
+        """
         # A run that was begun before there was a cache of features goes on without.
-        values = {"cache_features": "never"} | values | {"augment": augmentation_from_dict(values["augment"])}
+        values = {"cache_features": "never"} | values
+        _check_types(values)
+        values["augment"] = augmentation_from_dict(values["augment"])
         for name in ("config", "out", "init", "cache"):
             values[name] = resolve_path(values[name]) if values[name] is not None else None
         return cls(**values | {"datasets": tuple(resolve_path(path) for path in values["datasets"])})
+
+
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # by a field's annotation: JSON's types, and the same in words
+    "int": ((int,), "an integer"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "a text"),
+    "bool": ((bool,), "true or false"),
+    "Path": ((str,), "a path"),
+    "Path | None": ((str, type(None)), "a path or null"),
+    "tuple[Path, ...]": ((list,), "a list of paths"),
+    "Augmentation": ((dict,), "an object"),
+}
+
+
+def _check_types(values: dict[str, Any]) -> None:
+    declared = {f.name: str(f.type) for f in fields(TrainSettings)}
+    if differing := sorted(declared.keys() ^ values.keys()):
+        raise TrainingError(f"settings: {shortened(differing[0])} is missing or unknown")
+    for name, value in values.items():
+        types, words = _TYPES[declared[name]]
+        wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+        if wrong or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+            raise TrainingError(f"settings: {name} is {shortened(repr(value))}; allowed: {words}")
 
 
 def _check(name: str, value: Any, fine: bool, allowed: str) -> None:
