@@ -79,7 +79,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     imported.add_argument(
         "--action-at",
         choices=("t", "t+dt"),
-        help="when a row's action was commanded; default: t, as LeRobot records, and it is shifted by a row",
+        help="when a row's action was commanded; default: t, as LeRobot records, and it is shifted by a row; "
+        "t+dt for a dataset of ours, which meta/maskact or stamp_ns tells",
     )
     imported.add_argument("--state", choices=("joints", "tcps"), help="what of an HDF5 file is the state")
     imported.add_argument("--task", metavar="TEXT", help="what is done; default: as SOURCE says")

@@ -266,6 +266,20 @@ def test_a_trajectory_commands_where_it_wants_the_joints_at_that_moment(made):
     np.testing.assert_allclose(dataset.actions, np.stack([np.full(6, 0.2), np.arange(6) + 1], 1), atol=1e-6)
 
 
+@pytest.mark.parametrize(("due_s", "commanded"), [(0.8, 1.9), (0.08, 9.0)])
+def test_until_a_trajectorys_first_point_is_due_its_joints_are_on_their_way_there(made, due_s, commanded):
+    messages = []
+    for topic, at, message in bags.recording(6, without=["/arm/command"]):
+        messages.append((topic, at, bags.joints_message(at, (1.0, 2.0)) if topic == "/arm/joints" else message))
+    for n in range(8):
+        at = bags.START_NS + n * bags.PERIOD_NS + 10_000_000
+        messages.append(("/arm/trajectory", at, bags.trajectory_message(at, [(due_s, (9.0, 2.0))])))
+    messages.sort(key=lambda m: m[1])
+    dataset = made(messages, action={"topic": "trajectory", "stamp": "header"})
+    # A row's command is 0.09 s old: 0.09 of 0.8 s on the way from 1 to 9, or there.
+    np.testing.assert_allclose(dataset.actions, np.tile([commanded, 2.0], (6, 1)), atol=1e-6)
+
+
 def test_stamps_of_receipt_are_taken_where_the_contract_says_so(made):
     dataset = made(bags.recording(6), images={"stamp": "receipt"})
     assert dataset.stamps_ns[0] == bags.START_NS + 30_000_000

@@ -11,6 +11,7 @@ from maskact_ros.data.bags.contract import Contract
 from maskact_ros.data.bags.convert import convert
 from maskact_ros.data.datasets.motion_check import MotionCheck
 from maskact_ros.data.inspection.findings import Finding
+from maskact_ros.data.inspection.inspection import inspect
 from maskact_ros.data.inspection.validate import validate
 
 ROWS = 80
@@ -163,3 +164,15 @@ def test_validate_says_what_cannot_be_right_of_any_dataset(tmp_path):
     assert any(
         "lift: 100.0% of its steps are faster than 1.5 times robot.yaml's velocity 0.5" in text for text in found
     )
+
+
+def test_inspect_marks_a_joint_that_never_moves(tmp_path):
+    messages = [
+        (topic, at, bags.joints_message(at, (message.position[0], 0.7)) if topic == "/arm/joints" else message)
+        for topic, at, message in bags.recording(20)
+    ]
+    convert([bags.write(tmp_path / "bag", messages)], limited(tmp_path), tmp_path / "out", pictures="png")
+    inspect(tmp_path / "out", tmp_path / "page.html", episodes=1)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("never moves") == 1
+    assert page.index("<td>grip</td>") < page.index("never moves")

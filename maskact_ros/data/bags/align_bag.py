@@ -83,6 +83,7 @@ class Aligner:
         self._actions = StateBuffer(
             tolerance_s=contract.state_tolerance_s if future else contract.action_tolerance_s
         )  # each (K, 1 + D): seconds since its stamp, positions
+        self._first_state: tuple[int, NDArray[np.float64]] | None = None
         self._state_order = JointOrder(contract.robot.joint_names)
         self._action_order = JointOrder(contract.robot.joint_names)
         self._masks: dict[int, _Mask] = {}  # by stamp, in the order of their receipt
@@ -185,6 +186,11 @@ class Aligner:
             stamp_ns, plan = self._actions.in_force(due_ns)
         except AlignmentError as error:
             raise AlignmentError(str(error).replace("joint state", "command").replace("image", "row")) from None
+        if np.isnan(plan[0, 1]):
+            first_ns, positions = self._first_state or (due_ns, None)
+            if positions is None or first_ns - stamp_ns > self._contract.state_tolerance_s * 1e9:
+                raise AlignmentError("no joint state tells from where the trajectory begins")
+            plan[0, 1:] = positions
         since_s = (due_ns - stamp_ns) / 1e9
         return stamp_ns, np.array([np.interp(since_s, plan[:, 0], joint) for joint in plan[:, 1:].T])
 
@@ -240,6 +246,7 @@ class Aligner:
         stamp_ns = self.clocks.stamp(message, _header_ns(state), self._contract.state_stamp)
         positions = self._state_order.pick(state.name, state.position)
         self._states.add(stamp_ns, positions)
+        self._first_state = self._first_state or (stamp_ns, positions)
         self._newest_ns["state"] = stamp_ns
         if self._contract.action_source == "future_state":
             self._add_action(stamp_ns, np.zeros(1), positions[None])
@@ -257,7 +264,16 @@ class Aligner:
             raise AlignmentError("a trajectory has no points")
         due_s = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in command.points]
         path = [self._action_order.pick(command.joint_names, point.positions) for point in command.points]
+        if due_s[0] * 1e9 > self._period_ns:  # until the point is due, the joints are on their way there
+            due_s, path = [0.0, *due_s], [self._position(stamp_ns), *path]
         self._add_action(stamp_ns, np.array(due_s), np.array(path))
+
+    def _position(self, stamp_ns: int) -> NDArray[np.float64]:
+        """Where the joints are (D,), from where a controller begins a trajectory; NaN where that is not known yet."""
+        try:
+            return self._states.at(stamp_ns)
+        except AlignmentError:
+            return np.full(len(self._contract.robot.joints), np.nan)
 
     def _add_action(self, stamp_ns: int, due_s: NDArray[np.float64], path: NDArray[np.float64]) -> None:
         self._actions.add(stamp_ns, np.column_stack([due_s, path]))

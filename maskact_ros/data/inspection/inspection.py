@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
+from maskact_ros.core.statistics import SMALLEST_SCALE
 from maskact_ros.data.datasets.dataset import Dataset, EpisodeInfo, Report, read_report
 from maskact_ros.data.datasets.lerobot_layout import DatasetError
 from maskact_ros.data.inspection.inspection_figures import Film, film, lengths_figure, swatch, traces_figure
@@ -137,7 +138,8 @@ def _joints(dataset: Dataset) -> str:
             [
                 escape(joint.name),
                 f"{joint.lower:g} to {joint.upper:g}",
-                f"{state.min():.3f} to {state.max():.3f}",
+                f"{state.min():.3f} to {state.max():.3f}"
+                + (' <span class="warn">never moves</span>' if np.ptp(state) <= SMALLEST_SCALE else ""),
                 f"{action.min():.3f} to {action.max():.3f}",
                 f"{np.abs(action - state).mean():.4f}",
                 f"{np.quantile(moves, 0.99) * dataset.fps:.3f}" if len(moves) else "",
