@@ -182,6 +182,8 @@ def _describe(
 ) -> None:
     """Print what was seen and planned, and what the nodes would have refused."""
     robot = info.robot
+    if info.config.training_stage == "stage1":
+        print("note: a checkpoint of stage 1: its masks are trained, its planner is not, so the chunk means nothing")
     expected = [(camera.height, camera.width) for camera in robot.cameras]
     if size not in expected:
         print(f"note: the image is {size[1]}x{size[0]}; the nodes would refuse it, as the robot's is another size")
