@@ -212,6 +212,19 @@ def test_the_last_file_of_a_recorder_that_was_killed_is_read_though_metadata_doe
     assert opened.notes == []
 
 
+def test_a_recording_of_many_files_is_one_recording(tmp_path):
+    messages = bags.recording(90)
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for number in range(30):
+        part = messages[number * len(messages) // 30 : (number + 1) * len(messages) // 30]
+        file = bags.data_file(bags.write(tmp_path / f"part_{number}", part))
+        (folder / f"split_{number}.mcap").write_bytes(file.read_bytes())
+    found, opened = read(folder)
+    assert [(at, topic) for at, topic, _ in found] == [(at, topic) for topic, at, _ in messages]
+    assert opened.notes == []
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_clock_that_was_set_back_while_recording_mixes_nothing(tmp_path, storage, small_chunks):
     messages = bags.recording(ROWS)

@@ -19,7 +19,7 @@ from maskact_ros.data.bags.recorded_message import OUT_OF_ORDER_NS, BagError, Me
 _MOST_OPEN_BYTES = 2**29  # of unpacked pieces that overlap in time
 _MOST_OPEN = 200  # such pieces
 _MOST_RUNS = 20_000  # of one file
-_FEWEST_CHANGES = 10  # from one file to the other, before these are two recordings
+_FEWEST_CHANGES = 20  # from one file to the other, before these are two recordings
 _AT_ONCE = 50
 
 END_OF_TIME_NS = 2**64  # the last of a piece of which it is not known
@@ -172,9 +172,10 @@ class Twice:
     def __init__(self, names: Sequence[str]) -> None:
         self.counts: Counter[str] = Counter()  # by topic
         self._names = names
-        self._recent: defaultdict[str, deque[tuple[int, Message]]] = defaultdict(deque)
-        self._changes: Counter[str] = Counter()
-        self._last: dict[str, int] = {}
+        self._recent: defaultdict[str, dict[int, deque[Message]]] = defaultdict(dict)  # by topic and file
+        self._last: dict[str, int] = {}  # the file of each topic's last message
+        self._changes: Counter[tuple[str, int, int]] = Counter()  # between two files, while both have messages
+        self._shared: Counter[tuple[str, int, int]] = Counter()
 
     def is_new(self, message: Message, source: int, ends_ns: Sequence[int]) -> bool:
         """Whether no other file has given this message within half a second; these end at `ends_ns`.
@@ -184,29 +185,40 @@ class Twice:
         """
         if len(self._names) == 1:
             return True
-        topic, recent = message.topic, self._recent[message.topic]
-        while recent and recent[0][1].received_ns < message.received_ns - OUT_OF_ORDER_NS:
-            recent.popleft()
-        for place, (other, known) in enumerate(recent):
-            if other == source or (message.received_ns > ends_ns[other] and message.received_ns != known.received_ns):
+        topic, now_ns, data = message.topic, message.received_ns, message.data
+        files = self._recent[topic]
+        for other, recent in files.items():
+            while recent and recent[0].received_ns < now_ns - OUT_OF_ORDER_NS:
+                recent.popleft()
+            if other == source:
                 continue
-            if len(known.data) == len(message.data) and known.data == message.data:
-                del recent[place]  # so that equal commands, one after the other, are each matched once
-                self.counts[topic] += 1
-                return False
-        recent.append((source, message))
-        if self._last.setdefault(topic, source) != source:
-            self._last[topic] = source
-            self._changes[topic] += 1
-            if self._changes[topic] >= _AT_ONCE:
+            for place, known in enumerate(recent):
+                is_covered = now_ns <= ends_ns[other] or now_ns == known.received_ns
+                if is_covered and len(known.data) == len(data) and known.data == data:
+                    del recent[place]  # so that equal commands, one after the other, are each matched once
+                    self.counts[topic] += 1
+                    self._shared[_pair(topic, source, other)] += 1
+                    return False
+        files.setdefault(source, deque()).append(message)
+        last = self._last.get(topic, source)
+        self._last[topic] = source
+        if last != source and now_ns <= ends_ns[last]:
+            pair = _pair(topic, source, last)
+            self._changes[pair] += 1
+            if self._changes[pair] >= _AT_ONCE:
                 self.check(_AT_ONCE)
         return True
 
     def check(self, fewest: int) -> None:
         """Raise BagError where two files alternate in a topic, and what they have is not the same."""
-        for topic, changes in self._changes.items():
-            if changes >= fewest and 4 * self.counts[topic] < changes:
+        for pair, changes in self._changes.items():
+            if changes >= fewest and 4 * self._shared[pair] < changes:
+                topic, one, other = pair
                 raise BagError(
-                    f"{', '.join(self._names)}: have different messages of {topic} of the same time, so they are not "
-                    "of one recording; allowed: give them as bags of their own"
+                    f"{self._names[one]}, {self._names[other]}: have different messages of {topic} of the same time, "
+                    "so they are not of one recording; allowed: give them as bags of their own"
                 )
+
+
+def _pair(topic: str, one: int, other: int) -> tuple[str, int, int]:
+    return topic, min(one, other), max(one, other)
