@@ -166,7 +166,7 @@ def test_one_bad_bag_is_named_and_the_others_are_converted(tmp_path, capsys, odd
 def test_all_bags_are_checked_before_the_first_is_read_and_all_offenders_are_listed(tmp_path, monkeypatch):
     for name in ("a", "b"):
         without_commands(tmp_path / "bags" / name)
-    bags.write(tmp_path / "bags/c", bags.recording(4, without=["/arm/image"]))
+    bags.write(tmp_path / "bags/c", bags.recording(4, without=["/arm/image"]), compress="FILE")  # metadata.yaml tells
     monkeypatch.setattr("maskact_ros.data.bags.bag.Bag.messages", None)
     with pytest.raises(MaskACTError) as caught:
         convert([tmp_path / "bags"], Contract.from_yaml(bags.contract(tmp_path)), tmp_path / "out")

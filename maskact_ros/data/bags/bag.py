@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maskact_ros.core.documents import shortened
-from maskact_ros.data.bags.bag_files import bags_in, files_of, kind_of, parts_of
+from maskact_ros.data.bags.bag_files import bags_in, files_of, kind_of, parts_of, topics_of_metadata
 from maskact_ros.data.bags.bag_mcap import McapFile
 from maskact_ros.data.bags.bag_sqlite import SqliteFile
 from maskact_ros.data.bags.log_order import BagFile, Piece, Twice, in_log_order
@@ -65,8 +65,10 @@ class Bag:
         return self._topics
 
     def indexed_topics(self) -> dict[str, str] | None:
-        """The same where that costs no more than a look at an index; None elsewhere."""
-        return self.topics() if all(file.is_indexed for file in self._opened) else None
+        """The same where that costs no more than a look at an index, or at metadata.yaml; None elsewhere."""
+        if all(file.is_indexed for file in self._opened):
+            return self.topics()
+        return topics_of_metadata(self.path)
 
     def messages(self, topics: Sequence[str]) -> Iterator[Message]:
         """The messages of these topics, each once."""

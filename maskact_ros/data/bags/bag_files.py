@@ -101,16 +101,29 @@ def _listed(folder: Path, found: list[Path]) -> BagFiles:
     return BagFiles((*listed, *later), tuple(notes))
 
 
+def topics_of_metadata(path: Path) -> dict[str, str] | None:
+    """Topics and their types as metadata.yaml tells them; None where it does not."""
+    entries = _information(path / "metadata.yaml").get("topics_with_message_count")
+    if not isinstance(entries, list):
+        return None
+    topics = [entry.get("topic_metadata") for entry in entries if isinstance(entry, Mapping)]
+    found = [(topic.get("name"), topic.get("type")) for topic in topics if isinstance(topic, Mapping)]
+    return {name: kind for name, kind in found if isinstance(name, str) and isinstance(kind, str)} or None
+
+
+def _information(path: Path) -> Mapping[str, Any]:
+    """What stands in metadata.yaml; nothing where it is missing or damaged."""
+    try:
+        values: Any = read_yaml(path) if path.is_file() else None
+    except MaskACTError:
+        return {}
+    told = values.get("rosbag2_bagfile_information") if isinstance(values, Mapping) else None
+    return told if isinstance(told, Mapping) else {}
+
+
 def _names(path: Path) -> list[str]:
     """Names of files, without .zstd and without folders, which older recorders put before them."""
-    if not path.is_file():
-        return []
-    try:
-        values: Any = read_yaml(path)
-    except MaskACTError:
-        return []
-    told = values.get("rosbag2_bagfile_information") if isinstance(values, Mapping) else None
-    names = told.get("relative_file_paths") if isinstance(told, Mapping) else None
+    names = _information(path).get("relative_file_paths")
     if not isinstance(names, list):
         return []
     return list(dict.fromkeys(_plain(Path(name)) for name in names if isinstance(name, str)))
