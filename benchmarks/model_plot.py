@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.model_rows import ModelResult, Row
+from maskact_ros.core.outputs import output_path, save_figure
 
 _COLOURS = {"encoder": "#2c6e9b", "mask_head": "#d9a441", "act": "#0b6e4f", "rest": "#c8553d"}
 _BAR_INCHES, _FRAME_INCHES = 0.32, 1.1
@@ -23,7 +24,7 @@ def plot(result: ModelResult, file: Path) -> None:
     for panel, setting in zip(panels[:, 0], settings, strict=True):
         draw_steps(panel, result.rows, setting)
     panels[0, 0].legend(fontsize=8, ncols=5)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, output_path(file), dpi=110)
 
 
 def draw_steps(panel: Axes, rows: list[Row], setting: tuple[str, int]) -> None:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from maskact_ros.tools.bench.machine import Machine
 from maskact_ros.tools.bench.options import add_output, check_output, check_range, put_out
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Row:
 class MotionResult:
     """What `--json` prints; allowed steps are the largest within velocity and acceleration limits."""
 
+    machine: Machine
     rate_hz: float
     handovers: int
     noise_rad: float
@@ -113,6 +115,7 @@ def _run(a: argparse.Namespace) -> int:
     rows = [_row(method, motions[method]) for method in METHODS]
     by_method = {row.method: row for row in rows}
     result = MotionResult(
+        machine=Machine.here(),
         rate_hz=a.rate,
         handovers=a.handovers,
         noise_rad=a.noise,

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.motion_methods import EVERY, ROBOT, Motion
+from maskact_ros.core.outputs import output_path, save_figure
 
 _LOOKS = {
     "replace": ("#c8553d", 1.0),
@@ -40,7 +41,7 @@ def plot(motions: dict[str, Motion], file: Path) -> None:
     panels[2].set_xlabel("seconds")
     panels[0].legend(fontsize=9)
     figure.suptitle(f"Hand-overs between the chunks of a noisy policy ({ROBOT.joint_names[_JOINT]})", fontsize=11)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, output_path(file), dpi=110)
 
 
 def _calm(motion: Motion) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.outputs import output_path, replaced_file
 from maskact_ros.tools.bench.options import PICTURES
 
 _KEYS = {"machine", "hardware", "rows", "model"}
@@ -53,7 +54,9 @@ def _run(a: argparse.Namespace) -> int:
     if a.into is None:
         print("\n\n".join(f"{name}:\n\n{text}" for name, text in made.items()))
     else:
-        a.into.write_text(put_into(a.into.read_text(encoding="utf-8"), made, str(a.into)), encoding="utf-8")
+        text = put_into(a.into.read_text(encoding="utf-8"), made, str(a.into))
+        with replaced_file(output_path(a.into), "a document", ours=True) as partial:
+            partial.write_text(text, encoding="utf-8")
     if a.plot is not None:
         from benchmarks.table_plot import plot
 

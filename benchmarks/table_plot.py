@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.model_plot import draw_steps
 from benchmarks.model_rows import Row
 from benchmarks.table_cells import MAIN
+from maskact_ros.core.outputs import output_path, save_figure
 
 _PARTS = ("encoder", "mask_head", "act", "model")
 _OURS, _THEIRS = "#0b6e4f", "#c8553d"
@@ -33,7 +34,7 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
         steps.legend(fontsize=8, ncols=5)
         _draw_shares(shares, [row for row in rows if (row.backbone, row.image_size) == setting])
     _draw_gains(gains, rows, setting, result)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, output_path(file), dpi=110)
 
 
 def _draw_shares(panel: Axes, rows: list[Row]) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from maskact_ros.core.config import MaskACTConfig
 from maskact_ros.core.dimensions import check_dimensions
 from maskact_ros.core.documents import parse_json, read_json, shortened
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.folders import complete_or_absent
 from maskact_ros.core.geometry import ImageGeometry
+from maskact_ros.core.outputs import Kind, OutputError, output_path
 from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import Statistics
@@ -133,22 +136,24 @@ def parse_policy(values: Any) -> tuple[MaskACTConfig, ImageGeometry, tuple[str, 
 
 
 def write_checkpoint(
-    folder: str | Path, spec: PolicySpec, write_weights: Callable[[Path], None], *, overwrite: bool = False
+    folder: str | Path,
+    spec: PolicySpec,
+    write_weights: Callable[[Path], None],
+    *,
+    overwrite: bool = False,
+    sources: Iterable[Path] = (),
 ) -> CheckpointInfo:
     """Write a checkpoint; `write_weights` is given the path of the safetensors file to write.
 
     Raises:
-        MaskACTError: the folder exists and `overwrite` is not set, or holds more than a checkpoint, or cannot be
-            written.
+        MaskACTError: the folder exists and `overwrite` is not set, or holds more than a checkpoint or one of the
+            `sources`, or cannot be written.
     """
-    folder = resolve_path(folder)
-    if folder.exists():
-        if not overwrite:
-            raise CheckpointError(f"{folder}: exists already, and is not overwritten unless you ask for it")
-        _check_replaceable(folder)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        partial.mkdir(parents=True)
+    folder = output_path(folder)
+    with (
+        _as_checkpoint_error(),
+        complete_or_absent(folder, CHECKPOINT, overwrite=overwrite, sources=sources) as partial,
+    ):
         config = spec.config.to_dict() | {
             "geometry": spec.geometry.to_dict(),
             "mask_classes": list(spec.mask_classes),
@@ -161,42 +166,16 @@ def write_checkpoint(
         shutil.copymode(partial / CONFIG, partial / WEIGHTS)  # safetensors lets only the owner read
         listed = {name: _fingerprint(partial / name) for name in (CONFIG, BACKBONE, STATISTICS, WEIGHTS)}
         _write_json(partial / MANIFEST, {"format": FORMAT, "files": listed})
-        if folder.exists():
-            replaced = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-            folder.rename(replaced)
-            partial.rename(folder)
-            shutil.rmtree(replaced)
-        else:
-            partial.rename(folder)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     values = {f.name: getattr(spec, f.name) for f in fields(PolicySpec)}
     return CheckpointInfo(folder=folder, weights_hash=listed[WEIGHTS]["sha256"], **values)
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Raise CheckpointError when there is more to lose in a folder than a checkpoint."""
+@contextmanager
+def _as_checkpoint_error() -> Iterator[None]:
     try:
-        listed = _manifest(folder)
-        found = sorted(path.name for path in folder.iterdir())
-    except MaskACTError as error:
-        raise CheckpointError(f"{folder}: exists and is not a checkpoint, so it is not overwritten ({error})") from None
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be read ({error.strerror})") from None
-    derived = [EXPORTS] if _holds_exports_only(folder / EXPORTS) else []  # of weights that are to be replaced
-    if others := [name for name in found if name not in (MANIFEST, *listed, *derived)]:
-        raise CheckpointError(
-            f"{folder}: holds {shortened(', '.join(others))} beside its checkpoint, so it is not overwritten"
-        )
-
-
-def _holds_exports_only(folder: Path) -> bool:
-    """Also where one of them is not whole, since `maskact export` was killed: its name is hidden."""
-    return folder.is_dir() and all(
-        export.name.startswith(".") or (export / EXPORT).is_file() for export in folder.iterdir()
-    )
+        yield
+    except OutputError as error:
+        raise CheckpointError(error) from None
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -243,3 +222,14 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         os.fsync(file.fileno())  # the rename must not reach the disk before the content
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+EXPORT_FILES = r"export\.json|[a-z_]+\.onnx|tensorrt/[^/]+"  # in the folder of a precision
+CHECKPOINT = Kind(
+    name="a checkpoint",
+    marker=MANIFEST,
+    read=_manifest,
+    # Exports are made of weights that are to be replaced; those with a hidden name, a killed export left.
+    files=rf"{'|'.join(map(re.escape, (CONFIG, BACKBONE, STATISTICS, WEIGHTS, MANIFEST)))}"
+    rf"|{EXPORTS}/(\w+|\.\w+\.[0-9a-f]{{32}}(\.replaced)?)/({EXPORT_FILES})",
+)

@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
+from maskact_ros.core.checkpoint import CHECKPOINT, WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
 from maskact_ros.core.config import ConfigError, MaskACTConfig
 from maskact_ros.core.documents import read_json
 from maskact_ros.core.errors import MaskACTError, printable
 from maskact_ros.core.geometry import ImageGeometry
 from maskact_ros.core.images import rgb_from_file
+from maskact_ros.core.outputs import MARK, check_file, check_folder, output_path, replaced_file
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import Statistics
@@ -28,6 +30,8 @@ from maskact_ros.policy.importers.reference import load_reference
 from maskact_ros.policy.model.backbone import preset, read_settings, read_weights
 from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import load_backbone, load_checkpoint, save_checkpoint
+
+_PREDICTION = "a prediction"
 
 
 def init_checkpoint(
@@ -43,6 +47,8 @@ def init_checkpoint(
     """
     policy = read_policy(config_json)
     backbone = find_backbone(policy.config, config_json)
+    sources = (config_json, backbone.folder)
+    check_folder(output_path(out), CHECKPOINT, overwrite=overwrite, sources=sources)  # before the work
     spec = PolicySpec(
         config=policy.config,
         robot=robot,
@@ -52,15 +58,16 @@ def init_checkpoint(
         mask_classes=policy.mask_classes,
     )
     model = untrained_policy(spec, backbone, seed)
-    info = save_checkpoint(out, model, overwrite=overwrite)
+    info = save_checkpoint(out, model, overwrite=overwrite, sources=sources)
     print(f"{out}: untrained policy of seed {seed}; backbone: {backbone.origin}")
     return info
 
 
 def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> CheckpointInfo:
     """Write a checkpoint again with its weights in half precision; raises MaskACTError."""
+    check_folder(output_path(out), CHECKPOINT, overwrite=overwrite, sources=(checkpoint,))  # before the work
     model = load_checkpoint(CheckpointInfo.read(checkpoint))
-    info = save_checkpoint(out, model, half=True, overwrite=overwrite)
+    info = save_checkpoint(out, model, half=True, overwrite=overwrite, sources=(checkpoint,))
     before, after = ((folder / WEIGHTS).stat().st_size / 1e6 for folder in (checkpoint, out))
     print(f"{out}: weights in half precision, {after:.1f} MB instead of {before:.1f}")
     return info
@@ -129,8 +136,10 @@ def import_reference(
     reference_dir: Path, out: Path, backbone_dir: Path, robot: RobotSpec | None = None, *, overwrite: bool = False
 ) -> CheckpointInfo:
     """Write the checkpoint of a folder in the reference's layout; raises MaskACTError as `load_reference`."""
+    sources = (reference_dir, backbone_dir)
+    check_folder(output_path(out), CHECKPOINT, overwrite=overwrite, sources=sources)  # before the work
     imported = load_reference(reference_dir, backbone_dir, robot)
-    info = save_checkpoint(out, imported.model, overwrite=overwrite)
+    info = save_checkpoint(out, imported.model, overwrite=overwrite, sources=sources)
     for remark in imported.remarks:
         print(printable(remark))
     print(f"{out}: imported from {reference_dir}")
@@ -146,6 +155,8 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
     Raises:
         MaskACTError: the checkpoint or the image cannot be read, or the state has not one number for each joint.
     """
+    out_npz = output_path(out_npz)
+    check_file(out_npz, _PREDICTION)  # before the work
     info = CheckpointInfo.read(checkpoint)
     joints = info.robot.joint_names
     if len(state) != len(joints) or not np.isfinite(state).all():
@@ -169,12 +180,11 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
             raise PolicyError(f"not all of the {name} is finite, made of {image_file} and the state {list(state)}")
     _describe(info, rgb.shape[:2], np.array(state), result)
     arrays: dict[str, Any] = {name: tensor[0].numpy() for name, tensor in result.items()}
-    out_npz = resolve_path(out_npz)
-    try:
-        with out_npz.open("wb") as file:
+    with replaced_file(out_npz, _PREDICTION) as partial:
+        with partial.open("wb") as file:
             np.savez(file, **arrays)
-    except OSError as error:
-        raise PolicyError(f"{out_npz}: cannot be written ({error.strerror})") from None
+        with ZipFile(partial, "a") as archive:
+            archive.comment = MARK.encode()
 
 
 def _describe(

@@ -186,13 +186,13 @@ def _monitor(a: argparse.Namespace) -> int:
 
 
 def _record(a: argparse.Namespace) -> None:
-    from maskact_ros.core.paths import resolve_path
+    from maskact_ros.core.outputs import output_path
     from maskact_ros.data.bags.contract import Contract
     from maskact_ros.data.bags.recorded_message import BagError
     from maskact_ros.tools.recorder import RecordRequest, record
 
     contract = Contract.from_yaml(a.contract)
-    summary = record(RecordRequest.of(contract, resolve_path(a.out), storage=a.storage, seconds=a.seconds))
+    summary = record(RecordRequest.of(contract, output_path(a.out), storage=a.storage, seconds=a.seconds))
     print(summary.text)
     if summary.silent:
         raise BagError(

@@ -15,13 +15,15 @@ from rich.text import Text
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.outputs import MARK, check_file, output_path
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.sim.look import NO_SHIFT, parse_shifts
 from maskact_ros.sim.scene import CLASS_NAMES
 from maskact_ros.tools.bringup import BringupArguments, demo_policy, processes
-from maskact_ros.tools.demo_pictures import Film
+from maskact_ros.tools.demo_pictures import OVERVIEW, VIDEO, Film
 from maskact_ros.tools.episode_runner import EpisodeRunner
 
+_LOG = "log.txt"
 EPISODE_LIMIT_S = 15.0  # longer than the expert ever needs; then the episode counts as failed
 
 
@@ -83,17 +85,21 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
     )
     if arguments.expert:
         console.print("[bold]The scripted expert drives the arm[/]; the masks are the simulation's own.")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    out = output_path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, what in ((VIDEO, "a film"), (OVERVIEW, "a picture"), (_LOG, "a log")):
+        check_file(out / name, what)  # before episodes are played
 
     def say(name: str, line: str) -> None:
         log.write(f"{name}: {line}\n")
         if any(level in line for level in ("[WARN]", "[ERROR]", "[FATAL]")):
             console.print(f"{name}: {line}", markup=False)
 
-    film = Film(arguments.out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
+    film = Film(out, CLASS_NAMES if arguments.expert else CheckpointInfo.read(policy).mask_classes)
     demo = _Demo(arguments, film, console)
     runner = EpisodeRunner(described, say, show=demo.show)
-    with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log, runner:
+    with (out / _LOG).open("w", encoding="utf-8", buffering=1) as log, runner:
+        log.write(f"log of maskact demo, {MARK}\n")
         console.print(
             f"To look in from another terminal: export ROS_DOMAIN_ID={runner.domain_id} "
             "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"

@@ -6,6 +6,7 @@ In: pictures with their masks, joint positions, commands. Out: `overlay.mp4` and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.core.errors import drawable
+from maskact_ros.core.outputs import MARK, replaced_file, save_figure
 from maskact_ros.core.overlay import class_colours, overlay
 
+VIDEO, OVERVIEW = "overlay.mp4", "overview.png"
 MOMENTS = 6  # columns of the overview
 MOMENT_EVERY_NS = 500_000_000
 ALPHA = 0.45  # of the overlay
@@ -66,6 +69,7 @@ class Film:
     def __init__(self, out: Path, class_names: Sequence[str]) -> None:
         self._out = out
         self._class_names = class_names
+        self._writing = ExitStack()  # holds the video's place until it is whole
         self._video: _Video | None = None
         self._moments: list[Moment] = []
         self.joint_names: Sequence[str] = ()
@@ -76,7 +80,8 @@ class Film:
         """One frame of the video and, now and then, a moment of the overview."""
         picture = overlay(rgb, labels, self._class_names, alpha=ALPHA)
         if self._video is None:
-            self._video = _Video(self._out / "overlay.mp4", stamp_ns, rgb.shape[0], rgb.shape[1])
+            partial = self._writing.enter_context(replaced_file(self._out / VIDEO, "a film"))
+            self._video = _Video(partial, stamp_ns, rgb.shape[0], rgb.shape[1])
         self._video.add(stamp_ns, picture)
         if not self._moments or stamp_ns - self._moments[-1].stamp_ns >= MOMENT_EVERY_NS:
             size = (rgb.shape[1] // 2, rgb.shape[0] // 2)
@@ -89,9 +94,9 @@ class Film:
         if self._video is None:
             return []
         self._video.close()
-        overview = self._out / "overview.png"
-        self._draw(overview)
-        return [self._video.path, overview]
+        self._writing.close()
+        self._draw(self._out / OVERVIEW)
+        return [self._out / VIDEO, self._out / OVERVIEW]
 
     def _draw(self, path: Path) -> None:
         from matplotlib.figure import Figure  # takes a second to import, which the running nodes need more
@@ -101,7 +106,7 @@ class Film:
         start_ns = self._moments[0].stamp_ns
         self._draw_moments(pictures, start_ns)
         self._draw_joints(traces, start_ns)
-        figure.savefig(path)
+        save_figure(figure, path)
 
     def _draw_moments(self, figure: Any, start_ns: int) -> None:
         axes = figure.subplots(3, MOMENTS, squeeze=False)
@@ -134,9 +139,9 @@ class _Video:
     """An H.264 file whose frames are shown when they were captured."""
 
     def __init__(self, path: Path, start_ns: int, height: int, width: int) -> None:
-        self.path = path
         self._start_ns, self._last_ms = start_ns, -1
         self._container = av.open(str(path), mode="w")
+        self._container.metadata["comment"] = MARK
         self._stream: Any = self._container.add_stream(
             "libx264", rate=30, options={"preset": "veryfast", "crf": "23"}, height=height, width=width
         )

@@ -13,8 +13,8 @@ from typing import Any
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.config import NONE
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.outputs import output_path
 from maskact_ros.core.parallel import HERE, Workers
-from maskact_ros.core.paths import resolve_path
 from maskact_ros.training.evaluation.measured import collect, measure
 from maskact_ros.training.evaluation.success_rate import EpisodeResult, Evaluation, Setup, check_counts
 
@@ -46,7 +46,7 @@ def run_evaluate(arguments: EvaluateArguments) -> Evaluation:
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
     if arguments.through_ros:
         return _through_ros(arguments, setup, seeds)
-    film = resolve_path(arguments.film) if arguments.film else None
+    film = output_path(arguments.film) if arguments.film else None
     return measure(setup, seeds, workers=arguments.workers, film=film)
 
 

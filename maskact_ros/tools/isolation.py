@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.outputs import OutputError, open_own
 
 _DOMAINS = range(40, 100)  # their ports lie below the range from which Linux picks ports by itself
 
@@ -21,9 +22,14 @@ class IsolatedDomain:
     """
 
     def __init__(self) -> None:
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
         for domain in _DOMAINS:
-            lock = (Path(tempfile.gettempdir()) / f"maskact_ros_domain_{domain}_{os.getuid()}.lock").open("w")
+            # The temporary folder is everybody's: a link, or another user's file, is a domain that is not free.
+            try:
+                own = open_own(Path(tempfile.gettempdir()) / f"maskact_ros_domain_{domain}_{os.getuid()}.lock")
+            except OutputError:
+                continue
+            lock = os.fdopen(own, "rb")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

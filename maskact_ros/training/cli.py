@@ -107,12 +107,12 @@ goes on as if nothing had happened. On several GPUs: accelerate launch --multi_g
 
 
 def _record_demos(a: argparse.Namespace) -> None:
-    from maskact_ros.core.paths import resolve_path
+    from maskact_ros.core.outputs import output_path
     from maskact_ros.training.evaluation.record_demos import DemoRequest, record_demos
 
     done = record_demos(
         DemoRequest(
-            out=resolve_path(a.out),
+            out=output_path(a.out),
             episodes=a.episodes,
             seed=a.seed,
             shift=a.shift,
@@ -126,6 +126,7 @@ def _record_demos(a: argparse.Namespace) -> None:
 
 
 def _train(a: argparse.Namespace) -> int:
+    from maskact_ros.core.outputs import output_path
     from maskact_ros.core.paths import resolve_path
     from maskact_ros.training.errors import TrainingError
     from maskact_ros.training.run.augment import augmentation_from
@@ -133,7 +134,7 @@ def _train(a: argparse.Namespace) -> int:
     from maskact_ros.training.run.train import resumed, train
 
     values = {name: value for name, value in vars(a).items() if name not in ("run", "command", "resume", "out")}
-    out = resolve_path(a.out)
+    out = output_path(a.out)
     if "resume" in a:
         if values:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(values))
@@ -143,8 +144,10 @@ def _train(a: argparse.Namespace) -> int:
         names = ", ".join(f"--{name.removesuffix('s')}" for name in missing)
         raise TrainingError(f"{names} missing; a run needs --dataset, --stage, --config and --out")
     values["datasets"] = tuple(resolve_path(folder) for folder in values["datasets"])
-    for name in {"config", "init", "cache"} & values.keys():
+    for name in {"config", "init"} & values.keys():
         values[name] = resolve_path(values[name])
+    if "cache" in values:
+        values["cache"] = output_path(values["cache"])
     if "augment" in values:
         values["augment"] = augmentation_from(values["augment"])
     return train(TrainSettings(out=out, **values))
@@ -185,18 +188,18 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _report(a: argparse.Namespace) -> int:
-    from maskact_ros.core.paths import resolve_path
+    from maskact_ros.core.outputs import output_path
     from maskact_ros.training.evaluation.report import engines, named, report
     from maskact_ros.training.evaluation.success_rate import check_counts
 
     check_counts(episodes=a.episodes, seed=a.seed)
     text, complete = report(
         named(a.checkpoints),
-        resolve_path(a.out),
+        output_path(a.out),
         episodes=a.episodes,
         seed=a.seed,
         workers=workers_of(a),
-        document=resolve_path(a.document) if a.document else None,
+        document=output_path(a.document) if a.document else None,
         run_by=engines(a.backend, a.precision),
     )
     print(text, end="")

@@ -172,6 +172,7 @@ def test_all_bags_are_checked_before_the_first_is_read_and_all_offenders_are_lis
         convert([tmp_path / "bags"], Contract.from_yaml(bags.contract(tmp_path)), tmp_path / "out")
     first, *lines = str(caught.value).splitlines()
     assert first == "none of 3 bags gives an episode"
+    assert not list(tmp_path.glob(".out*"))
     assert [line.split("bags/")[1][:1] for line in lines] == ["a", "b", "c"]
     assert "has no /arm/image" in lines[2]
 

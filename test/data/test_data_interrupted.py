@@ -187,5 +187,5 @@ def test_an_existing_dataset_is_not_touched_without_overwrite(setup):
     (setup / "out/precious").touch()
     refused = subprocess.run(command(setup), capture_output=True, text=True, timeout=110)
     assert refused.returncode == 1
-    assert "exists already; --overwrite replaces it" in refused.stderr
+    assert "out: exists and is not a dataset, as it has no meta/maskact/report.json" in refused.stderr
     assert os.listdir(setup / "out") == ["precious"]

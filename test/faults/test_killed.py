@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
-from support.bringup_processes import MASKACT, NODES, node_pids
+from support.bringup_processes import MASKACT, NODES, node_pids, untrained
 from support.chain import FOLLOWED_S, Chain
 from support.node_bench import BEST_EFFORT, Program, set_points, state_of
 from support.soundness import Pulse, assert_sound, story
@@ -165,9 +165,9 @@ def test_a_publisher_that_stood_still_for_longer_than_it_would_hold_is_silent_un
     chain.engage()
 
 
-def test_a_bringup_whose_publisher_is_killed_says_so_at_once_and_ends(bench, policy, robot, phase):
+def test_a_bringup_whose_publisher_is_killed_says_so_at_once_and_ends(bench, policy, robot, phase, tmp_path):
     witness = Witness(bench.probe)
-    bringup = bench.run([*MASKACT, "bringup", "--sim", "--policy-path", str(policy)])
+    bringup = bench.run([*MASKACT, "bringup", *untrained(policy, tmp_path)])
     for name in NODES:
         bench.wait_until_active(name, bringup)
     bench.probe.wait(lambda: bench.probe.enable().success, "being enabled")

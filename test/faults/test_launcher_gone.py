@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from support.bringup_processes import MASKACT, NODES, node_pids
+from support.bringup_processes import MASKACT, NODES, node_pids, untrained
 from support.node_bench import Bench, Program
 from support.soundness import Pulse, assert_ends_at_rest, assert_sound, periods_to_stop, rest_index
 from support.stand_ins import Witness
@@ -36,12 +36,14 @@ while True:
 
 
 def launch_of(bench: Bench, folder, policy) -> Program:
-    described = processes(BringupArguments(policy_path=str(policy), sim=True))
+    described = processes(
+        BringupArguments(policy_path=str(policy), sim=True, params_file=untrained(policy, folder)[-1])
+    )
     return bench.run([sys.executable, "-c", LAUNCH, json.dumps([process.command(folder) for process in described])])
 
 
 def bringup_of(bench: Bench, folder, policy) -> Program:
-    return bench.run([*MASKACT, "bringup", "--sim", "--policy-path", str(policy)])
+    return bench.run([*MASKACT, "bringup", *untrained(policy, folder)])
 
 
 def lives(pid: int) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import av
 import cv2
 import pytest
-from support.bringup_processes import MASKACT, NODES, node_pids
+from support.bringup_processes import MASKACT, NODES, node_pids, untrained
 from support.node_bench import NAMESPACE, state_of
 from support.soundness import assert_ends_at_rest, assert_sound
 from support.stand_ins import Arm, Witness
@@ -30,10 +30,10 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def moving(bench, policy):
+def moving(bench, policy, tmp_path):
     """A bringup with the simulated robot, its arm in motion; and the processes of its nodes."""
     witness = Witness(bench.probe)
-    bringup = bench.run([*MASKACT, "bringup", "--sim", "--policy-path", str(policy)])
+    bringup = bench.run([*MASKACT, "bringup", *untrained(policy, tmp_path)])
     for name in NODES:
         bench.wait_until_active(name, bringup)
     bench.probe.wait(lambda: bench.probe.enable().success, "being enabled")
@@ -83,9 +83,9 @@ def test_when_the_action_publisher_dies_nobody_claims_that_the_arm_was_braked(mo
 
 
 @pytest.mark.extended
-def test_in_simulated_time_the_arm_moves_just_as_well(bench, policy, robot):
+def test_in_simulated_time_the_arm_moves_just_as_well(bench, policy, robot, tmp_path):
     witness = Witness(bench.probe)
-    command = [*MASKACT, "bringup", "--sim", "--use-sim-time", "--policy-path", str(policy)]
+    command = [*MASKACT, "bringup", "--use-sim-time", *untrained(policy, tmp_path)]
     bringup = bench.run(command)
     for name in NODES:
         bench.wait_until_active(name, bringup)

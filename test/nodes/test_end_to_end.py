@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
+from support.bringup_processes import PATIENT
 from support.node_bench import BEST_EFFORT, LATCHED, Bench, Heard, Program, rungs_of, set_points, state_of
 from support.soundness import assert_sound
 from support.stand_ins import Witness
@@ -17,9 +18,6 @@ from maskact_ros.core.images import mask_from_message, rgb_from_message
 from maskact_ros.nodes.ros.messages import features_from_message, stamp_to_ns
 
 NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
-
-# An untrained policy wants anything, and may well run the arm into the table.
-PATIENT = {"action_publisher": {"engage_tolerance_s": 10.0, "following_tolerance_s": 0.0, "clamp_timeout_s": 60.0}}
 
 
 @dataclass

@@ -112,7 +112,7 @@ def test_an_export_is_replaced_only_where_that_is_asked_for(info, capsys):
 
 def test_a_folder_that_is_no_export_is_never_replaced(info, tmp_path):
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(PolicyError, match="exists and is no export"):
+    with pytest.raises(MaskACTError, match="exists and is not an export"):
         export(info.folder, precision="fp32", out=tmp_path, overwrite=True)
     assert names_in(tmp_path) == ["thesis.tex"]
 
@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint_is_not_exported(unexported):
 def test_overwriting_a_checkpoint_removes_its_exports_and_what_a_killed_one_left(unexported, make_spec):
     info = unexported
     export(info.folder, precision="fp32")
-    (info.folder / "onnx" / ".int8.0123").mkdir()
+    (info.folder / "onnx" / f".int8.{'0123' * 8}").mkdir()
     save_checkpoint(info.folder, MaskACT(make_spec(use_mask=False)), overwrite=True)
     CheckpointInfo.read(info.folder).verify()
     assert not (info.folder / "onnx").exists()
@@ -183,7 +183,8 @@ def test_overwriting_a_checkpoint_removes_its_exports_and_what_a_killed_one_left
 def test_a_checkpoint_whose_exports_hold_something_else_is_not_overwritten(make_spec, tmp_path):
     info = save_checkpoint(tmp_path / "policy", MaskACT(make_spec()))
     (info.folder / "onnx" / "notes").mkdir(parents=True)
-    with pytest.raises(MaskACTError, match="holds onnx beside its checkpoint"):
+    (info.folder / "onnx" / "notes" / "thesis.tex").touch()
+    with pytest.raises(MaskACTError, match=r"holds onnx/notes/thesis\.tex beside a checkpoint"):
         save_checkpoint(info.folder, MaskACT(make_spec()), overwrite=True)
 
 

@@ -353,15 +353,14 @@ def test_a_provider_that_cannot_be_loaded_is_said_and_the_next_one_taken(info):
 
 
 @pytest.mark.extended
-def test_tensorrt_builds_one_engine_for_any_number_of_patches_and_keeps_it(exported):
-    info = exported("fp16")
-    folder = export_folder(info, "fp16")
+def test_tensorrt_builds_one_engine_for_any_number_of_patches_and_keeps_it(exported, tmp_path):
+    info, folder = exported("fp16"), tmp_path / "engines"
     place = Place((TENSORRT, CUDA, CPU), "cuda", 1)
     options = _options(TENSORRT, place, Export.read(info, "fp16"), folder, "planner")
     assert options["trt_profile_min_shapes"] == "features:1x16,patches:1,labels:1"
     assert (
         options["trt_profile_opt_shapes"] == options["trt_profile_max_shapes"] == "features:36x16,patches:36,labels:36"
     )
-    assert options["trt_engine_cache_path"] == str(folder / "tensorrt")
+    assert options["trt_engine_cache_path"] == str(folder)
     assert (options["trt_fp16_enable"], options["device_id"]) == (True, 1)
     assert "trt_profile_min_shapes" not in _options(TENSORRT, place, Export.read(info, "fp16"), folder, "encoder")

@@ -3,8 +3,21 @@
 import sys
 from pathlib import Path
 
+import yaml
+
 MASKACT = [sys.executable, "-m", "maskact_ros.cli"]
 NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
+
+# An untrained policy wants anything, and may well run the arm into the table.
+PATIENT = {"action_publisher": {"engage_tolerance_s": 10.0, "following_tolerance_s": 0.0, "clamp_timeout_s": 60.0}}
+
+
+def untrained(policy: Path, folder: Path) -> list[str]:
+    """The arguments of a bringup in which the simulated arm follows an untrained policy."""
+    params_file = folder / "untrained.yaml"
+    nodes = {f"/**/{node}": {"ros__parameters": values} for node, values in PATIENT.items()}
+    params_file.write_text(yaml.safe_dump(nodes))
+    return ["--sim", "--policy-path", str(policy), "--params-file", str(params_file)]
 
 
 def node_pids(bringup_pid: int) -> dict[str, int]:

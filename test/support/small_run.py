@@ -159,9 +159,9 @@ def main(mode: str, settings: str) -> None:
         def dying(folder, model, *, overwrite):
             calls.append(folder)
             if len([call for call in calls if call.name == "checkpoint"]) == 2:
-                (folder.parent / ".checkpoint.0123").mkdir()
-                (folder.parent / ".checkpoint.0123" / "config.json").write_text("{")
-                folder.rename(folder.parent / ".checkpoint.4567")
+                (begun := folder.parent / f".checkpoint.{'0123' * 8}").mkdir()
+                (begun / "config.json").write_text("{")
+                folder.rename(folder.parent / f".checkpoint.{'4567' * 8}.replaced")
                 die()
             return usual(folder, model, overwrite=overwrite)
 

@@ -378,7 +378,7 @@ def test_a_run_without_a_state_is_not_begun_again_as_another_policy(tmp_path, da
 def test_one_process_removes_what_a_kill_left_and_the_others_do_not(tmp_path, dataset, monkeypatch):
     settings = settings_of(tmp_path, dataset, "run", steps=1)
     train.train(settings)
-    left = [settings.out / ".state.safetensors.0123.partial", settings.out / ".checkpoint.4567"]
+    left = [settings.out / f".state.{'0123' * 8}.safetensors", settings.out / f".checkpoint.{'4567' * 8}"]
     left[0].write_bytes(b"half")
     left[1].mkdir()
     for is_main in (False, True):

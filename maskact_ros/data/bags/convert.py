@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -17,21 +18,24 @@ from contextlib import closing
 from pathlib import Path
 
 from maskact_ros.core.errors import printable
-from maskact_ros.core.folders import FolderError, alone, complete_or_absent
+from maskact_ros.core.folders import FolderError, alone, clear_leftovers, complete_or_absent
+from maskact_ros.core.outputs import check_folder, output_path
 from maskact_ros.core.parallel import HERE, Workers, in_parallel
-from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.data.bags.bag import Bag, bags_in
+from maskact_ros.data.bags.bag_files import parts_of
 from maskact_ros.data.bags.check_bag import refusal
 from maskact_ros.data.bags.contract import Contract
 from maskact_ros.data.bags.convert_bag import BagJob, convert_bag, layout_of
 from maskact_ros.data.bags.convert_summary import Summary, kept_of, named, notes_of, print_summary
 from maskact_ros.data.bags.recorded_message import BagError
 from maskact_ros.data.datasets.assemble import assemble
-from maskact_ros.data.datasets.dataset import read_report
+from maskact_ros.data.datasets.dataset import DATASET, read_report
 from maskact_ros.data.datasets.lerobot_layout import Pictures
 
 _FORMAT = 3  # of the parts: a new number makes those of older releases worthless
+_PART = re.compile(r"part-[0-9a-f]{32}|\.part-[0-9a-f]{32}\.[0-9a-f]{32}")  # whole, or being written
+_FILE = re.compile(r"lock|seen-by-workers-[0-9a-f]{32}")  # beside them
 _NAMED = 20  # bags that an error lists
 _SOME_LEFT_OUT = 3  # exit code: the dataset is there, but some bags gave nothing
 
@@ -48,11 +52,14 @@ def convert(
 ) -> Summary:
     """Write the dataset `out`; raises MaskACTError, and leaves what is done for the next run."""
     began_s = time.monotonic()
-    out = resolve_path(out)
-    if out.exists() and not overwrite:
-        raise FolderError(f"{out}: exists already; --overwrite replaces it")
+    out = output_path(out)
     layout = layout_of(contract, pictures)
     found = [bag for path in bags for bag in bags_in(path)]
+    sources = [
+        *(part for bag in found for part in parts_of(bag)),
+        *([] if contract.mask_folder is None else [contract.mask_folder]),
+    ]
+    check_folder(out, DATASET, overwrite=overwrite, sources=sources)
     if repeated := [str(bag) for bag, times in Counter(found).items() if times > 1]:
         raise BagError(f"{', '.join(repeated)}: given more than once; allowed: each bag once")
     parts = out.with_name(f".{out.name}.parts")
@@ -70,7 +77,12 @@ def convert(
         ]
         _clear(parts, out, keep={job.part.name for job in work})
         todo = [job for job in work if not job.part.exists()]
-        _check_all(todo)
+        refused = [text for job in todo if (text := refusal(Bag(job.bag), contract)) is not None]
+        if refused and len(refused) == len(work):
+            shutil.rmtree(parts)
+            raise _nothing(refused)
+        for text in refused:
+            print(f"left out: {printable(text)}", file=sys.stderr, flush=True)
         with Progress(f"converting {len(todo)} of {len(work)} bags", len(todo)) as progress:
             converted = in_parallel(
                 convert_bag, todo, workers=workers, name=lambda job: str(job.bag), reach=progress.reach, into=parts
@@ -83,7 +95,7 @@ def convert(
         if not any(report["episodes"] for report in reports):
             shutil.rmtree(parts)
             raise _nothing([named(bag) for bag in told])
-        with complete_or_absent(out, overwrite=overwrite) as folder:
+        with complete_or_absent(out, DATASET, overwrite=overwrite, sources=sources) as folder:
             assemble([job.part for job in work], folder, layout, contract.to_yaml())
         shutil.rmtree(parts)
     fresh = {str(job.bag) for job in todo}
@@ -129,15 +141,6 @@ def run(
     return _SOME_LEFT_OUT if done.left_out else 0
 
 
-def _check_all(work: Sequence[BagJob]) -> None:
-    """Look at every bag's index before the first bag is read; raises BagError when none of them can be used."""
-    refused = [text for job in work if (text := refusal(Bag(job.bag), job.contract)) is not None]
-    if refused and len(refused) == len(work):
-        raise _nothing(refused)
-    for text in refused:
-        print(f"left out: {printable(text)}", file=sys.stderr, flush=True)
-
-
 def _nothing(sentences: Sequence[str]) -> BagError:
     """The error of a conversion whose bags give no episode."""
     if len(sentences) == 1:
@@ -148,8 +151,14 @@ def _nothing(sentences: Sequence[str]) -> BagError:
 
 def _clear(parts: Path, out: Path, keep: set[str]) -> None:
     """Remove what was left half-written, and parts that this conversion has no use for."""
-    for path in [*parts.iterdir(), *out.parent.glob(f".{out.name}.{'[0-9a-f]' * 32}")]:
-        if path.is_dir() and path.name not in keep:
+    clear_leftovers(out)
+    for path in list(parts.iterdir()):
+        if path.name in keep and not path.is_symlink():
+            continue
+        if not _PART.fullmatch(path.name) or path.is_symlink():
+            if not _FILE.fullmatch(path.name) or path.is_symlink():
+                raise FolderError(f"{path}: is in the way, as {parts} is for parts of the dataset; move it elsewhere")
+        elif path.is_dir():
             shutil.rmtree(path)
 
 

@@ -5,6 +5,8 @@ In: RGB uint8 (H, W, 3), at a constant rate. Out: a file that repeats for ever, 
 
 from __future__ import annotations
 
+import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,7 +24,8 @@ _PIXELS = "yuv420p"
 class AnimationWriter:
     """Writes one file of at most `FPS` pictures a second."""
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: int):
+    def __init__(self, path: Path, *, width: int, height: int, fps: int, comment: str = ""):
+        self._path, self._comment = path, comment.encode()
         scale = min(1.0, WIDTH / width)
         self._size = (_even(width * scale), _even(height * scale))
         self._every = max(1, round(fps / FPS))
@@ -49,6 +52,17 @@ class AnimationWriter:
         """Finish the file."""
         self._container.mux(self._stream.encode())
         self._container.close()
+        if self._comment:
+            self._add_comment()
+
+    def _add_comment(self) -> None:
+        """A chunk of our own at the end, which readers of WebP pass over; FFmpeg writes none."""
+        content = self._comment + b" " * (len(self._comment) % 2)  # chunks have an even length
+        with self._path.open("r+b") as file:
+            length = file.seek(0, os.SEEK_END)
+            file.write(struct.pack("<4sI", b"note", len(content)) + content)
+            file.seek(4)
+            file.write(struct.pack("<I", length + len(content)))  # all but RIFF and this number
 
     def abandon(self) -> None:
         """Let go of a file that will be deleted."""

@@ -6,6 +6,8 @@ stamps as arrays, and each episode's pictures with their masks, decoded in order
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.core.documents import read_json, shortened
+from maskact_ros.core.outputs import Kind
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import FeatureStatistics, Statistics
 from maskact_ros.data.datasets.lerobot_layout import ACTION, OURS, STAMP, STATE, DatasetError, Layout
 from maskact_ros.data.datasets.lerobot_reader import INFO, LeRobotFolder
 from maskact_ros.data.datasets.report_checks import check_report
 
+_END_BYTES = 1 << 20
 _LATEST_NS = 2.0**62  # a century after 1970
 ROBOT, CONTRACT, REPORT = f"{OURS}/robot.yaml", f"{OURS}/contract.yaml", f"{OURS}/report.json"
 
@@ -98,26 +102,50 @@ class Dataset:
         """Mean, standard deviation, minimum and maximum of the states and actions, of all rows."""
         return Statistics(state=_statistics(self.states), action=_statistics(self.actions))
 
-    def frames(self, episode_index: int) -> Iterator[Frame]:
-        """An episode's pictures in order, decoded as they are asked for; raises DatasetError on a damaged one."""
+    def frames(self, episode_index: int, skip: int = 0) -> Iterator[Frame]:
+        """An episode's pictures in order, from its row `skip` on, decoded as they are asked for.
+
+        Raises:
+            DatasetError: one is damaged.
+        """
         if not 0 <= episode_index < len(self.episodes):
             raise DatasetError(
                 f"{self.folder}: episode {episode_index}; allowed: 0 to {len(self.episodes) - 1}, which it has"
             )
         episode = self._source.episodes[episode_index]
         layout = Layout(robot=self.robot)
-        pictures = self._source.pictures(layout.image_key, episode)
+        pictures = self._source.pictures(layout.image_key, episode, skip)
         if self.mask_classes is None:
             for rgb in pictures:
                 yield Frame(rgb=rgb, mask=None)
             return
-        for rgb, mask in zip(pictures, self._source.masks(layout.mask_key, episode), strict=True):
+        for rgb, mask in zip(pictures, self._source.masks(layout.mask_key, episode, skip), strict=True):
             if rgb.shape[:2] != mask.shape:
                 raise DatasetError(
                     f"{self.folder}: episode {episode_index} has pictures of {rgb.shape[1]}x{rgb.shape[0]} and masks "
                     f"of {mask.shape[1]}x{mask.shape[0]}; allowed: one size"
                 )
             yield Frame(rgb=rgb, mask=mask)
+
+    def pictures_digest(self) -> str:
+        """SHA-256 of the names, sizes, beginnings and ends of all files that hold rows and pictures.
+
+        Both formats keep a table of all that they hold at an end, so that other pictures are another digest.
+        """
+        digest = hashlib.sha256()
+        videos = {span.path for episode in self._source.episodes for span in episode.videos.values()}
+        for path in sorted({*videos, *(file.path for file in self._source.files)}):
+            try:
+                with path.open("rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    digest.update(repr((path.relative_to(self.folder).as_posix(), size)).encode())
+                    for at in (0, max(0, size - _END_BYTES)):
+                        file.seek(at)
+                        digest.update(file.read(_END_BYTES))
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise DatasetError(f"{path}: cannot be read as a file of {self.folder} ({reason})") from None
+        return digest.hexdigest()
 
 
 def read_robot(folder: Path) -> RobotSpec:
@@ -164,6 +192,18 @@ def read_report(folder: Path) -> Report:
     values = read_json(folder / REPORT, any_size=True)
     check_report(folder / REPORT, values)
     return Report(values={"episodes": [], "bags": []} | values)
+
+
+# The caches that training puts into a dataset are made from it, and go with it.
+DATASET = Kind(
+    name="a dataset",
+    marker=REPORT,
+    read=read_report,
+    files=r"meta/(info\.json|stats\.json|tasks\.parquet|episodes/chunk-\d+/file-\d+\.parquet"
+    r"|maskact/(contract\.yaml|robot\.yaml|report\.json))"
+    r"|data/chunk-\d+/file-\d+\.parquet|videos/[^/]+/chunk-\d+/file-\d+\.mp4"
+    r"|\.cache/(\.?frames-[^/]+/(rgb\.npy|masks\.npy|about\.json)|\.?features-[^/]+)",
+)
 
 
 def check_layout(source: LeRobotFolder) -> None:

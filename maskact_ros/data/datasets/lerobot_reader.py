@@ -113,30 +113,30 @@ class LeRobotFolder:
         """One data file's part of a column; raises DatasetError."""
         return numbers(read_columns(file.path, [name])[name], f"{file.path}: column {name}")
 
-    def pictures(self, name: str, episode: EpisodeRows) -> Iterator[NDArray[np.uint8]]:
-        """An episode's pictures of one camera, RGB (H, W, 3), in order; raises DatasetError."""
+    def pictures(self, name: str, episode: EpisodeRows, skip: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """An episode's pictures of one camera, RGB (H, W, 3), in order, from its row `skip` on; raises DatasetError."""
         if name in episode.videos:
             span = episode.videos[name]
-            yield from video_frames(span.path, first=span.first, count=episode.length, fps=self.fps)
+            yield from video_frames(span.path, first=span.first + skip, count=episode.length - skip, fps=self.fps)
             return
-        for shown, content in self.contents(name, episode):
+        for shown, content in self.contents(name, episode, skip):
             yield picture_of(content, shown)
 
-    def masks(self, name: str, episode: EpisodeRows) -> Iterator[NDArray[np.uint8]]:
-        """An episode's label images (H, W), in order; raises DatasetError."""
-        for shown, content in self.contents(name, episode):
+    def masks(self, name: str, episode: EpisodeRows, skip: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """An episode's label images (H, W), in order, from its row `skip` on; raises DatasetError."""
+        for shown, content in self.contents(name, episode, skip):
             yield labels_of(content, shown)
 
-    def contents(self, name: str, episode: EpisodeRows) -> Iterator[tuple[str, bytes]]:
-        """What to call each picture of an episode's rows, and its PNG or JPEG; raises DatasetError."""
-        first, end = episode.start, episode.start + episode.length
+    def contents(self, name: str, episode: EpisodeRows, skip: int = 0) -> Iterator[tuple[str, bytes]]:
+        """What to call each picture of an episode's rows from `skip` on, and its PNG or JPEG; raises DatasetError."""
+        first, end = episode.start + skip, episode.start + episode.length
         for file in self.files:
             if file.start >= end or file.start + file.rows <= first:
                 continue
             if name not in file.columns:
                 raise DatasetError(f"{file.path}: no column {name}; it has {', '.join(sorted(file.columns))}")
             for row, cell in _cells(file, name, first, end):
-                shown = f"{file.path}: {name} of row {row} (episode {episode.index}, frame {row - first})"
+                shown = f"{file.path}: {name} of row {row} (episode {episode.index}, frame {row - episode.start})"
                 if not isinstance(cell, bytes):
                     raise DatasetError(f"{shown} holds no picture; allowed: the bytes of a PNG or JPEG")
                 yield shown, cell

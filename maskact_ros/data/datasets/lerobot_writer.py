@@ -6,7 +6,7 @@ robot, the class names and a report per episode inside (`meta/maskact/`). Memory
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from maskact_ros.core.folders import complete_or_absent
+from maskact_ros.data.datasets.dataset import DATASET
 from maskact_ros.data.datasets.feature_statistics import FeatureTable, PictureStatistics, of_vectors
 from maskact_ros.data.datasets.lerobot_layout import (
     ACTION,
@@ -65,11 +66,13 @@ class _Episode:
 class DatasetWriter:
     """Writes a dataset; as a context manager, it is there when the block ends well, and absent when it does not."""
 
-    def __init__(self, folder: Path, layout: Layout, *, overwrite: bool = False):
+    def __init__(self, folder: Path, layout: Layout, *, overwrite: bool = False, sources: Iterable[Path] = ()):
         self.documents: dict[str, str] = {}  # further files of meta/maskact
         self.report: dict[str, Any] = {}  # further entries of its report.json
         self._layout = layout
-        self._target: AbstractContextManager[Path] = complete_or_absent(folder, overwrite=overwrite)
+        self._target: AbstractContextManager[Path] = complete_or_absent(
+            folder, DATASET, overwrite=overwrite, sources=sources
+        )
         self._schema = layout.schema()
         self._columns: dict[str, list[Any]] = {name: [] for name in self._schema.names}
         self._waiting_bytes = 0

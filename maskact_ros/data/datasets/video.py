@@ -29,7 +29,7 @@ class VideoError(MaskACTError):
 class VideoWriter:
     """Writes one file; whole once it is closed."""
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: int):
+    def __init__(self, path: Path, *, width: int, height: int, fps: int, comment: str = ""):
         if width % 2 or height % 2:
             raise VideoError(
                 f"pictures of {width}x{height} cannot become a video; allowed: even sizes, or --images png"
@@ -37,6 +37,8 @@ class VideoWriter:
         self.path = path
         self.frames = 0
         self._container = av.open(str(path), "w")
+        if comment:
+            self._container.metadata["comment"] = comment
         self._stream = self._container.add_stream("libx264", rate=fps, options=_OPTIONS)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, PIXELS
         self._stream.time_base = Fraction(1, fps)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import yaml
 
+from maskact_ros.core.outputs import check_folder, output_path
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.robot import RobotSpec
+from maskact_ros.data.datasets.dataset import DATASET
 from maskact_ros.data.datasets.lerobot_layout import DatasetError, Layout, Pictures
 from maskact_ros.data.datasets.lerobot_writer import DatasetWriter
 from maskact_ros.data.importers import import_hdf5, import_lerobot
@@ -29,7 +31,8 @@ def import_dataset(
     overwrite: bool = False,
 ) -> None:
     """Write the dataset and say what became of it; raises MaskACTError and leaves nothing behind."""
-    source, out = resolve_path(source), resolve_path(out)
+    source, out = resolve_path(source), output_path(out)
+    check_folder(out, DATASET, overwrite=overwrite, sources=(source,))
     found = (import_hdf5.read if source.is_file() else import_lerobot.read)(source, robot, options)
     layout = Layout(robot=robot, pictures=pictures, mask_classes=found.mask_classes, task=found.task)
     kept = [i for i, (_, rows) in enumerate(found.episodes) if rows > 0]
@@ -38,7 +41,7 @@ def import_dataset(
 
     rows = 0
     with (
-        DatasetWriter(out, layout, overwrite=overwrite) as writer,
+        DatasetWriter(out, layout, overwrite=overwrite, sources=(source,)) as writer,
         Progress("importing", sum(found.episodes[i][1] for i in kept)) as progress,
     ):
         manifest = {"imported_from": str(source), **found.notes}

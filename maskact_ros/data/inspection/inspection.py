@@ -5,7 +5,6 @@ In: a dataset of ours. Out: HTML with what is in it, how it was made and, of som
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.outputs import MARK, check_file, output_path, replaced_file
 from maskact_ros.core.progress import Progress
 from maskact_ros.core.statistics import SMALLEST_SCALE
 from maskact_ros.data.datasets.dataset import Dataset, EpisodeInfo, Report, read_report
@@ -23,6 +22,7 @@ from maskact_ros.data.inspection.inspection_figures import Film, film, lengths_f
 from maskact_ros.data.inspection.stream_latency import in_words
 from maskact_ros.data.inspection.validate import summary
 
+_PAGE = "a page"
 _MOST_EPISODES = 100  # beyond, no browser shows the page with pleasure
 
 _STYLE = """
@@ -73,6 +73,8 @@ def inspect(folder: Path, html: Path, *, episodes: int) -> None:
     """Write the page; raises MaskACTError when the dataset is not sound enough to be shown."""
     if not 1 <= episodes <= _MOST_EPISODES:
         raise DatasetError(f"--episodes is {episodes}; allowed: 1 to {_MOST_EPISODES}")
+    path = output_path(html)
+    check_file(path, _PAGE)  # before the work
     dataset = Dataset.open(folder)
     report = read_report(dataset.folder)
     shown = np.unique(np.linspace(0, len(dataset.episodes) - 1, episodes).round().astype(int))
@@ -83,17 +85,16 @@ def inspect(folder: Path, html: Path, *, episodes: int) -> None:
             sections.append(_episode(dataset, episode, film(dataset, episode), report.of(index)))
             progress.advance(1)
     text = _page(dataset, report, sections)
-    path = resolve_path(html)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with replaced_file(path, _PAGE) as partial:
+        partial.write_text(text, encoding="utf-8")
     print(f"{html}: {len(shown)} of {len(dataset.episodes)} episodes, {len(text.encode()) / 1e6:.1f} MB")
 
 
 def _page(dataset: Dataset, report: Report, sections: Sequence[str]) -> str:
     title = escape(dataset.folder.name)
     return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><meta charset="utf-8"><meta name="generator" content="{MARK}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{_STYLE}</style>
 <h1>{title}</h1><p>{escape(summary(dataset))}</p>
 {_figures(dataset)}

@@ -5,7 +5,9 @@ In: a folder in the layout that DINOv3 is published in, or the name of a size. O
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,44 @@ _SIZES = {
 }
 _FIXED = {"model_type": "dinov3_vit", "patch_size": PATCH_SIZE, "num_channels": 3}
 _LARGEST = 1e9  # of any number in the settings
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What an entry of the settings may be."""
+
+    allowed: str  # the end of an error's sentence
+    fits: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_INTEGER = _Entry("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool))
+
+
+def _are_integers(value: Any) -> bool:
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    return 1 <= len(sides) <= 2 and all(_INTEGER.fits(side) for side in sides)
+
+
+_NUMBER = _Entry("a finite number", _is_number)
+_NUMBER_OR_NONE = _Entry("a finite number or null", lambda value: value is None or _is_number(value))
+_FLAG = _Entry("true or false", lambda value: isinstance(value, bool))
+_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish")
+# The entries that define the network, all that transformers gets to see. What else a configuration holds can ask for
+# code: an attention implementation that is fetched from a hub, classes to import, a quantiser's plug-in.
+_ALLOWED = {
+    **dict.fromkeys(("patch_size", "num_channels", "hidden_size", "intermediate_size"), _INTEGER),
+    **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_register_tokens"), _INTEGER),
+    "image_size": _Entry("an integer, or two", _are_integers),
+    "hidden_act": _Entry(", ".join(_ACTIVATIONS), lambda value: value in _ACTIVATIONS),
+    **dict.fromkeys(("query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias", "use_gated_mlp"), _FLAG),
+    **dict.fromkeys(("attention_dropout", "drop_path_rate", "initializer_range"), _NUMBER),
+    **dict.fromkeys(("layer_norm_eps", "layerscale_value", "rope_theta"), _NUMBER),
+    **dict.fromkeys(("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale"), _NUMBER_OR_NONE),
+}
 
 
 def preset(vision_backbone: str) -> dict[str, Any]:
@@ -99,14 +139,22 @@ def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
     # Slow to import, and the process that runs ACT only needs neither this nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-    _check_settings(DINOv3ViTConfig().to_dict() | settings)
+    own = {name: settings[name] for name in _ALLOWED if name in settings}
+    _check_settings(DINOv3ViTConfig().to_dict() | own)
+    _check_types(own)
     try:
-        own = {key: value for key, value in settings.items() if key != "model_type"}
-        config = DINOv3ViTConfig(**own | {"attn_implementation": "sdpa"})
+        config = DINOv3ViTConfig(**own, attn_implementation="sdpa")
         model: nn.Module = DINOv3ViTModel(config).float()
     except Exception as error:  # noqa: BLE001 transformers has no error class of its own for bad settings
         raise PolicyError(f"backbone: transformers refuses its settings ({' '.join(str(error).split())})") from None
     return model
+
+
+def _check_types(settings: Mapping[str, Any]) -> None:
+    """Raise PolicyError on an entry of a type that it cannot be."""
+    for name, value in settings.items():
+        if not _ALLOWED[name].fits(value):
+            raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: {_ALLOWED[name].allowed}")
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

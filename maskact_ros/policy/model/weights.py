@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,7 +19,12 @@ _SHOWN = 3  # names in an error's sentence
 
 
 def save_checkpoint(
-    folder: str | Path, model: MaskACT, *, half: bool = False, overwrite: bool = False
+    folder: str | Path,
+    model: MaskACT,
+    *,
+    half: bool = False,
+    overwrite: bool = False,
+    sources: Iterable[Path] = (),
 ) -> CheckpointInfo:
     """Write the policy with its weights, in half precision by choice; it computes in single precision in any case.
 
@@ -32,7 +37,9 @@ def save_checkpoint(
         if large := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
             raise PolicyError(f"{_listed(large)} too large for half precision, which ends at 65504")
     try:
-        return write_checkpoint(folder, model.spec, lambda path: save_file(tensors, path), overwrite=overwrite)
+        return write_checkpoint(
+            folder, model.spec, lambda path: save_file(tensors, path), overwrite=overwrite, sources=sources
+        )
     except SafetensorError as error:  # a full disk
         raise PolicyError(f"{folder}: the weights cannot be written ({error})") from None
 

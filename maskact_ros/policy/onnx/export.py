@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from maskact_ros.core.checkpoint import EXPORT, CheckpointInfo
+from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.folders import complete_or_absent
-from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.outputs import output_path
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.onnx.onnx_check import differences
 from maskact_ros.policy.onnx.onnx_files import (
+    EXPORTED,
     MASK_HEAD,
     Difference,
     Export,
@@ -59,10 +60,10 @@ def export(
         raise PolicyError(f'{" and ".join(missing)} not installed, which exports need: pip install "maskact_ros[onnx]"')
     info = CheckpointInfo.read(checkpoint)
     info.verify()
-    folder = export_folder(info, precision) if out is None else resolve_path(out)
-    if folder.exists() and not (folder / EXPORT).is_file():
-        raise PolicyError(f"{folder}: exists and is no export, so it is not replaced; allowed: a folder to be made")
-    with complete_or_absent(folder, overwrite=overwrite) as partial:
+    usual = export_folder(info, precision)
+    folder = usual if out is None else output_path(out)
+    sources = () if folder == usual else (info.folder,)  # an export's own place is in its checkpoint
+    with complete_or_absent(folder, EXPORTED, overwrite=overwrite, sources=sources) as partial:
         done = _write(info, partial, precision, dynamic=dynamic or bool(info.config.dropped_labels))
     print(f"{folder}: {precision}, " + ("any number of patches" if done.dynamic else f"all {done.patches} patches"))
     for name, difference in done.differences.items():

@@ -14,9 +14,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Self
 
-from maskact_ros.core.checkpoint import EXPORT, EXPORTS, MANIFEST, CheckpointInfo
+from maskact_ros.core.checkpoint import EXPORT, EXPORT_FILES, EXPORTS, MANIFEST, CheckpointInfo
 from maskact_ros.core.documents import parse_json
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.outputs import Kind
 from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.policy.errors import PolicyError
 
@@ -74,7 +75,7 @@ class Export:
         path = folder / EXPORT
         if not resolve_path(path).is_file():
             raise PolicyError(f"{folder}: there is no such export of the checkpoint; make it with: {remedy}")
-        export = cls._parsed(parse_json(read_bytes(path), path), path)
+        export = cls.read_record(folder)
         if export.checkpoint_hash != checkpoint_hash(info):
             raise PolicyError(
                 f"{folder}: the export is of another checkpoint; make it again with: {remedy} --overwrite"
@@ -82,6 +83,12 @@ class Export:
         if export.precision != precision:
             raise PolicyError(f"{path}: the export's precision is {export.precision!r}; its folder is for {precision}")
         return export
+
+    @classmethod
+    def read_record(cls, folder: Path) -> Self:
+        """What the record in a folder says, whosever it is; raises MaskACTError."""
+        path = folder / EXPORT
+        return cls._parsed(parse_json(read_bytes(path), path), path)
 
     @classmethod
     def _parsed(cls, values: Mapping[str, Any], path: Path) -> Self:
@@ -123,6 +130,9 @@ class Export:
         if _EXTERNAL in content:
             raise PolicyError(f"{path}: wants tensors of other files, which no export has")
         return content
+
+
+EXPORTED = Kind(name="an export", marker=EXPORT, read=Export.read_record, files=EXPORT_FILES)
 
 
 def file_of(graph: str) -> str:

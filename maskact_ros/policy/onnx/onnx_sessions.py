@@ -10,6 +10,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +20,10 @@ import numpy as np
 
 from maskact_ros.core.checkpoint import EXPORT, CheckpointInfo
 from maskact_ros.core.documents import shortened
+from maskact_ros.core.errors import MaskACTError
 from maskact_ros.policy.engine import Engine
 from maskact_ros.policy.errors import PolicyError
+from maskact_ros.policy.onnx.engine_cache import checked_engines, engine_folder
 from maskact_ros.policy.onnx.onnx_files import Export, export_folder, file_of
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -138,11 +141,14 @@ def open_graph(export: Export, folder: Path, name: str, engine: Engine, place: P
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     refusal = ""
     for first in range(len(place.providers)):
-        chosen = [(provider, _options(provider, place, export, folder, name)) for provider in place.providers[first:]]
+        kept = engine_folder(content, export.precision) if place.providers[first] == TENSORRT else None
+        chosen = [(provider, _options(provider, place, export, kept, name)) for provider in place.providers[first:]]
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), nullcontext() if kept is None else checked_engines(kept):
                 warnings.simplefilter("ignore")  # that a provider is not there: it is asked for below
                 session = library.InferenceSession(content, options, providers=chosen, enable_fallback=0)
+        except MaskACTError:
+            raise
         except Exception as error:  # noqa: BLE001 onnxruntime has a class of its own for each of its states
             refusal = " ".join(str(error).split())
             continue
@@ -154,22 +160,24 @@ def open_graph(export: Export, folder: Path, name: str, engine: Engine, place: P
     raise PolicyError(f"{folder / file_of(name)}: onnxruntime cannot run it ({shortened(refusal)})")
 
 
-def _options(provider: str, place: Place, export: Export, folder: Path, name: str) -> dict[str, Any]:
+def _options(provider: str, place: Place, export: Export, kept: Path | None, name: str) -> dict[str, Any]:
     if provider == CUDA:
         # fp32 means fp32: TF32 would keep 10 bits of each number. The search for the best convolution takes seconds.
         return {"device_id": place.device_id, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
     if provider != TENSORRT:
         return {}
-    cache = folder / "tensorrt"
     options: dict[str, Any] = {
         "device_id": place.device_id,
         "trt_fp16_enable": export.precision == "fp16",
-        "trt_engine_cache_enable": True,  # building an engine takes minutes
-        "trt_engine_cache_path": str(cache),
-        "trt_engine_cache_prefix": name,
-        "trt_timing_cache_enable": True,
-        "trt_timing_cache_path": str(cache),
     }
+    if kept is not None:
+        options |= {
+            "trt_engine_cache_enable": True,  # building an engine takes minutes
+            "trt_engine_cache_path": str(kept),
+            "trt_engine_cache_prefix": name,
+            "trt_timing_cache_enable": True,
+            "trt_timing_cache_path": str(kept),
+        }
     free = {
         graph_input: shape
         for graph_input, shape in export.inputs[name].items()

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from maskact_ros.core.outputs import output_path, save_figure
 from maskact_ros.tools.bench.control_rows import ControlResult
 from maskact_ros.tools.bench.control_slices import Case
 from maskact_ros.tools.bench.wakes import Wakes
@@ -42,7 +43,7 @@ def plot(wakes: dict[Case, Wakes], result: ControlResult, file: Path) -> None:
     panels[0][0].legend(fontsize=8)
     load = "every core busy with matrix products" if result.load == "cpu" else "no load"
     figure.suptitle(f"Lateness of the command loop; {load}", fontsize=11)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, output_path(file), dpi=110)
 
 
 def _later_than(wakes: Wakes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -10,9 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maskact_ros.core.documents import read_json
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.outputs import carries_mark, check_file, output_path, replaced_file
 
 PICTURES = (".png", ".svg", ".pdf")
+_FIGURES = "a file of figures"
 
 
 def add_load(parser: argparse.ArgumentParser) -> None:
@@ -47,13 +50,29 @@ def add_output(parser: argparse.ArgumentParser, *, plot: str = "") -> None:
 
 def check_output(a: argparse.Namespace) -> None:
     """Raise MaskACTError, before anything is measured, where the figures could not be written afterwards."""
-    files = {"--out": a.out, "--plot": getattr(a, "plot", None)}
-    for flag, file in files.items():
-        if file is not None and not _can_be_written(file):
-            raise MaskACTError(f"{flag} is {file}; allowed: a file in a folder that exists and can be written")
-    plot = files["--plot"]
+    files = {
+        "--out": (a.out, _FIGURES, _are_figures),
+        "--plot": (getattr(a, "plot", None), "a picture", carries_mark),
+    }
+    for flag, (file, what, is_ours) in files.items():
+        if file is not None:
+            if not _can_be_written(file):
+                raise MaskACTError(f"{flag} is {file}; allowed: a file in a folder that exists and can be written")
+            check_file(output_path(file), what, is_ours)
+    plot = files["--plot"][0]
     if plot is not None and plot.suffix not in PICTURES:
         raise MaskACTError(f"--plot is {plot}; allowed: a file ending in {', '.join(PICTURES)}")
+
+
+def _are_figures(file: Path) -> bool:
+    """Whether a file is what a benchmark wrote: all say of what machine they are; or has nothing in it."""
+    if not file.stat().st_size:
+        return True
+    try:
+        machine = read_json(file, any_size=True).get("machine")
+    except MaskACTError:
+        return False
+    return isinstance(machine, dict) and {"cpu", "cores", "kernel"} <= set(machine)
 
 
 def _can_be_written(file: Path) -> bool:
@@ -68,7 +87,10 @@ def put_out(a: argparse.Namespace, result: Any, show: Callable[[Any], None]) -> 
     else:
         show(result)
     if a.out is not None:
-        a.out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        path = output_path(a.out)
+        check_file(path, _FIGURES, _are_figures)
+        with replaced_file(path, _FIGURES, ours=True) as partial:
+            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def check_range(flag: str, value: float, least: float, most: float) -> None:

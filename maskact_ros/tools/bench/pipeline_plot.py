@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from maskact_ros.core.outputs import output_path, save_figure
 from maskact_ros.tools.bench.pipeline_rows import PipelineResult
 from maskact_ros.tools.bench.pipeline_stages import BUSY, MODEL
 
@@ -26,4 +27,4 @@ def plot(result: PipelineResult, file: Path) -> None:
     panel.invert_yaxis()
     panel.set_xlabel("ms from image to command, without the model: medians of the stages; line: p95 of their sum")
     panel.legend(fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.25))
-    figure.savefig(file, dpi=110)
+    save_figure(figure, output_path(file), dpi=110)

@@ -6,13 +6,14 @@ In: pictures with their labels, at the camera's rate. Out: an mp4 or an animated
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskact_ros.core.checkpoint import CheckpointInfo
+from maskact_ros.core.outputs import MARK, output_path, replaced_file
 from maskact_ros.core.overlay import overlay
 from maskact_ros.data.datasets.animation import AnimationWriter
 from maskact_ros.data.datasets.video import VideoWriter
@@ -24,27 +25,36 @@ _WRITERS: dict[str, type[VideoWriter | AnimationWriter]] = {".mp4": VideoWriter,
 _ALPHA = 0.45  # of the overlay
 
 
+class _NothingSeenError(Exception):
+    """Ends the writing of a film that has no picture."""
+
+
 @contextmanager
 def filming(path: Path, info: CheckpointInfo) -> Iterator[Watcher]:
-    """A watcher that writes what it sees to `path`; there is a file if it saw anything.
+    """A watcher that writes what it sees to `path`; there is a file if it saw anything, also before Ctrl-C.
 
     Raises:
-        MaskACTError: the path is none of a film, or the video did not become whole.
+        MaskACTError: the path is none of a film, something else is there, or the video did not become whole.
     """
     if path.suffix not in _WRITERS or not path.parent.is_dir():
         allowed = " or ".join(_WRITERS)
         raise EvaluationError(f"--film is {path}; allowed: a file that ends in {allowed}, in a folder that exists")
     camera = info.robot.only_camera
-    video = _WRITERS[path.suffix](path, width=camera.width, height=camera.height, fps=round(IMAGE_RATE_HZ))
+    ended: BaseException | None = None
+    with suppress(_NothingSeenError), replaced_file(output_path(path), "a film") as partial:
+        writer, fps = _WRITERS[path.suffix], round(IMAGE_RATE_HZ)
+        video = writer(partial, width=camera.width, height=camera.height, fps=fps, comment=MARK)
 
-    def watch(_: int, rgb: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        video.add(overlay(rgb, labels, info.mask_classes, alpha=_ALPHA))
+        def watch(_: int, rgb: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+            video.add(overlay(rgb, labels, info.mask_classes, alpha=_ALPHA))
 
-    try:
-        yield watch
-    finally:
-        if video.frames:
-            video.close()
-        else:
+        try:
+            yield watch
+        except BaseException as error:  # noqa: BLE001 it is raised again below
+            ended = error
+        if not video.frames:
             video.abandon()
-            path.unlink()
+            raise _NothingSeenError
+        video.close()
+    if ended is not None:
+        raise ended

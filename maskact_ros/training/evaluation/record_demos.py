@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 import uuid
@@ -23,6 +24,7 @@ import cv2
 from maskact_ros.core.documents import DocumentError, read_yaml
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.folders import FolderError, alone, reach_the_disk
+from maskact_ros.core.outputs import Kind, check_folder, refuse_link
 from maskact_ros.core.parallel import HERE, Workers, in_parallel
 from maskact_ros.core.paths import shared
 from maskact_ros.core.progress import Progress
@@ -43,6 +45,8 @@ _ROBOT_NOTE = "maskact_robot"
 _EARLIER = {"maskact_begin": "usual"}  # what bags say that do not say it
 Begin = Literal["usual", "mishap"]
 BEGINS: tuple[Begin, ...] = get_args(Begin)
+# In the working folder: what a kill left there of this release, or of an earlier one.
+_LEFT = re.compile(r"lock|[0-9a-f]{32}|seen-by-workers-[0-9a-f]{32}|episode_\d+(\.damaged)?")
 BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
 
 
@@ -123,6 +127,7 @@ def record_demos(request: DemoRequest, workers: Workers = HERE) -> DemoSummary:
     """Record the episodes that are not there yet; raises MaskACTError."""
     robot = request.robot
     with alone(_partial(request), f"{request.out}: another record-demos to it is running"):
+        _check_partial(_partial(request))
         try:
             return _record_missing(request, robot, workers)
         finally:
@@ -167,6 +172,7 @@ def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
     """Whether the bag is there and can be read; raises MaskACTError when it was recorded otherwise."""
     notes = _notes_in(bag)
     if notes is None:
+        check_folder(bag, _damaged(bag.name), overwrite=True)  # it is replaced
         return False
     for key, value in wanted.items():
         found = notes.get(key, _EARLIER.get(key))
@@ -180,6 +186,7 @@ def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
 
 def _notes_in(bag: Path) -> Mapping[str, Any] | None:
     """What a bag says about how it came to be; None where there is no bag, or one that a crash has damaged."""
+    refuse_link(bag)
     if not bag.exists():
         return None
     try:
@@ -254,12 +261,24 @@ class EpisodeRecorder:
             messages.mask(writer, stamp_ns, self._renderer.labels(moment.snapshot))
 
 
+def _damaged(name: str) -> Kind:
+    """A bag of ours that a crash has damaged; its names are all that is left to tell it by."""
+    files = rf"metadata\.yaml|{re.escape(name)}\.mcap"
+    return Kind(name="a bag of record-demos", marker="metadata.yaml", read=lambda _: None, files=files)
+
+
 def _keep(unfinished: Path, bag: Path) -> None:
     """Give a finished bag its place, and take away a damaged one; raises OSError."""
     reach_the_disk(unfinished)
     if bag.exists():
         bag.rename(unfinished.with_name(f"{bag.name}.damaged"))  # which goes with the folder it is in now
     unfinished.rename(bag)
+
+
+def _check_partial(folder: Path) -> None:
+    """Raise FolderError where there is more in the working folder, which goes in the end, than what a kill left."""
+    if strange := [path for path in folder.iterdir() if not _LEFT.fullmatch(path.name)]:
+        raise FolderError(f"{strange[0]}: is in the way, as {folder} is for unfinished bags; move it elsewhere")
 
 
 def _partial(request: DemoRequest) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 
 from maskact_ros.core.checkpoint import CheckpointInfo
 from maskact_ros.core.documents import read_json
+from maskact_ros.core.outputs import check_file, output_path, replaced_file
 from maskact_ros.core.parallel import HERE, Workers
 from maskact_ros.core.paths import read_bytes, resolve_path
 from maskact_ros.policy.engine import Engine
@@ -94,6 +95,9 @@ def report(
     """
     if document is not None:
         _around(document)  # before hours of work
+    out = output_path(out)
+    if out.exists():
+        check_file(out / PICTURE, "a picture")
     cells = cells_of(checkpoints, run_by)
     seeds = range(seed, seed + episodes)
     found = collect(cells, seeds, out, lambda setup, wanted: measure(setup, wanted, workers=workers))
@@ -107,7 +111,8 @@ def report(
         picture = os.path.relpath(out / PICTURE, document.parent)
         before, after = _around(document)
         content = f"{before}{BEGIN}\n{text}\n![success in each scene]({picture})\n{END}{after}"
-        document.write_text(content, encoding="utf-8")
+        with replaced_file(output_path(document), "a document", ours=True) as partial:  # all but the report stays
+            partial.write_text(content, encoding="utf-8")
     return text, True
 
 
@@ -136,15 +141,14 @@ def collect(cells: Sequence[Cell], seeds: Sequence[int], out: Path, measured: Me
     out.mkdir(parents=True, exist_ok=True)
     found = []
     for cell in cells:
-        path = out / f"{cell.name}.json"
+        path = output_path(out / f"{cell.name}.json")
         evaluation = read_evaluation(path) if path.exists() else None
         if evaluation is None or not _answers(evaluation, cell, seeds):
             evaluation = replace(measured(cell.setup, seeds), checkpoint=cell.policy)
             if evaluation.episodes < len(seeds):
                 break
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(evaluation)) + "\n", encoding="utf-8")
-            partial.rename(path)
+            with replaced_file(path, "an evaluation", ours=True) as partial:  # else it would not have been read
+                partial.write_text(json.dumps(asdict(evaluation)) + "\n", encoding="utf-8")
         found.append(evaluation)
     return found
 

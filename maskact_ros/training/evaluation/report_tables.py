@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from maskact_ros.core.errors import drawable
+from maskact_ros.core.outputs import save_figure
 from maskact_ros.sim.look import NO_SHIFT
 from maskact_ros.training.evaluation.proportions import mcnemar_p
 from maskact_ros.training.evaluation.success_rate import Evaluation
@@ -53,7 +54,7 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     axis.set_ylabel("success")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="upper right", fontsize=8)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _measured(evaluations: Sequence[Evaluation]) -> str:

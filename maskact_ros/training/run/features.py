@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskact_ros.core.paths import resolve_path
+from maskact_ros.core.outputs import open_own, output_path, refuse_link
 from maskact_ros.core.progress import Progress
 from maskact_ros.policy.model.backbone import canonical_name
 from maskact_ros.policy.model.maskact import MaskACT
@@ -33,6 +34,8 @@ from maskact_ros.training.run.settings import TrainSettings
 
 Tokens = NDArray[np.float16]  # (N, P, H)
 _BLOCK = 16  # frames computed at a time
+_COMPARED = 16  # frames, at most, that are computed again to see whether a file is what its name says
+_ROUNDING = 0.05  # of the mean: what other devices and precisions may differ by
 _SYNC_EVERY_S = 5.0
 _REMEDY = "--cache takes another folder, and --cache-features never does without"
 
@@ -93,7 +96,7 @@ class FeatureFile:
     @classmethod
     def of(cls, model: MaskACT, frames: FrameCache, parent: Path) -> FeatureFile:
         """The file in `parent` that belongs to these weights and frames."""
-        return cls(model, frames, resolve_path(parent) / f"features-{frames.key}-{_weights_hash(model)}.f16")
+        return cls(model, frames, output_path(parent) / f"features-{frames.key}-{_weights_hash(model)}.f16")
 
     @property
     def missing_bytes(self) -> int:
@@ -109,17 +112,43 @@ class FeatureFile:
         Raises:
             TrainingError: the file cannot be written, or half precision cannot hold the tokens.
         """
+        refuse_link(self.path)
+        if self.path.exists() and (reason := self._why_not_believed()):
+            print(f"{self.path}: features that are not used, as {reason}; they are computed anew")
+            self.path.unlink()
         if not self.path.exists():
             try:
-                with self._partial.open("ab", buffering=0) as file, _only_one(file, self.path):
+                with os.fdopen(open_own(self._partial), "ab", buffering=0) as file, _only_one(file, self.path):
                     if not self.path.exists():  # another run may have been faster
                         self._compute(file)
             except OSError as error:
                 raise TrainingError(f"{self.path}: cannot be written ({error.strerror}); {_REMEDY}") from None
         return self._mapped(self.path, len(self.frames.rgb))
 
+    def _why_not_believed(self) -> str:
+        """What speaks against a file, which may have come with the dataset; empty where it is what the frames give."""
+        rows = len(self.frames.rgb)
+        if not self.path.is_file() or self.path.stat().st_size != rows * self._row_bytes:
+            return "they are of another size"
+        if (row := self._foreign_row(self.path, rows)) is not None:
+            return f"those of frame {row} are not what the backbone makes of it"
+        return ""
+
+    def _foreign_row(self, path: Path, rows: int) -> int | None:
+        """One of some rows, which nobody can foresee, that is not what the backbone makes of its frame."""
+        chosen = sorted(random.SystemRandom().sample(range(rows), min(rows, _COMPARED)))
+        if not chosen:
+            return None
+        found = self._mapped(path, rows)[chosen].astype(np.float32)
+        computed = self._tokens(self.frames.rgb[chosen]).astype(np.float32)
+        off = np.abs(found - computed).mean(axis=(1, 2)) / (np.abs(computed).mean(axis=(1, 2)) + 1e-6)
+        wrong = np.flatnonzero(~(off < _ROUNDING))  # NaN is wrong, too
+        return chosen[int(wrong[0])] if len(wrong) else None
+
     def _compute(self, file: FileIO) -> None:
-        rows, begin = len(self.frames.rgb), self._whole_rows()
+        rows, begin = len(self.frames.rgb), min(self._whole_rows(), len(self.frames.rgb))
+        if self._foreign_row(self._partial, begin) is not None:
+            begin = 0
         file.truncate(begin * self._row_bytes)
         print(f"{self.path}: features of the frozen backbone, {rows * self._row_bytes / 2**30:.2f} GiB")
         synced_s = time.monotonic()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,9 @@ from maskact_ros.core.checkpoint import PolicySpec, parse_policy
 from maskact_ros.core.dimensions import check_dimensions
 from maskact_ros.core.documents import parse_json, read_json, shortened
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.folders import clear_leftovers
 from maskact_ros.core.foreign_file import reading
+from maskact_ros.core.outputs import OutputError, clear_partials, refuse_link, replaced_file
 from maskact_ros.core.paths import regular_size
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import Statistics
@@ -32,9 +33,11 @@ from maskact_ros.policy.model.backbone import canonical_name
 from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import load_tensors, save_checkpoint
 from maskact_ros.training.errors import TrainingError
+from maskact_ros.training.run.run_log import CURVES, EVENTS, LOG
 from maskact_ros.training.run.settings import MOST_STEPS, TrainSettings
 
 _RUN, _STATE, _CHECKPOINT, _BEST = "run.json", "state.safetensors", "checkpoint", "best"
+_NAMES = (_RUN, _STATE, _CHECKPOINT, _BEST, LOG, CURVES, EVENTS)  # what a run writes into its folder
 _MODEL, _EMA, _OPTIMIZER = "model/", "ema/", "optimizer/"
 
 
@@ -87,10 +90,17 @@ class RunFolder:
         """Whether there is a step to go on from: a run that was killed before its first save has none."""
         return (self.path / _STATE).exists()
 
-    def check_new(self) -> None:
-        """Raise TrainingError where there is a run already."""
+    def check_new(self, sources: Sequence[Path] = ()) -> None:
+        """Raise TrainingError where there is a run already, a source of the run, or something that it would replace."""
+        if self.path.resolve() in [source.resolve() for source in sources]:
+            raise TrainingError(f"{self.path}: is what the run reads, so no run is written there; give another --out")
         if (self.path / _RUN).exists():
             raise TrainingError(f"{self.path}: holds a run already; --resume goes on with it, or give another --out")
+        if found := [name for name in _NAMES if os.path.lexists(self.path / name)]:
+            raise TrainingError(
+                f"{self.path}: holds {', '.join(found)}, which a run would replace, and no run that wrote it; allowed: "
+                "a folder without such names"
+            )
 
     def create(self, settings: TrainSettings, spec: PolicySpec, fingerprints: Sequence[str]) -> None:
         """Write run.json; raises TrainingError where there is a run already."""
@@ -108,12 +118,8 @@ class RunFolder:
             "fingerprints": list(fingerprints),
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self._partial(_RUN)
-        try:
+        with replaced_file(self.path / _RUN, "a run", ours=True) as partial:
             partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            partial.rename(self.path / _RUN)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def settings(self) -> TrainSettings:
         """Those that the run was started with, but for `out`, which is this folder."""
@@ -154,11 +160,10 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a kill left of files and checkpoints that were being written; for one process of the run only."""
-        for partial in self.path.glob(".*.partial"):
-            partial.unlink()
+        for name in (_RUN, _STATE, LOG, CURVES):
+            clear_partials(self.path / name)
         for name in (_CHECKPOINT, _BEST):
-            for partial in self.path.glob(f".{name}.*"):
-                shutil.rmtree(partial)
+            clear_leftovers(self.path / name)
 
     def restore(self, learner: Learner) -> Progressed:
         """Load the state.
@@ -193,18 +198,15 @@ class RunFolder:
         for name, parameter in _trained(learner):
             for key, value in learner.optimizer.state.get(parameter, {}).items():
                 tensors[f"{_OPTIMIZER}{name}/{key}"] = value.contiguous()
-        partial = self._partial(_STATE)
+        progress = json.dumps({"step": progressed.step, "best_loss": progressed.best_loss})
         try:
-            progress = json.dumps({"step": progressed.step, "best_loss": progressed.best_loss})
-            save_file(tensors, partial, metadata={"progress": progress})
-            shutil.copymode(self.path / _RUN, partial)  # safetensors lets only the owner read
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(self.path / _STATE)
-        except (OSError, SafetensorError) as error:
+            with replaced_file(self.path / _STATE, "a state", ours=True) as partial:
+                save_file(tensors, partial, metadata={"progress": progress})
+                shutil.copymode(self.path / _RUN, partial)  # safetensors lets only the owner read
+        except SafetensorError as error:
             raise self._unwritten(_STATE, error) from None
-        finally:
-            partial.unlink(missing_ok=True)
+        except OutputError as error:
+            raise TrainingError(f"{error}; what was there before is whole") from None
 
     def _save_policy(self, name: str, learner: Learner) -> None:
         try:
@@ -216,12 +218,11 @@ class RunFolder:
         reason = getattr(error, "strerror", None) or str(error)
         return TrainingError(f"{self.path / name}: cannot be written ({reason}); what was there before is whole")
 
-    def _partial(self, name: str) -> Path:
-        return self.path / f".{name}.{uuid.uuid4().hex}.partial"
-
     def _about(self) -> dict[str, Any]:
         if not (self.path / _RUN).is_file():
             raise TrainingError(f"{self.path}: no run to resume, it has no {_RUN}")
+        for name in _NAMES:  # a run that somebody sent may have a link for any of them
+            refuse_link(self.path / name)
         return read_json(self.path / _RUN)
 
 

@@ -13,10 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from maskact_ros.core.documents import parse_json
 from maskact_ros.core.errors import drawable
+from maskact_ros.core.outputs import replaced_file
 from maskact_ros.core.paths import read_bytes
 from maskact_ros.training.errors import TrainingError
 
-_LOG, _CURVES, _EVENTS = "log.jsonl", "curves.png", "tensorboard"
+LOG, CURVES, EVENTS = "log.jsonl", "curves.png", "tensorboard"
 TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # what a line of the log is about
 _DRAW_EVERY_S = 60.0
 _PANELS = ("total", "action", "mask", "kl", "auxiliary_mask")
@@ -27,15 +28,14 @@ class RunLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         """Go on after `step`: what an interrupted run has logged beyond it is forgotten."""
-        self._path, self._curves = folder / _LOG, folder / _CURVES
+        self._path, self._curves = folder / LOG, folder / CURVES
         if self._path.exists():
             kept = [line for line in _lines(self._path) if line["step"] <= step]
-            partial = self._path.with_name(f".{_LOG}.partial")
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            partial.replace(self._path)
+            with replaced_file(self._path, "a log", ours=True) as partial:
+                partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self._file = self._path.open("a", encoding="utf-8")
         self._next_drawing_s = time.monotonic() + _DRAW_EVERY_S
-        self._events = SummaryWriter(str(folder / _EVENTS), purge_step=step + 1)
+        self._events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
 
     def __enter__(self) -> RunLog:
         return self
@@ -82,9 +82,8 @@ class RunLog:
             panels[-1].set(title="held-out mask IoU", xlabel="step", ylim=(0, 1))
             panels[-1].legend()
         figure.subplots_adjust(left=0.06, right=0.99, bottom=0.16, top=0.9, wspace=0.25)
-        partial = self._curves.with_name(f".{_CURVES}.partial")
-        figure.savefig(partial, format="png", dpi=100)
-        partial.replace(self._curves)
+        with replaced_file(self._curves, "a picture", ours=True) as partial:
+            figure.savefig(partial, dpi=100)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

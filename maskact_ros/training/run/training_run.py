@@ -53,7 +53,8 @@ def prepare(settings: TrainSettings, accelerator: Accelerator, *, resume: bool =
     """All that a run needs before its next step; a new run gets its folder. Raises MaskACTError as `train`."""
     folder = RunFolder(settings.out)
     if not resume:
-        folder.check_new()  # before hours of decoding
+        sources = (*settings.datasets, *([settings.init] if settings.init else []))
+        folder.check_new(sources)  # before hours of decoding
     datasets = open_datasets(settings)
     fingerprints = [fingerprint(dataset) for dataset in datasets]
     model, origin = _begun(settings, datasets, folder.spec(fingerprints) if resume else None, folder.has_state)
