@@ -1,7 +1,8 @@
 """`Statistics` of images, state and action: what normalisation stands on.
 
 In: what was measured on a dataset, or the copy that a checkpoint carries. Out: for each feature and mode of
-`normalization_mapping`, one affine map. What is missing, not finite or without range is an error, never skipped.
+`normalization_mapping`, one affine map. What is missing or not finite is an error, never skipped; what has no range is
+centred and not scaled.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.robot import RobotSpec
 
 _NEEDS = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max"), "IDENTITY": ()}
-_SMALLEST_SCALE = 1e-9  # in the feature's unit; below, a joint has not moved at all
+SMALLEST_SCALE = 1e-9  # in the feature's unit; below, a joint has not moved at all
 _LARGEST = 1e9  # beyond, no feature is measured, and single precision has nothing left for what differs
 
 
@@ -39,7 +40,7 @@ class FeatureStatistics:
         """Centre and scale (width,) of `mode`: normalised = (value - centre) / scale.
 
         Raises:
-            StatisticsError: an entry that the mode needs is missing, of another width, not finite or without range.
+            StatisticsError: an entry that the mode needs is missing, of another width, or no finite range.
         """
         entries = [self._entry(name, mode, feature, width) for name in _NEEDS[mode]]
         if mode == "IDENTITY":
@@ -49,11 +50,13 @@ class FeatureStatistics:
         else:
             low, high = entries
             centre, scale = (low + high) / 2, (high - low) / 2
-        for i in np.flatnonzero(~(scale > _SMALLEST_SCALE)):
+        for i in np.flatnonzero(scale < 0):
             raise StatisticsError(
-                f"statistics of {feature}: element {i} has no range ({' and '.join(_NEEDS[mode])} are "
-                f"{' and '.join(f'{entry[i]:g}' for entry in entries)}), so {mode} cannot normalise it"
+                f"statistics of {feature}: {' and '.join(_NEEDS[mode])} of element {i} are "
+                f"{' and '.join(f'{entry[i]:g}' for entry in entries)}; allowed: a range that is not negative"
             )
+        # A joint that never moved is centred only: nothing tells how large its motions are.
+        scale = np.where(scale > SMALLEST_SCALE, scale, 1.0)
         return centre, scale
 
     def _entry(self, name: str, mode: str, feature: str, width: int) -> NDArray[np.float64]:

@@ -14,7 +14,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "convert",
         help="make a dataset from rosbags",
         description="Make a LeRobotDataset v3.0 from rosbags. A gap ends an episode, and nothing is made up. What was "
-        "interrupted goes on where it was when the same command is given again.",
+        "interrupted goes on where it was when the same command is given again. The exit code is 3 when the dataset is "
+        "there, but some of the bags gave nothing.",
     )
     convert.set_defaults(run=_convert)
     convert.add_argument(
@@ -31,6 +32,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="pictures as H.264, small and quick, or as PNG, without loss; masks are always PNG; default: video",
     )
     add_workers(convert, "bags")
+    convert.add_argument(
+        "--accept-latency",
+        action="store_true",
+        help="convert bags also where the stamps of two streams differ by more than the tolerance, or drift apart",
+    )
     convert.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
 
     validate = commands.add_parser(
@@ -73,7 +79,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     imported.add_argument(
         "--action-at",
         choices=("t", "t+dt"),
-        help="when a row's action was commanded; default: t, as LeRobot records, and it is shifted by a row",
+        help="when a row's action was commanded; default: t, as LeRobot records, and it is shifted by a row; "
+        "t+dt for a dataset of ours, which meta/maskact or stamp_ns tells",
     )
     imported.add_argument("--state", choices=("joints", "tcps"), help="what of an HDF5 file is the state")
     imported.add_argument("--task", metavar="TEXT", help="what is done; default: as SOURCE says")
@@ -81,10 +88,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     imported.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
 
 
-def _convert(a: argparse.Namespace) -> None:
+def _convert(a: argparse.Namespace) -> int:
     from maskact_ros.data.bags.convert import run
 
-    run(a.bags, a.contract, a.out, pictures=a.images, workers=workers_of(a), overwrite=a.overwrite)
+    return run(
+        a.bags,
+        a.contract,
+        a.out,
+        pictures=a.images,
+        workers=workers_of(a),
+        overwrite=a.overwrite,
+        accept_latency=a.accept_latency,
+    )
 
 
 def _validate(a: argparse.Namespace) -> int:

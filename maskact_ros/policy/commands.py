@@ -192,6 +192,8 @@ def _describe(
 ) -> None:
     """Print labels and actions, and notes on inputs that the nodes would have refused."""
     robot = info.robot
+    if info.config.training_stage == "stage1":
+        print("note: a checkpoint of stage 1: its masks are trained, its planner is not, so the chunk means nothing")
     expected = [(camera.height, camera.width) for camera in robot.cameras]
     if size not in expected:
         print(f"note: the image is {size[1]}x{size[0]}; the nodes would refuse it, as the robot's is another size")

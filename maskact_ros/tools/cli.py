@@ -48,7 +48,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "record",
         help="record the topics of a contract from the running robot",
         description="Record the topics that a contract names, as bytes, with receive times, into a rosbag2 folder that "
-        "maskact convert and ros2 bag read. Ctrl-C closes it properly; a bag is never overwritten.",
+        "maskact convert and ros2 bag read. Ctrl-C closes it properly; a bag is never overwritten. A topic without a "
+        "message is an error, but the bag is kept.",
     )
     record.set_defaults(run=_record)
     record.add_argument("--contract", type=Path, required=True, metavar="FILE", help="such as config/contract.yaml")
@@ -189,10 +190,16 @@ def _monitor(a: argparse.Namespace) -> int:
 def _record(a: argparse.Namespace) -> None:
     from maskact_ros.core.outputs import output_path
     from maskact_ros.data.bags.contract import Contract
+    from maskact_ros.data.bags.recorded_message import BagError
     from maskact_ros.tools.recorder import RecordRequest, record
 
     contract = Contract.from_yaml(a.contract)
-    print(record(RecordRequest.of(contract, output_path(a.out), storage=a.storage, seconds=a.seconds)).text)
+    summary = record(RecordRequest.of(contract, output_path(a.out), storage=a.storage, seconds=a.seconds))
+    print(summary.text)
+    if summary.silent:
+        raise BagError(
+            f"nothing came on {', '.join(summary.silent)}; the bag is kept, but it lacks what the contract needs"
+        )
 
 
 def _demo(a: argparse.Namespace) -> None:

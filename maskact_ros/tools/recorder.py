@@ -79,9 +79,10 @@ class RecordSummary:
             f"  {topic}: {count}, {count / max(self.seconds, 1e-9):.1f} Hz" for topic, count in self.counts.items()
         ]
         if self.lost:
-            lines.append(f"{self.lost} messages were lost: this machine or its disk is too slow")
-        if self.silent:
-            lines.append(f"nothing came on {', '.join(self.silent)}")
+            lines.append(
+                f"{self.lost} messages were lost: the publisher most likely lacks the shared-memory profile "
+                "config/fastdds.xml, which pictures need (docs/own_robot.md); else this machine or its disk is too slow"
+            )
         return "\n".join(lines)
 
 

@@ -223,7 +223,9 @@ def test_headers_by_a_clock_that_is_set_anew_cost_one_message_of_a_stream(made):
 def test_a_stream_by_another_clock_is_one_sentence_with_its_remedy(made, topic, rows):
     recorded = bags.recording(rows)
     every = range(sum(t == topic for t, _, _ in recorded))
-    with pytest.raises(MaskACTError, match=rf"^{topic}: its header says 5.000 s, .* stamp: receipt for every stream$"):
+    with pytest.raises(
+        MaskACTError, match=rf"bag: {topic}: its header says 5.000 s, .* stamp: receipt for every stream$"
+    ):
         made(restamped(recorded, topic, every, 5 * 10**9))
 
 
@@ -262,6 +264,20 @@ def test_a_trajectory_commands_where_it_wants_the_joints_at_that_moment(made):
     messages.sort(key=lambda m: m[1])
     dataset = made(messages, action={"topic": "trajectory", "stamp": "header"})
     np.testing.assert_allclose(dataset.actions, np.stack([np.full(6, 0.2), np.arange(6) + 1], 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("due_s", "commanded"), [(0.8, 1.9), (0.08, 9.0)])
+def test_until_a_trajectorys_first_point_is_due_its_joints_are_on_their_way_there(made, due_s, commanded):
+    messages = []
+    for topic, at, message in bags.recording(6, without=["/arm/command"]):
+        messages.append((topic, at, bags.joints_message(at, (1.0, 2.0)) if topic == "/arm/joints" else message))
+    for n in range(8):
+        at = bags.START_NS + n * bags.PERIOD_NS + 10_000_000
+        messages.append(("/arm/trajectory", at, bags.trajectory_message(at, [(due_s, (9.0, 2.0))])))
+    messages.sort(key=lambda m: m[1])
+    dataset = made(messages, action={"topic": "trajectory", "stamp": "header"})
+    # A row's command is 0.09 s old: 0.09 of 0.8 s on the way from 1 to 9, or there.
+    np.testing.assert_allclose(dataset.actions, np.tile([commanded, 2.0], (6, 1)), atol=1e-6)
 
 
 def test_stamps_of_receipt_are_taken_where_the_contract_says_so(made):
@@ -317,13 +333,13 @@ def compressed_by(named, encoded):
         (
             "16UC1; png compressed ",
             lambda rgb: (".png", rgb[..., 0].astype(np.uint16) * 9),
-            "image: bytes of format '16UC1; png compressed ' carry depth; allowed: pictures in colour, or grey by "
+            "bytes of format '16UC1; png compressed ' carry depth; allowed: pictures in colour, or grey by "
             "mono8 or mono16 (12 times)",
         ),
         (
             "yuv422; jpeg compressed mono8",
             lambda rgb: (".jpg", rgb[..., 0]),
-            "image: bytes of format 'yuv422; jpeg compressed mono8' are grey, while the camera's own pictures are "
+            "bytes of format 'yuv422; jpeg compressed mono8' are grey, while the camera's own pictures are "
             "yuv422: the colour was lost when they were compressed; allowed: the colour that the raw pictures have (12",
         ),
     ],

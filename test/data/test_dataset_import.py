@@ -1,12 +1,16 @@
 """`maskact import` takes over datasets of others, with their rows where our rule for actions wants them."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
 import yaml
-from support import foreign
+from support import bags, foreign
 
 from maskact_ros import cli
+from maskact_ros.data.bags.contract import Contract
+from maskact_ros.data.bags.convert import convert
 from maskact_ros.data.datasets.dataset import Dataset
 from maskact_ros.data.inspection.findings import Finding
 from maskact_ros.data.inspection.validate import validate
@@ -54,7 +58,8 @@ def sentence(capsys):
 
 
 def test_an_action_at_t_moves_a_row_forward(lerobot, robot, tmp_path):
-    assert run(lerobot, "--out", tmp_path / "out", "--robot", robot, "--mask-classes", CLASSES, "--task", "lift") == 0
+    words = (lerobot, "--out", tmp_path / "out", "--robot", robot, "--mask-classes", CLASSES, "--task", "lift")
+    assert run(*words, "--action-at", "t") == 0
     assert not [item for item in validate(tmp_path / "out") if isinstance(item, Finding)]
     dataset, rows = Dataset.open(tmp_path / "out"), foreign.rows()
     assert [episode.length for episode in dataset.episodes] == [length - 1 for length in foreign.LENGTHS]
@@ -71,6 +76,20 @@ def test_an_action_at_the_next_row_stays_where_it_is(lerobot, robot, tmp_path):
     words = (lerobot, "--out", tmp_path / "out", "--robot", robot, "--mask-classes", CLASSES, "--task", "lift")
     assert run(*words, "--action-at", "t+dt", "--images", "png") == 0
     np.testing.assert_array_equal(Dataset.open(tmp_path / "out").actions, foreign.rows()["action"])
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_dataset_of_ours_is_not_shifted_again_also_when_another_tool_dropped_our_folder(tmp_path, dropped):
+    bag = bags.write(tmp_path / "bag", bags.recording(12))
+    path = bags.contract(tmp_path)
+    convert([bag], Contract.from_yaml(path), tmp_path / "ours", pictures="png")
+    first = Dataset.open(tmp_path / "ours")
+    if dropped:
+        shutil.rmtree(tmp_path / "ours/meta/maskact")
+    assert run(tmp_path / "ours", "--out", tmp_path / "again", "--robot", path.parent / "robot.yaml") == 0
+    again = Dataset.open(tmp_path / "again")
+    np.testing.assert_array_equal(again.actions, first.actions)
+    np.testing.assert_array_equal(again.states, first.states)
 
 
 def test_joints_are_found_by_name(lerobot, tmp_path):

@@ -130,6 +130,14 @@ def test_a_policys_json_that_does_not_fit_is_one_sentence(policy_json, robot, tm
     assert words in str(error.value)
 
 
+def test_a_prediction_of_stage_1_says_that_its_planner_is_untrained(policy_json, robot, tmp_path, capsys):
+    policy_json.write_text(json.dumps(json.loads(policy_json.read_text()) | {"training_stage": "stage1"}))
+    init_checkpoint(policy_json, tmp_path / "checkpoint", robot)
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((60, 80, 3), np.uint8))
+    predict_once(tmp_path / "checkpoint", tmp_path / "picture.png", [0.1, 0.2, 0.3], tmp_path / "out.npz")
+    assert "note: a checkpoint of stage 1" in capsys.readouterr().out
+
+
 def test_a_prediction_from_a_cameras_picture_is_what_the_runtimes_compute(checkpoint, tmp_path):
     picture = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "picture.png"), picture)

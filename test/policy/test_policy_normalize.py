@@ -27,8 +27,8 @@ def test_each_mode_normalises_by_its_formula_and_back(mode, expected):
     [
         (FeatureStatistics(mean=(0.0, 0.0)), "MEAN_STD", "statistics of state: std is missing"),
         (FeatureStatistics(), "MIN_MAX", "statistics of state: min is missing"),
-        (FeatureStatistics(mean=(0.0, 0.0), std=(1.0, 0.0)), "MEAN_STD", "state: element 1 has no range"),
-        (FeatureStatistics(min=(0.0, 2.0), max=(1.0, 2.0)), "MIN_MAX", "state: element 1 has no range"),
+        (FeatureStatistics(mean=(0.0, 0.0), std=(1.0, -0.5)), "MEAN_STD", "mean and std of element 1 are 0 and -0.5"),
+        (FeatureStatistics(min=(0.0, 2.0), max=(1.0, 1.5)), "MIN_MAX", "min and max of element 1 are 2 and 1.5"),
         (FeatureStatistics(mean=(0.0, float("nan")), std=(1.0, 1.0)), "MEAN_STD", "state: mean is [0.0, nan]"),
         (FeatureStatistics(mean=(0.0, 0.0), std=(1.0, float("inf"))), "MEAN_STD", "state: std is [1.0, inf]"),
         (FeatureStatistics(mean=(0.0, 0.0), std=(1.0, 1e300)), "MEAN_STD", "state: std is [1.0, 1e+300]"),
@@ -39,6 +39,14 @@ def test_statistics_that_cannot_normalise_are_an_error(statistics, mode, words):
     with pytest.raises(StatisticsError) as error:
         statistics.affine(mode, feature="state", width=2)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["MEAN_STD", "MIN_MAX"])
+def test_a_joint_that_never_moved_is_centred_and_not_scaled(mode):
+    still = FeatureStatistics(mean=(0.3, -2.0), std=(0.0, 4.0), min=(0.3, -6.0), max=(0.3, 2.0))
+    centre, scale = still.affine(mode, feature="state", width=2)
+    np.testing.assert_array_equal(centre, [0.3, -2.0])
+    np.testing.assert_array_equal(scale, [1.0, 4.0])
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def contract(folder, **changes):
         "joint_states_topic": "joints",
         "command_topic": "command",
         "joints": [
-            {"name": name, "lower": -9.0, "upper": 9.0, "velocity": 1.0, "acceleration": 1.0} for name in JOINTS
+            {"name": name, "lower": -999.0, "upper": 999.0, "velocity": 40.0, "acceleration": 1.0} for name in JOINTS
         ],
         "cameras": [{"name": "top", "image_topic": "image", "width": SIZE[1], "height": SIZE[0]}],
     }

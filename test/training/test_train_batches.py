@@ -13,7 +13,7 @@ from maskact_ros.data.datasets.dataset import Dataset
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run import frames as frames_module
 from maskact_ros.training.run.augment import PRESETS
-from maskact_ros.training.run.batches import Batches, Prefetcher, Rows, rows_of, split_episodes
+from maskact_ros.training.run.batches import Batches, Prefetcher, Rows, also_trained_on, rows_of, split_episodes
 from maskact_ros.training.run.frames import fingerprint, open_frames
 
 GEOMETRY = ImageGeometry(mode="letterbox", interpolation="area")
@@ -156,6 +156,13 @@ def test_held_out_episodes_are_the_seeds(episodes, share, held_out):
     assert sorted([*training, *kept]) == list(range(episodes))
     for sources in (bags, [""] * episodes, ["one bag"] * episodes):
         assert split_episodes(sources, share, seed=1)[1].tolist() == kept.tolist()
+
+
+def test_held_out_episodes_that_are_trained_on_in_another_dataset_are_found(dataset, rows, tmp_path):
+    frames = [open_frames(dataset, tmp_path / str(number), GEOMETRY, 48) for number in (0, 1)]
+    count, twice = len(LENGTHS), Rows.of([dataset, dataset], frames)
+    assert also_trained_on(twice, np.arange(count), np.array([count + 1])) == [count + 1]
+    assert also_trained_on(rows, np.arange(1, count), np.array([0])) == []
 
 
 def test_held_out_episodes_of_a_seed_are_those_of_runs_that_were_begun_before():

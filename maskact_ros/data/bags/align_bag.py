@@ -6,8 +6,7 @@ is made up: where one of them is missing, there is no row, and the next one begi
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,23 +18,21 @@ from maskact_ros.core.align import AlignmentError, JointOrder, StateBuffer
 from maskact_ros.core.images import CompressedImageMessage, ImageError, mask_from_message, rgb_from_message
 from maskact_ros.core.paths import read_bytes
 from maskact_ros.data.bags.bag_writer import typestore
-from maskact_ros.data.bags.contract import Contract, StampSource
+from maskact_ros.data.bags.contract import Contract
+from maskact_ros.data.bags.reasons import Reasons
 from maskact_ros.data.bags.recorded_message import BagError, Message
+from maskact_ros.data.bags.row_grid import CameraRate, RowGrid
+from maskact_ros.data.bags.stream_clocks import StreamClocks
 from maskact_ros.data.datasets.lerobot_writer import DatasetError, Row
 from maskact_ros.data.datasets.pictures import labels_of
 
 _PATIENCE_NS = 2_000_000_000  # so long, by receipt, a picture waits for what belongs to it
 _MASKS_NS = 2 * _PATIENCE_NS  # so long a mask is kept: its picture may come after it, and waits then for the rest
-_CLOCKS_APART_NS = 10_000_000_000  # no message takes so long from its header's stamp to its receipt
-_FIRST = 50  # messages of a topic: without a sound stamp among so many, it is stamped by another clock
 _NEARER = "nearer to the one before than the policy's period"
-_GAIN = 0.1  # share of a picture's distance from its due moment by which the next one moves; so a clock is followed
-_STEPS = 30  # between pictures: so many tell the camera's rate
-_FEWEST_STEPS = 10
-_NUMBER = re.compile(r"^[-+(]?[\d.,]*\d[),;:]*$|\d{5}")
-_IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-_STATES = ("sensor_msgs/msg/JointState",)
-_COMMANDS = ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
+_XCDR2 = range(6, 12)  # second byte of a serialised message, by the specification of DDS-XTypes
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+STATES = ("sensor_msgs/msg/JointState",)
+COMMANDS = ("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
 
 
 @dataclass(frozen=True)
@@ -71,33 +68,13 @@ class _Mask:
     message: Any
 
 
-class _Grid:
-    """When rows are due: a policy period apart on average, from an episode's first row on."""
-
-    def __init__(self, period_ns: int):
-        self._period_ns = period_ns
-        self._due_ns = 0
-        self._rows = 0
-
-    def off(self, stamp_ns: int) -> float:
-        """How long after the moment of the next row, in periods."""
-        return (stamp_ns - self._due_ns) / self._period_ns
-
-    def take(self, stamp_ns: int, *, begins: bool) -> None:
-        """Make a row of a picture, the first of an episode or the next one."""
-        if begins:
-            self._due_ns, self._rows = stamp_ns, 0
-        self._rows += 1
-        gain = max(_GAIN, 1 / self._rows)  # the mean of the first pictures, so that a first one off the beat is no harm
-        self._due_ns += self._period_ns + round(gain * (stamp_ns - self._due_ns))
-
-
 class Aligner:
     """Takes one bag's messages in the order of their receipt, and gives rows as soon as they are decided."""
 
-    def __init__(self, contract: Contract, image_topic: str):
-        self.dropped: Counter[str] = Counter()  # pictures without a row, by reason
-        self.ignored: Counter[str] = Counter()  # other messages that could not be used, by reason
+    def __init__(self, contract: Contract, image_topic: str, *, accept_latency: bool = False):
+        self.dropped = Reasons()  # pictures without a row
+        self.ignored = Reasons()  # other messages that could not be used
+        self.pictures = 0  # that were recorded
         self._contract = contract
         self._store = typestore()
         self._period_ns = contract.robot.policy_period_ns
@@ -106,20 +83,18 @@ class Aligner:
         self._actions = StateBuffer(
             tolerance_s=contract.state_tolerance_s if future else contract.action_tolerance_s
         )  # each (K, 1 + D): seconds since its stamp, positions
+        self._first_state: tuple[int, NDArray[np.float64]] | None = None
         self._state_order = JointOrder(contract.robot.joint_names)
         self._action_order = JointOrder(contract.robot.joint_names)
         self._masks: dict[int, _Mask] = {}  # by stamp, in the order of their receipt
         self._newest_ns = dict.fromkeys(("state", "action", "mask"), -1)
         self._waiting: deque[_Picture] = deque()
-        self._grid = _Grid(self._period_ns)
+        self._grid = RowGrid(self._period_ns)
+        self._rate = CameraRate(contract.robot.policy_rate_hz, self._period_ns, contract.rate_tolerance)
+        self.clocks = StreamClocks(contract, image_topic, accept=accept_latency)
         self._held: Aligned | None = None  # a row's picture before it is due: the next one may be nearer to that
         self._last_ns: int | None = None
-        self._seen_ns: int | None = None
-        self._steps_ns: deque[int] = deque(maxlen=_STEPS)  # from picture to picture
         self._reason: str | None = None  # why the latest picture has no row
-        self._apart_ns: dict[str, tuple[int, ...]] = {}  # receipt less header: the usual, and an odd latest one
-        self._sound: set[str] = set()  # topics that had a message with a sound stamp
-        self._unsound: defaultdict[str, list[BagError]] = defaultdict(list)  # of the others, what is wrong, by topic
         self._take: dict[str, Callable[[Message], None]] = {contract.state_topic: self._take_state}
         if not future:
             self._take[contract.action_topic] = self._take_action
@@ -127,6 +102,8 @@ class Aligner:
             self._take[contract.mask_topic] = self._take_mask
         self._take[image_topic] = self._take_picture
         self.topics = tuple(self._take)
+        self.topic_of = {"picture": image_topic, "state": contract.state_topic, "command": contract.action_topic}
+        self.topic_of["mask"] = contract.mask_topic or ""
 
     def rows(self, messages: Iterator[Message]) -> Iterator[Aligned]:
         """The rows of a bag's messages; raises MaskACTError when a topic's type is none that is known."""
@@ -134,7 +111,7 @@ class Aligner:
             try:
                 self._take[message.topic](message)
             except (AlignmentError, ImageError, DatasetError) as error:
-                self.ignored[f"{message.topic}: {error}"] += 1
+                self.ignored.add(f"{message.topic}: {error}")
             while self._waiting and self._decided(self._waiting[0], message.received_ns):
                 yield from self._row(self._waiting.popleft())
             self._forget_masks(message.received_ns)
@@ -142,8 +119,7 @@ class Aligner:
             yield from self._row(self._waiting.popleft())
         if self._held is not None:
             yield self._taken(self._held)
-        for errors in self._unsound.values():
-            raise errors[0]
+        self.clocks.finish()
 
     def _decided(self, picture: _Picture, now_ns: int) -> bool:
         """Whether nothing that belongs to the picture can still come."""
@@ -156,28 +132,26 @@ class Aligner:
     def _row(self, picture: _Picture) -> Iterator[Aligned]:
         stamp_ns = picture.stamp_ns
         mask = self._masks.pop(picture.header_ns, None)
-        if self._seen_ns is not None and stamp_ns > self._seen_ns:
-            self._steps_ns.append(stamp_ns - self._seen_ns)
-        self._seen_ns = stamp_ns
+        self._rate.see(stamp_ns)
         if self._held is not None and not self._nearer(stamp_ns, self._held.row.stamp_ns):
             yield self._taken(self._held)
         off, tolerance = self._grid.off(stamp_ns), self._contract.rate_tolerance
         begins = self._last_ns is None or stamp_ns < self._last_ns or off > tolerance
         if not begins and off < -tolerance:
-            self.dropped[_NEARER] += 1
+            self.dropped.add(_NEARER)
             return
-        if begins and not self._rate_fits():
-            self._reason = self._rate_sentence()
-            self.dropped[self._reason] += 1
+        if begins and not self._rate.fits:
+            self._reason = self._rate.sentence
+            self.dropped.add(self._reason)
             return
         try:
             aligned = self._aligned(picture, mask)
         except (AlignmentError, ImageError, DatasetError) as error:
             self._reason = str(error)
-            self.dropped[_kind_of(self._reason)] += 1
+            self.dropped.add(self._reason)
             return
         if self._held is not None:
-            self.dropped[_NEARER] += 1
+            self.dropped.add(_NEARER)
         self._held = aligned if not begins and off < 0 else None
         if self._held is None:
             yield self._taken(aligned, begins=begins)
@@ -206,30 +180,17 @@ class Aligner:
         self._held, self._last_ns, self._reason = None, stamp_ns, None
         return replace(aligned, gap=gap)
 
-    def _step(self) -> float:
-        """From picture to picture, in periods; those that were lost, and those that came in bursts, do not count."""
-        steps = np.sort(self._steps_ns) / self._period_ns
-        usual = steps[len(steps) // 2]  # one of them, so that the mean has at least that
-        return float(steps[abs(steps - usual) < usual / 2].mean())
-
-    def _rate_fits(self) -> bool:
-        """Whether rows of this camera can be a period apart on average; while too few pictures tell, they can."""
-        if len(self._steps_ns) < _FEWEST_STEPS:
-            return True
-        step, tolerance = self._step(), self._contract.rate_tolerance
-        every = max(1, round(1 / step))  # a row is made of every 2nd picture, if the camera is twice as fast
-        return step / 2 <= tolerance or abs(every * step - 1) <= _GAIN * tolerance
-
-    def _rate_sentence(self) -> str:
-        policy_hz = self._contract.robot.policy_rate_hz
-        return f"the camera's rate is not the policy's: {policy_hz / self._step():.1f} instead of {policy_hz:g} Hz"
-
     def _action(self, due_ns: int) -> tuple[int, NDArray[np.float64]]:
         """The stamp of the command in force, and where it wants the joints (D,) at the moment `due_ns`."""
         try:
             stamp_ns, plan = self._actions.in_force(due_ns)
         except AlignmentError as error:
             raise AlignmentError(str(error).replace("joint state", "command").replace("image", "row")) from None
+        if np.isnan(plan[0, 1]):
+            first_ns, positions = self._first_state or (due_ns, None)
+            if positions is None or first_ns - stamp_ns > self._contract.state_tolerance_s * 1e9:
+                raise AlignmentError("no joint state tells from where the trajectory begins")
+            plan[0, 1:] = positions
         since_s = (due_ns - stamp_ns) / 1e9
         return stamp_ns, np.array([np.interp(since_s, plan[:, 0], joint) for joint in plan[:, 1:].T])
 
@@ -250,18 +211,22 @@ class Aligner:
     def _message(self, message: Message, kinds: tuple[str, ...]) -> Any:
         if message.kind not in kinds:
             raise BagError(f"{message.topic} is of the type {message.kind}; allowed: {', '.join(kinds)}")
+        if len(message.data) > 1 and message.data[1] in _XCDR2:
+            raise AlignmentError("its messages are serialised as XCDR2; allowed: XCDR1, as ROS 2 does by default")
         try:
             return self._store.deserialize_cdr(message.data, message.kind)
         except Exception as error:  # noqa: BLE001 - damaged bytes make the library run into anything
             raise AlignmentError(f"a message cannot be decoded ({type(error).__name__})") from None
 
     def _take_picture(self, message: Message) -> None:
-        picture = self._message(message, _IMAGES)
-        stamp_ns = self._stamp(message, picture, self._contract.image_stamp)
-        self._waiting.append(_Picture(stamp_ns, _header_ns(picture), message.received_ns, picture))
+        self.pictures += 1
+        picture = self._message(message, IMAGES)
+        header_ns = _header_ns(picture)
+        stamp_ns = self.clocks.stamp(message, header_ns, self._contract.image_stamp)
+        self._waiting.append(_Picture(stamp_ns, header_ns, message.received_ns, picture))
 
     def _take_mask(self, message: Message) -> None:
-        mask = self._message(message, _IMAGES)
+        mask = self._message(message, IMAGES)
         stamp_ns = _header_ns(mask)
         self._masks.pop(stamp_ns, None)
         self._masks[stamp_ns] = _Mask(message.received_ns, mask)
@@ -274,20 +239,21 @@ class Aligner:
             if 0 <= now_ns - oldest.received_ns <= _MASKS_NS:
                 return
             del self._masks[stamp_ns]
-            self.ignored[f"{self._contract.mask_topic}: a mask for which no picture waited"] += 1
+            self.ignored.add(f"{self._contract.mask_topic}: a mask for which no picture waited")
 
     def _take_state(self, message: Message) -> None:
-        state = self._message(message, _STATES)
-        stamp_ns = self._stamp(message, state, self._contract.state_stamp)
+        state = self._message(message, STATES)
+        stamp_ns = self.clocks.stamp(message, _header_ns(state), self._contract.state_stamp)
         positions = self._state_order.pick(state.name, state.position)
         self._states.add(stamp_ns, positions)
+        self._first_state = self._first_state or (stamp_ns, positions)
         self._newest_ns["state"] = stamp_ns
         if self._contract.action_source == "future_state":
             self._add_action(stamp_ns, np.zeros(1), positions[None])
 
     def _take_action(self, message: Message) -> None:
-        command = self._message(message, _COMMANDS)
-        if message.kind == _COMMANDS[0]:
+        command = self._message(message, COMMANDS)
+        if message.kind == COMMANDS[0]:
             positions = self._action_order.pick(self._contract.action_joints, command.data)
             self._add_action(message.received_ns, np.zeros(1), positions[None])
             return
@@ -298,45 +264,22 @@ class Aligner:
             raise AlignmentError("a trajectory has no points")
         due_s = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in command.points]
         path = [self._action_order.pick(command.joint_names, point.positions) for point in command.points]
+        if due_s[0] * 1e9 > self._period_ns:  # until the point is due, the joints are on their way there
+            due_s, path = [0.0, *due_s], [self._position(stamp_ns), *path]
         self._add_action(stamp_ns, np.array(due_s), np.array(path))
+
+    def _position(self, stamp_ns: int) -> NDArray[np.float64]:
+        """Where the joints are (D,), from where a controller begins a trajectory; NaN where that is not known yet."""
+        try:
+            return self._states.at(stamp_ns)
+        except AlignmentError:
+            return np.full(len(self._contract.robot.joints), np.nan)
 
     def _add_action(self, stamp_ns: int, due_s: NDArray[np.float64], path: NDArray[np.float64]) -> None:
         self._actions.add(stamp_ns, np.column_stack([due_s, path]))
         self._newest_ns["action"] = stamp_ns
 
-    def _stamp(self, message: Message, content: Any, source: StampSource) -> int:
-        if source == "receipt":
-            return message.received_ns
-        stamp_ns = _header_ns(content)
-        apart_ns = message.received_ns - stamp_ns
-        receipts = self._contract.action_source == "command" and self._contract.action_stamp == "receipt"
-        # Where nothing goes by receipt, headers may be of any clock: it is the stream's own two messages that agree.
-        usual = (0,) if receipts else self._apart_ns.get(message.topic, (apart_ns,))
-        sound = any(abs(apart_ns - usual_ns) <= _CLOCKS_APART_NS for usual_ns in usual)
-        self._apart_ns[message.topic] = (apart_ns,) if sound else (usual[0], apart_ns)
-        if sound:
-            self._sound.add(message.topic)
-            self._unsound.pop(message.topic, None)
-            return stamp_ns
-        if message.topic not in self._sound:
-            errors = self._unsound[message.topic]
-            errors.append(
-                BagError(
-                    f"{message.topic}: its header says {stamp_ns / 1e9:.3f} s, but it was received at "
-                    f"{message.received_ns / 1e9:.3f} s, by which the commands are stamped; the contract's remedy is "
-                    "stamp: receipt for every stream"
-                )
-            )
-            if len(errors) == _FIRST:
-                raise errors[0]
-        raise AlignmentError("its header's stamp is far from its receipt")
-
 
 def _header_ns(message: Any) -> int:
     stamp = message.header.stamp
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
-def _kind_of(reason: str) -> str:
-    """A reason without its numbers and stamps, so that like reasons are counted together; encodings stay."""
-    return " ".join(word for word in reason.split() if not _NUMBER.search(word))

@@ -1,4 +1,4 @@
-"""MCAP files from front to back, whole or torn, with an index or without.
+"""MCAP files, whole or torn, with an index or without: their chunks, or runs of messages, as pieces.
 
 The format: magic, then records of one byte of kind, eight of length, and content; a chunk holds records of its own,
 often compressed. A file that was cut off ends in the middle of one: what is before the cut is read all the same.
@@ -10,19 +10,30 @@ import io
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from maskact_ros.data.bags.recorded_message import PIECE_BYTES, BagError, Message, UnreadableError, decompressed, plain
+from maskact_ros.data.bags.log_order import END_OF_TIME_NS, SORTED, OrderSurvey, Piece, Run, sorted_unless_set_back
+from maskact_ros.data.bags.mcap_index import HEAD as _HEAD
+from maskact_ros.data.bags.mcap_index import Chunk, chunks_of_index
+from maskact_ros.data.bags.recorded_message import (
+    OUT_OF_ORDER_NS,
+    PIECE_BYTES,
+    BagError,
+    Message,
+    UnreadableError,
+    decompressed,
+    plain,
+)
 
 _MAGIC = b"\x89MCAP0\r\n"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
 _FOOTER_BYTES = 9 + 20 + len(_MAGIC)
-_HEAD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQI")
 _LARGEST = 2**32  # bytes of a record; beyond, its length was not written by a recorder
@@ -32,7 +43,9 @@ class McapFile:
     """One .mcap file, or .mcap.zstd; raises UnreadableError when it is none."""
 
     def __init__(self, path: Path):
+        self.path = path
         self.progress = 0.0
+        self.notes: list[str] = []
         self._lost: Counter[str] = Counter()  # damage can be in every record: equal sentences are counted
         self._path = path
         self._size = max(path.stat().st_size, 1)
@@ -44,6 +57,12 @@ class McapFile:
         """What could not be read, a sentence each."""
         return [f"{loss} ({times} times)" if times > 1 else loss for loss, times in self._lost.items()]
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether topics are known without reading all."""
+        with self._path.open("rb") as raw:
+            return self._summary_start(raw) > 0
+
     def topics(self) -> dict[str, str]:
         """From the summary at the end or, where that is missing, from all of the file."""
         with self._path.open("rb") as raw:
@@ -54,13 +73,108 @@ class McapFile:
                     self._take(kind, content)
         if not self._channels:
             lost, self._lost = self._lost, Counter()
-            for _ in self.messages(()):
+            for _ in self._front_to_back(()):
                 pass
             self._lost = lost
         return dict(self._channels.values())
 
-    def messages(self, topics: Collection[str]) -> Iterator[Message]:
-        """All that can be read; `losses` says what cannot."""
+    def pieces(self, topics: Collection[str]) -> Sequence[Piece]:
+        """Its chunks by its index or, without one, by a look at the heads of its records."""
+        with self._path.open("rb") as raw:
+            if self._path.suffix == ".zstd":  # which cannot be read but from front to back
+                if io.BufferedReader(_Unpacked(raw)).read(len(_MAGIC)) != _MAGIC:
+                    raise UnreadableError(f"{self._path}: not an MCAP file")
+                return [Piece(0, END_OF_TIME_NS, 0, partial(self._front_to_back, topics))]
+            if raw.read(len(_MAGIC)) != _MAGIC:
+                raise UnreadableError(f"{self._path}: not an MCAP file")
+            chunks = chunks_of_index(raw, self._summary_start(raw))
+            if chunks is None:
+                chunks, survey, lost = self._walk(raw, topics)
+                if survey.runs:
+                    return self._runs(survey, topics, chunks, lost)
+                self._lost.update(lost)
+        newest_ns, is_odd = 0, False
+        for chunk in chunks:
+            is_odd |= chunk.first_ns < newest_ns - OUT_OF_ORDER_NS
+            newest_ns = max(newest_ns, chunk.last_ns)
+        if is_odd:
+            survey, lost = OrderSurvey(self._path.name), self._lost.copy()
+            for position, message in enumerate(self._front_to_back(topics)):
+                survey.add(message.topic, message.received_ns, position)
+            self._lost, self.progress = lost, 0.0
+            if survey.is_set_back:
+                return [Piece(0, END_OF_TIME_NS, 0, partial(self._front_to_back, topics))]
+            self.notes.append(f"{self._path.name}: {SORTED}")
+        return [
+            Piece(chunk.first_ns, chunk.last_ns, chunk.unpacked, partial(self._chunk_at, chunk, topics))
+            for chunk in chunks
+        ]
+
+    def _runs(
+        self, survey: OrderSurvey, topics: Collection[str], chunks: Sequence[Chunk], lost: Counter[str]
+    ) -> Sequence[Piece]:
+        """Pieces of a file whose messages are not in chunks, or not all of them."""
+        if chunks or survey.is_set_back or len(survey.runs) == 1:
+            return [Piece(survey.runs[0].first_ns, survey.last_ns, 0, partial(self._front_to_back, topics))]
+        self._lost.update(lost)
+        self.notes.append(f"{self._path.name}: {SORTED}")
+        return [Piece(run.first_ns, run.last_ns, 0, partial(self._run, run, topics)) for run in survey.runs]
+
+    def _run(self, run: Run, topics: Collection[str]) -> Iterator[Message]:
+        with self._path.open("rb") as raw:
+            raw.seek(run.start)
+            for kind, content in self._records(raw):
+                self.progress = max(self.progress, min(raw.tell() / self._size, 1.0))
+                if (message := self._take(kind, content)) and message.topic in topics:
+                    yield message
+                if raw.tell() > run.end:
+                    break
+
+    def _walk(self, raw: BinaryIO, topics: Collection[str]) -> tuple[list[Chunk], OrderSurvey, Counter[str]]:
+        """Chunks, the order of messages outside of them, and what is lost, by the heads of its records."""
+        chunks, survey, lost = list[Chunk](), OrderSurvey(self._path.name), Counter[str]()
+        at, ended = len(_MAGIC), False
+        while True:
+            raw.seek(at)
+            head = raw.read(_HEAD.size)
+            if len(head) < _HEAD.size:
+                break
+            kind, length = _HEAD.unpack(head)
+            if kind in (_DATA_END, _FOOTER):
+                ended = True
+                break
+            if length > _LARGEST or not kind > 0:
+                break
+            if kind == _CHUNK and len(times := raw.read(24)) == 24:
+                first_ns, last_ns, unpacked = struct.unpack("<QQQ", times)
+                chunks.append(Chunk(first_ns, last_ns, at, unpacked))
+            elif kind == _MESSAGE and len(start := raw.read(_MESSAGE_HEAD.size)) == _MESSAGE_HEAD.size:
+                channel, _, received_ns, _ = _MESSAGE_HEAD.unpack(start)
+                if channel not in self._channels:
+                    lost[f"{self._path.name}: a damaged record"] += 1
+                elif (topic := self._channels[channel][0]) in topics:
+                    survey.add(topic, received_ns, at)
+            elif kind in (_SCHEMA, _CHANNEL):
+                self._take(kind, memoryview(raw.read(length)))
+            at += _HEAD.size + length
+        if not ended:
+            lost[self._torn(min(at, self._size))] += 1
+        return chunks, survey, lost
+
+    def _chunk_at(self, chunk: Chunk, topics: Collection[str]) -> Iterator[Message]:
+        """A chunk's messages in the order of their receipt."""
+        with self._path.open("rb") as raw:
+            raw.seek(chunk.start)
+            for kind, content in self._records(raw):
+                messages = list(self._chunk(content, topics)) if kind == _CHUNK else []
+                break
+            else:
+                return
+            self.progress = max(self.progress, min(raw.tell() / self._size, 1.0))
+        yield from sorted_unless_set_back(messages)
+
+    def _front_to_back(self, topics: Collection[str]) -> Iterator[Message]:
+        """All that can be read, in the order in which it was written; `losses` says what cannot."""
         with self._path.open("rb") as raw:
             file: BinaryIO = raw
             if self._path.suffix == ".zstd":
@@ -78,8 +192,11 @@ class McapFile:
                 elif (message := self._take(kind, content)) and message.topic in topics:
                     yield message
             if not ended:
-                self._lost[f"{self._path.name}: torn; what came after its first {raw.tell() / 1e6:.1f} MB is lost"] += 1
+                self._lost[self._torn(raw.tell())] += 1
         self.progress = 1.0
+
+    def _torn(self, at: int) -> str:
+        return f"{self._path.name}: torn; what came after its first {at / 1e6:.1f} MB is lost"
 
     def _records(self, file: BinaryIO) -> Iterator[tuple[int, memoryview]]:
         """The file's records; of one that was cut off, a chunk's beginning is given, too."""

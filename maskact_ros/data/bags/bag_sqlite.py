@@ -9,16 +9,19 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
 
+from maskact_ros.data.bags.log_order import END_OF_TIME_NS, SORTED, OrderSurvey, Piece, Run
 from maskact_ros.data.bags.recorded_message import PIECE_BYTES, BagError, Message, UnreadableError, plain
 
 _ROWS = "SELECT id, topic_id, timestamp, data FROM messages ORDER BY id"
+_PART = "SELECT id, topic_id, timestamp, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id"
+_ORDER = "SELECT id, topic_id, timestamp FROM messages ORDER BY id"
 _JOURNAL = "-journal"
 
 
@@ -29,17 +32,56 @@ class SqliteFile:
     """
 
     def __init__(self, path: Path):
+        self.path = path
         self.losses: list[str] = []
+        self.notes: list[str] = []
         self.progress = 0.0
         self._path = path
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether topics are known without reading all."""
+        return self._path.suffix != ".zstd"
 
     def topics(self) -> dict[str, str]:
         """The table of topics."""
         with closing(self._open()) as database:
             return dict(self._topics(database).values())
 
+    def pieces(self, topics: Collection[str]) -> Sequence[Piece]:
+        """One, or one for each run of messages in a file that was not written in the order of receipt."""
+        survey = self._survey(topics)
+        if survey is None or not survey.runs:
+            return [Piece(0, END_OF_TIME_NS, 0, partial(self.messages, topics))]
+        if survey.is_set_back or len(survey.runs) == 1:
+            return [Piece(survey.runs[0].first_ns, survey.last_ns, 0, partial(self.messages, topics))]
+        self.notes.append(f"{self._path.name}: {SORTED}")
+        return [Piece(run.first_ns, run.last_ns, 0, partial(self._run, topics, run)) for run in survey.runs]
+
+    def _survey(self, topics: Collection[str]) -> OrderSurvey | None:
+        """The order of the messages; None of a file that is torn, which is read from front to back."""
+        survey = OrderSurvey(self._path.name)
+        with closing(self._open()) as database:
+            wanted = {key: topic for key, (topic, _) in self._topics(database).items() if topic in topics}
+            try:
+                for number, key, received_ns in database.execute(_ORDER):
+                    if key in wanted:
+                        survey.add(wanted[key], received_ns, number)
+                return survey if self._missing(database)[1] <= 0 else None
+            except (sqlite3.DatabaseError, TypeError):
+                return None
+
+    def _run(self, topics: Collection[str], run: Run) -> Iterator[Message]:
+        with closing(self._open()) as database:
+            wanted = {key: entry for key, entry in self._topics(database).items() if entry[0] in topics}
+            last = self._last(database)
+            for at, key, received_ns, data in database.execute(_PART, (run.start, run.end)):
+                self.progress = max(self.progress, at / last) if last else 1.0
+                if key in wanted and isinstance(data, bytes):
+                    yield Message(received_ns, *wanted[key], plain(memoryview(data)))
+
     def messages(self, topics: Collection[str]) -> Iterator[Message]:
-        """All that can be read; `losses` says what cannot."""
+        """All that can be read, from front to back; `losses` says what cannot."""
         with closing(self._open()) as database:
             wanted = {key: entry for key, entry in self._topics(database).items() if entry[0] in topics}
             last = self._last(database)
@@ -62,11 +104,7 @@ class SqliteFile:
         other bytes in that place: what is the same both times was not cut off.
         """
         rows = database.execute(_ROWS)
-        path = Path(database.execute("PRAGMA database_list").fetchone()[2])
-        (page,) = database.execute("PRAGMA page_size").fetchone()
-        with path.open("rb") as file:
-            file.seek(28)  # the number of pages in the file's header
-            missing = int.from_bytes(file.read(4), "big") * page - path.stat().st_size
+        path, missing, page = self._missing(database)
         if missing <= 0 or _logs(path):
             yield from rows
             return
@@ -82,6 +120,14 @@ class SqliteFile:
                     break
                 yield row
         raise sqlite3.DatabaseError(f"{missing} bytes are missing")
+
+    def _missing(self, database: sqlite3.Connection) -> tuple[Path, int, int]:
+        """The database's file, how many bytes were cut off from it, and those of a page."""
+        path = Path(database.execute("PRAGMA database_list").fetchone()[2])
+        (page,) = database.execute("PRAGMA page_size").fetchone()
+        with path.open("rb") as file:
+            file.seek(28)  # the number of pages in the file's header
+            return path, int.from_bytes(file.read(4), "big") * page - path.stat().st_size, page
 
     def _open(self) -> sqlite3.Connection:
         # Unless it is told that nobody writes to the file, SQLite would write beside it.

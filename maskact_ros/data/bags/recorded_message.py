@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from maskact_ros.core.errors import MaskACTError
 
 ZSTD = b"\x28\xb5\x2f\xfd"
-_OUT_OF_ORDER_NS = 500_000_000  # recorders write nearly in order; so much is put right
+OUT_OF_ORDER_NS = 500_000_000  # recorders write nearly in order; so much is put right
 PIECE_BYTES = 2**16  # of a torn stream, the piece with the tear is lost
 
 
@@ -33,34 +33,18 @@ class Message(NamedTuple):
     data: memoryview
 
 
-class BagFile(Protocol):
-    """One file of a bag, read once from front to back."""
-
-    progress: float  # of the file, from 0 to 1
-
-    @property
-    def losses(self) -> list[str]:
-        """What could not be read, a sentence each."""
-
-    def topics(self) -> dict[str, str]:
-        """Its topics and their types."""
-
-    def messages(self, topics: Collection[str]) -> Iterator[Message]:
-        """The messages of some topics, nearly in the order of their receipt."""
-
-
 def in_order(messages: Iterator[Message]) -> Iterator[Message]:
     """The same messages, in the order of their receipt."""
     waiting: list[tuple[int, int, Message]] = []
     newest_ns = 0
     for count, message in enumerate(messages):
-        if message.received_ns < newest_ns - _OUT_OF_ORDER_NS:  # the clock went back: what was before it comes first
+        if message.received_ns < newest_ns - OUT_OF_ORDER_NS:  # the clock went back: what was before it comes first
             while waiting:
                 yield heapq.heappop(waiting)[2]
             newest_ns = 0
         newest_ns = max(newest_ns, message.received_ns)
         heapq.heappush(waiting, (message.received_ns, count, message))
-        while waiting[0][0] <= newest_ns - _OUT_OF_ORDER_NS:
+        while waiting[0][0] <= newest_ns - OUT_OF_ORDER_NS:
             yield heapq.heappop(waiting)[2]
     while waiting:
         yield heapq.heappop(waiting)[2]

@@ -47,6 +47,12 @@ _BAG = {
     "dropped": _mapping(_COUNT),
     "ignored": _mapping(_COUNT),
     "losses": _TEXTS,
+    "notes": _TEXTS,
+    "pictures": _COUNT,
+    "rows": _COUNT,
+    "latency": _mapping(_mapping(_NUMBER)),
+    "clocks_apart": _TEXT,
+    "refused": _TEXT,
 }
 _LISTS = {"episodes": _EPISODE, "bags": _BAG}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.data.datasets.dataset import check_layout, mask_classes, read_stamps, vectors
-from maskact_ros.data.datasets.lerobot_layout import ACTION, STAMP, STATE, DatasetError, Row
+from maskact_ros.data.datasets.lerobot_layout import ACTION, OURS, STAMP, STATE, DatasetError, Row
 from maskact_ros.data.datasets.lerobot_reader import LeRobotFolder
 from maskact_ros.data.datasets.tasks import TASKS, read_tasks
 from maskact_ros.data.importers.source import ImportOptions, Source
@@ -34,8 +34,10 @@ def read(folder: Path, robot: RobotSpec, options: ImportOptions) -> Source:
     masks, classes = _masks(source, camera, options)
     states = _joints(source, STATE, robot, options)
     actions = _joints(source, ACTION, robot, options)
-    shift = 0 if options.action_at == "t+dt" else 1
     stamped = STAMP in source.features
+    # Our own, also where another tool has dropped meta/maskact: its actions are those of a period later already.
+    ours = stamped or (folder / OURS).is_dir()
+    shift = 0 if (options.action_at or ("t+dt" if ours else "t")) == "t+dt" else 1
     stamps_ns = read_stamps(source) if stamped else np.round(np.arange(source.rows) * 1e9 / source.fps)
 
     def rows(number: int) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""`Finding`: one thing that is wrong with a dataset, and where; paths are relative to its folder."""
+"""`Finding`: one thing that is wrong with a dataset, and where in its folder; `Remark`: what is to be known."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{printable(self.where)}: {printable(self.what)}"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is to be known about a dataset, though nothing is wrong with its files."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return printable(f"note: {self.what}")
 
 
 def inside(folder: Path, text: str) -> str:

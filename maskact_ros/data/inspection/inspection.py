@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.outputs import MARK, check_file, output_path, replaced_file
 from maskact_ros.core.progress import Progress
+from maskact_ros.core.statistics import SMALLEST_SCALE
 from maskact_ros.data.datasets.dataset import Dataset, EpisodeInfo, Report, read_report
 from maskact_ros.data.datasets.lerobot_layout import DatasetError
 from maskact_ros.data.inspection.inspection_figures import Film, film, lengths_figure, swatch, traces_figure
+from maskact_ros.data.inspection.stream_latency import in_words
 from maskact_ros.data.inspection.validate import summary
 
 _PAGE = "a page"
@@ -137,7 +139,8 @@ def _joints(dataset: Dataset) -> str:
             [
                 escape(joint.name),
                 f"{joint.lower:g} to {joint.upper:g}",
-                f"{state.min():.3f} to {state.max():.3f}",
+                f"{state.min():.3f} to {state.max():.3f}"
+                + (' <span class="warn">never moves</span>' if np.ptp(state) <= SMALLEST_SCALE else ""),
                 f"{action.min():.3f} to {action.max():.3f}",
                 f"{np.abs(action - state).mean():.4f}",
                 f"{np.quantile(moves, 0.99) * dataset.fps:.3f}" if len(moves) else "",
@@ -164,17 +167,22 @@ def _bags(report: Report) -> str:
         reasons = sorted({str(gap.get("reason", "")) for gap in gaps})
         lost = [f"{times} dropped: {reason}" for reason, times in bag.get("dropped", {}).items()]
         lost += [f"{times} ignored: {reason}" for reason, times in bag.get("ignored", {}).items()]
-        lost += [str(loss) for loss in bag.get("losses", [])]
+        lost += [str(loss) for loss in [*bag.get("losses", []), *bag.get("notes", [])]]
+        late = "<br>".join(escape(f"{topic}: {in_words(figures)}") for topic, figures in bag.get("latency", {}).items())
+        if "clocks_apart" in bag:
+            late += f'<br><span class="warn">{escape(bag["clocks_apart"])}</span>'
         rows.append(
             [
                 escape(Path(str(bag.get("path", ""))).name),
                 f"{bag.get('recorded_s', 0):.1f}",
                 f"{len(gaps)}" if not gaps else f'<span class="warn">{len(gaps)}</span>',
                 f"{longest:.2f}" if gaps else "",
+                late,
                 escape("; ".join([*reasons, *lost])),
             ]
         )
-    return f"<section><h2>Bags</h2>{_table(['bag', 'seconds', 'gaps', 'longest (s)', 'remarks'], rows)}</section>"
+    heads = ["bag", "seconds", "gaps", "longest (s)", "latency, from stamp to receipt", "remarks"]
+    return f"<section><h2>Bags</h2>{_table(heads, rows)}</section>"
 
 
 def _episode(dataset: Dataset, episode: EpisodeInfo, shown: Film, told: Mapping[str, Any]) -> str:

@@ -22,7 +22,9 @@ from maskact_ros.data.datasets.dataset import CONTRACT, REPORT, Dataset, read_re
 from maskact_ros.data.datasets.lerobot_layout import ACTION, STATE, Layout
 from maskact_ros.data.datasets.lerobot_reader import INFO, LeRobotFolder
 from maskact_ros.data.datasets.tasks import TASKS, read_tasks
-from maskact_ros.data.inspection.findings import Finding, inside, of_error
+from maskact_ros.data.inspection.findings import Finding, Remark, inside, of_error
+from maskact_ros.data.inspection.stream_latency import check_latency
+from maskact_ros.data.inspection.validate_motion import check_motion
 from maskact_ros.data.inspection.validate_pictures import check_masks, check_pictures
 from maskact_ros.data.inspection.validate_rows import check_rows, check_statistics, check_times
 
@@ -34,6 +36,8 @@ def run(folder: Path) -> int:
         for item in validate(folder):
             if isinstance(item, Finding):
                 count += 1
+                print(item)
+            elif isinstance(item, Remark):
                 print(item)
             else:
                 progress.advance(item)
@@ -55,8 +59,8 @@ def summary(dataset: Dataset) -> str:
     )
 
 
-def validate(folder: str | Path) -> Iterator[Finding | int]:
-    """Everything that is wrong with a dataset, and between that, how many pictures have been looked at since."""
+def validate(folder: str | Path) -> Iterator[Finding | Remark | int]:
+    """All that is wrong with a dataset or to be known, and between that, how many pictures were looked at since."""
     folder = resolve_path(folder)
     try:
         source = LeRobotFolder.open(folder)
@@ -77,12 +81,15 @@ def validate(folder: str | Path) -> Iterator[Finding | int]:
     yield from check_rows(source, len(robot.joints))
     with contextlib.suppress(MaskACTError):  # which _manifest tells
         yield from check_times(source, read_report(folder))
+    yield from check_motion(source, robot)
     yield from check_statistics(source)
     yield from check_pictures(source, layout)
     yield from check_masks(source, layout)
 
 
-def _manifest(source: LeRobotFolder, robot: RobotSpec, features: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def _manifest(
+    source: LeRobotFolder, robot: RobotSpec, features: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Finding | Remark]:
     if source.fps != robot.policy_rate_hz:
         yield Finding(INFO, f"fps is {source.fps:g}, but the robot's policy_rate_hz {robot.policy_rate_hz:g}")
     for name, feature in features.items():
@@ -103,6 +110,7 @@ def _manifest(source: LeRobotFolder, robot: RobotSpec, features: Mapping[str, Ma
     except MaskACTError as error:
         yield of_error(error, source.folder)
         return
+    yield from check_latency(report)
     for episode in source.episodes:
         frames = report.of(episode.index).get("frames")
         if frames != episode.length:

@@ -25,6 +25,7 @@ from maskact_ros.training.run.frames import FrameCache
 
 _SHUFFLE, _PICTURE = 0, 1  # purposes of random streams
 _AHEAD = 3  # most batches that wait for the trainer
+_FEWEST_SHARED, _SHARED = 5, 0.9  # different rows, and the share of them, that make two episodes the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +129,18 @@ def _by_source(sources: Sequence[str]) -> list[list[int]]:
     for episode, source in enumerate(sources):
         groups.setdefault(source or episode, []).append(episode)
     return list(groups.values()) if len(groups) > 1 else [[episode] for episode in range(len(sources))]
+
+
+def also_trained_on(rows: Rows, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> list[int]:
+    """Held-out episodes whose rows are among those of training, as where two datasets were made from the same bag."""
+    numbers = np.ascontiguousarray(np.concatenate([rows.states, rows.actions], axis=1))
+    known = {numbers[row].tobytes() for row in rows_of(rows.episodes[training])}
+    found = []
+    for episode in held_out.tolist():
+        own = {numbers[row].tobytes() for row in range(*rows.episodes[episode])}
+        if len(own) >= _FEWEST_SHARED and len(own & known) >= _SHARED * len(own):
+            found.append(episode)
+    return found
 
 
 def rows_of(episodes: NDArray[np.int64]) -> NDArray[np.int64]:

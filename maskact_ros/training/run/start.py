@@ -13,7 +13,7 @@ import numpy as np
 from maskact_ros.core.checkpoint import CheckpointInfo, PolicySpec
 from maskact_ros.core.config import PARAMETERS, MaskACTConfig
 from maskact_ros.core.geometry import ImageGeometry
-from maskact_ros.core.statistics import Statistics
+from maskact_ros.core.statistics import SMALLEST_SCALE, Statistics
 from maskact_ros.data.datasets.dataset import Dataset
 from maskact_ros.policy.commands import (
     BackboneSource,
@@ -66,7 +66,9 @@ def initial_model(settings: TrainSettings, datasets: Sequence[Dataset]) -> tuple
         classes = _mask_classes(settings, written, datasets[0], None)
         backbone = find_backbone(config, settings.config)
         spec = _spec(config, geometry, classes, statistics, datasets[0], backbone)
-        return untrained_policy(spec, backbone, settings.seed), f"a new policy; backbone: {backbone.origin}"
+        return untrained_policy(
+            spec, backbone, settings.seed
+        ), f"a new policy; backbone: {backbone.origin}{_still(spec)}"
 
     info = CheckpointInfo.read(settings.init)
     info.verify()
@@ -82,7 +84,7 @@ def initial_model(settings: TrainSettings, datasets: Sequence[Dataset]) -> tuple
         load_part(info, model)
         return model, f"all weights of {info.folder}, with its statistics"
     load_part(info, model.perception, "perception.", without=() if config.use_mask else _HEADS)
-    return model, f"encoder and mask head of {info.folder}, which is of stage 1; a new planner"
+    return model, f"encoder and mask head of {info.folder}, which is of stage 1; a new planner{_still(spec)}"
 
 
 def _spec(
@@ -101,6 +103,17 @@ def _spec(
         geometry=geometry,
         mask_classes=classes,
     )
+
+
+def _still(spec: PolicySpec) -> str:
+    """Which joints never move in the datasets; empty where all of them do."""
+    told = [
+        f"{joint}'s {feature}"
+        for feature, statistics in (("state", spec.statistics.state), ("action", spec.statistics.action))
+        for joint, std in zip(spec.robot.joint_names, statistics.std or (), strict=False)
+        if std <= SMALLEST_SCALE
+    ]
+    return f"; never moves, so it is centred and not scaled: {', '.join(told)}" if told else ""
 
 
 def _statistics(datasets: Sequence[Dataset]) -> Statistics:

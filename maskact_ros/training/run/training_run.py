@@ -19,7 +19,7 @@ from maskact_ros.data.datasets.dataset import Dataset
 from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.optimizer import build_optimizer
 from maskact_ros.training.errors import TrainingError
-from maskact_ros.training.run.batches import Batches, Rows, rows_of, split_episodes
+from maskact_ros.training.run.batches import Batches, Rows, also_trained_on, rows_of, split_episodes
 from maskact_ros.training.run.devices import chosen_precision, compile_transformers
 from maskact_ros.training.run.features import open_tokens
 from maskact_ros.training.run.frames import fingerprint, open_frames
@@ -81,6 +81,11 @@ def prepare(settings: TrainSettings, accelerator: Accelerator, *, resume: bool =
     )
     rows = Rows.of(datasets, frames, tokens)
     training, held_out = split_episodes(rows.sources, settings.val_episodes, settings.seed)
+    if accelerator.is_main_process and (leaked := also_trained_on(rows, training, held_out)):
+        print(
+            f"note: {len(leaked)} of {len(held_out)} held-out episodes are in the training data, too. Were two "
+            "datasets made from the same bags? The held-out loss does not tell how well such a policy generalises"
+        )
     batches = Batches(
         rows=rows,
         training_rows=rows_of(rows.episodes[training]),
