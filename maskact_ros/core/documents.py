@@ -24,6 +24,7 @@ _LONGEST, _LARGEST = 100_000, 2**64  # letters of a text, and what a number has 
 _BYTES, _BYTES_OF_ANY_SIZE, _BYTES_OF_YAML = 2**23, 2**25, 2**19
 _MERGE = "tag:yaml.org,2002:merge"
 _LONGEST_SHOWN = 200
+LONGEST_NAME = 256  # letters, of a joint, a camera, a topic or a class
 
 
 class DocumentError(MaskACTError):

@@ -172,3 +172,13 @@ def test_a_png_that_is_cut_off_is_refused_though_a_text_in_it_says_its_end():
 def test_a_header_is_read_without_decoding(monkeypatch, content, header):
     monkeypatch.setattr(cv2, "imdecode", None)
     assert header_of(content) == header
+
+
+@pytest.mark.parametrize("claimed", [2**32 - 1, 2**31, 100_000])
+@pytest.mark.parametrize("chunk", [b"IDAT", b"IEND", b"tEXt"])
+def test_a_png_whose_chunk_claims_more_than_there_is_is_not_decoded(monkeypatch, chunk, claimed):
+    whole = file_of(".png", COLOUR)
+    whole = whole[:33] + (4).to_bytes(4, "big") + b"tEXta\0bc" + (0).to_bytes(4, "big") + whole[33:]
+    at = whole.index(chunk) - 4
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV makes room for what the chunk claims"))
+    assert "a whole JPEG or PNG" in refusal("png", whole[:at] + claimed.to_bytes(4, "big") + whole[at + 4 :])
