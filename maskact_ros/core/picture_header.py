@@ -19,6 +19,7 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_FRAMES = [bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)]
 _JPEG_ALONE = [bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9), 0xFF)]
 _JPEG_SCAN = b"\xda"
+SCAN = b"\xff" + _JPEG_SCAN  # what each scan of a JPEG begins with
 
 
 @dataclass(frozen=True)

@@ -182,3 +182,14 @@ def test_a_png_whose_chunk_claims_more_than_there_is_is_not_decoded(monkeypatch,
     at = whole.index(chunk) - 4
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV makes room for what the chunk claims"))
     assert "a whole JPEG or PNG" in refusal("png", whole[:at] + claimed.to_bytes(4, "big") + whole[at + 4 :])
+
+
+def test_a_jpeg_of_more_scans_than_anyone_needs_is_not_decoded(monkeypatch):
+    """Each scan goes over all pixels again: 300 kB could keep a core busy for minutes."""
+    big = np.tile(COLOUR, (20, 20, 1))
+    whole = file_of(".jpg", big, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    last = whole.rfind(b"\xff\xda")
+    repeated = whole[:last] + whole[last:-2] * (2**30 // (big.shape[0] * big.shape[1])) + whole[-2:]
+    assert rgb_from_message(CompressedImage("jpeg", whole)).shape == big.shape
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is begun"))
+    assert "scans; allowed: fewer" in refusal("jpeg", repeated)
