@@ -24,7 +24,7 @@ UNKNOWN_ROBOT = "imported"  # the name of a robot whose limits nobody has said
 JointType = Literal["revolute", "continuous", "prismatic"]
 
 _JERK_FACTOR = 10.0  # per second: a joint whose jerk nobody has said reaches its full acceleration within 0.1 s
-_MOST_JOINTS = 256  # as many as a message may name
+_MOST = 256  # joints, as many as a message may name; and so of cameras and controllers
 _LARGEST_IMAGE = 65_535  # pixels a side, as many as JPEG can count
 
 
@@ -81,8 +81,9 @@ class RobotSpec:
     controllers: tuple[Controller, ...] = ()  # none: whoever moves the joints listens to command_topic
 
     def __post_init__(self) -> None:
-        many = len(self.joints)
-        _check(many <= _MOST_JOINTS, "the number of joints", many, f"at most {_MOST_JOINTS}")
+        for entry in ("joints", "cameras", "controllers"):
+            many = len(getattr(self, entry))
+            _check(many <= _MOST, f"the number of {entry}", many, f"at most {_MOST}")
         _check_unique("joints", [joint.name for joint in self.joints])
         _check_unique("cameras", [camera.name for camera in self.cameras])
         _check(0.1 <= self.policy_rate_hz <= 1000, "policy_rate_hz", self.policy_rate_hz, "a number >= 0.1 and <= 1000")

@@ -81,3 +81,15 @@ def test_the_largest_published_backbone_is_allowed():
 def test_no_weights_are_too_few_for_any_policy():
     with pytest.raises(DimensionError, match=r"need at least \d+ bytes of weights; there are 0"):
         check_dimensions(MaskACTConfig(), SMALL, 0)
+
+
+def test_an_untrained_policy_that_would_fill_the_memory_is_not_begun(tmp_path):
+    from maskact_ros.core.robot import RobotSpec
+    from maskact_ros.policy.commands import init_checkpoint
+
+    policy = json.loads((TINY / "policy.json").read_text()) | {"dim_model": 8192, "n_encoder_layers": 200}
+    shutil.copytree(TINY / "backbone", tmp_path / "backbone")
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    with pytest.raises(DimensionError, match="its dimensions need at least"):
+        init_checkpoint(tmp_path / "policy.json", tmp_path / "out", RobotSpec.from_yaml(shared("config/robot.yaml")))
+    assert not (tmp_path / "out").exists()
