@@ -86,6 +86,12 @@ def pipe(name):
     return damage
 
 
+def playlist(folder):
+    """A file that names another one, which ffmpeg would open."""
+    (folder / VIDEO).rename((folder / VIDEO).with_name("other.mp4"))
+    (folder / VIDEO).write_text("ffconcat version 1.0\nfile 'other.mp4'\n")
+
+
 STRANGE = {
     "a width": (pattern("data_path", "data/chunk-{chunk_index:0123456789d}/f.parquet"), "allowed: LeRobot's patterns"),
     "an attribute": (pattern("video_path", "{video_key.__class__}"), "video_path is '{video_key.__class__}'; allowed"),
@@ -143,10 +149,7 @@ STRANGE = {
     "a pipe of rows": (pipe(DATA), f"{DATA}: is a named pipe; allowed: a regular file"),
     "a pipe of pictures": (pipe(VIDEO), f"{VIDEO}: is a named pipe; allowed: a regular file"),
     "a pipe of words": (pipe(REPORT), f"{REPORT}: is a named pipe; allowed: a regular file"),
-    "a list of videos": (
-        lambda f: (f / VIDEO).write_text("ffconcat version 1.0\nfile '/etc/passwd'\n"),
-        f"{VIDEO}: cannot be decoded at all",
-    ),
+    "a list of videos": (playlist, f"{VIDEO}: cannot be decoded at all"),
 }
 
 

@@ -131,3 +131,9 @@ def test_a_policys_name_with_dollars_is_drawn(folder):
     edit(folder / "evaluation.json", checkpoint="$\\alpha{")
     draw([read_evaluation(folder / "evaluation.json")], folder / "success.png")
     assert np.fromfile(folder / "success.png", np.uint8).size > 1000
+
+
+def test_evaluations_of_ensembling_alone_are_drawn_without_bars(folder):
+    edit(folder / "evaluation.json", temporal_ensemble_coeff=0.1)
+    draw([read_evaluation(folder / "evaluation.json")], folder / "success.png")
+    assert (folder / "success.png").stat().st_size > 1000
