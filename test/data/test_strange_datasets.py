@@ -204,6 +204,13 @@ def test_a_report_with_words_where_numbers_belong_is_one_sentence(dataset, tmp_p
     assert words in capsys.readouterr().err
 
 
+def test_episodes_that_share_all_rows_are_told_and_not_decoded_again_and_again(dataset):
+    table = pq.read_table(dataset / EPISODES)
+    pq.write_table(pa.concat_tables([table.slice(2, 1)] * 300), dataset / EPISODES)
+    found = findings(dataset)
+    assert found[-1] == "meta/episodes: the pictures are not looked at, as episodes of 7200 rows share them"
+
+
 def test_names_with_dollars_are_drawn_as_they_are(dataset, tmp_path):
     path = dataset / "meta/maskact/robot.yaml"
     robot = yaml.safe_load(path.read_text())

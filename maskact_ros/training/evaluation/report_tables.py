@@ -53,7 +53,8 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     axis.set_ylim(0.0, 1.05)
     axis.set_ylabel("success")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="upper right", fontsize=8)
+    if policies:
+        axis.legend(loc="upper right", fontsize=8)
     save_figure(figure, path)
 
 
