@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.checkpoint import CHECKPOINT, WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
 from maskact_ros.core.config import ConfigError, MaskACTConfig
+from maskact_ros.core.dimensions import check_dimensions
 from maskact_ros.core.documents import read_json
 from maskact_ros.core.errors import MaskACTError, printable
 from maskact_ros.core.geometry import ImageGeometry
@@ -32,6 +33,7 @@ from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import load_backbone, load_checkpoint, save_checkpoint
 
 _PREDICTION = "a prediction"
+_LARGEST_UNTRAINED = 2**31  # bytes in half precision, of weights that nobody has yet: three times a large DINOv3
 
 
 def init_checkpoint(
@@ -124,6 +126,8 @@ def untrained_policy(spec: PolicySpec, backbone: BackboneSource, seed: int) -> M
     """A policy with random weights by a seed, except for a backbone with weights; raises PolicyError."""
     if not 0 <= seed < 2**63:
         raise PolicyError(f"the seed is {seed}; allowed: an integer >= 0 and < 2^63")
+    given = sum(tensor.nbytes for tensor in (backbone.weights or {}).values())
+    check_dimensions(spec.config, spec.backbone, given + _LARGEST_UNTRAINED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskACT(spec)

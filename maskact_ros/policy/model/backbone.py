@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskact_ros.core.config import PATCH_SIZE
-from maskact_ros.core.dimensions import check_backbone
+from maskact_ros.core.dimensions import DimensionError, check_backbone
 from maskact_ros.core.documents import read_json, shortened
 from maskact_ros.core.foreign_file import reading
 from maskact_ros.core.kinds import LoraConfig
@@ -135,7 +135,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
-    """A `DINOv3ViTModel` with random weights; raises MaskACTError for invalid settings."""
+    """A `DINOv3ViTModel` with random weights; raises PolicyError for invalid settings."""
     # Imported here: it is slow, and the process that runs only ACT needs neither it nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
@@ -158,11 +158,14 @@ def _check_types(settings: Mapping[str, Any]) -> None:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise MaskACTError for settings that transformers accepts, but that make no vision transformer."""
+    """Raise PolicyError for settings that transformers accepts, but that make no vision transformer."""
     for name, value in settings.items():
         if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
             raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: a number up to {_LARGEST:g}")
-    check_backbone(settings)
+    try:
+        check_backbone(settings)
+    except DimensionError as error:
+        raise PolicyError(error.args[0]) from None
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
     if width % (4 * heads):
         raise PolicyError(

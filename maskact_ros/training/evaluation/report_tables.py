@@ -41,7 +41,7 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     scenes, policies = _unique(e.shift for e in plain), _unique(e.checkpoint for e in plain)
     figure = Figure(figsize=(1.6 + 1.4 * len(scenes), 3.6), dpi=120, layout="constrained")
     axis = figure.subplots()
-    width = 0.8 / len(policies)
+    width = 0.8 / max(1, len(policies))  # none, where all are of ensembling
     for i, policy in enumerate(policies):
         own = [e for e in plain if e.checkpoint == policy]
         rates = [e.successes / e.episodes for e in own]
@@ -53,7 +53,8 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     axis.set_ylim(0.0, 1.05)
     axis.set_ylabel("success")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="upper right", fontsize=8)
+    if policies:
+        axis.legend(loc="upper right", fontsize=8)
     save_figure(figure, path)
 
 

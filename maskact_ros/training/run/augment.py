@@ -127,12 +127,12 @@ def augmentation_from_dict(values: Any) -> Augmentation:
     if not isinstance(values, Mapping):
         raise TrainingError("augmentation: allowed: a mapping of preset and numbers")
     preset = values.get("preset", "none")
-    if preset not in PRESETS:
-        raise TrainingError(f"augmentation: preset is {preset!r}; allowed: {', '.join(PRESETS)}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise TrainingError(f"augmentation: preset is {shortened(repr(preset))}; allowed: {', '.join(PRESETS)}")
     numbers = {key: value for key, value in values.items() if key != "preset"}
     if unknown := [key for key in numbers if key not in Augmentation.__dataclass_fields__]:
         known = ", ".join(("preset", *Augmentation.__dataclass_fields__))
-        raise TrainingError(f"augmentation: unknown entry {unknown[0]!r}; allowed: {known}")
+        raise TrainingError(f"augmentation: unknown entry {shortened(repr(unknown[0]))}; allowed: {known}")
     base = PRESETS[preset] if preset != "none" else Augmentation()
     return replace(base, **numbers)
 
