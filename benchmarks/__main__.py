@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """The parser of the command line."""
     parser = Parser(
         prog="python -m benchmarks",
         description="Measure, and print a table, or with --json one JSON object on stdout. Progress goes to stderr; "

@@ -1,7 +1,7 @@
-"""`benchmarks all`: the benchmarks one after the other, each in a process of its own, and one JSON of them all.
+"""`benchmarks all`: runs the benchmarks one after the other, each in a process of its own, and joins their JSON.
 
-In: which, and whether quickly. Out: `machine`, `hardware`, `rows` of the model, and the other results by name; what
-could not be measured says why in its place.
+In: which benchmarks, and whether quickly. Out: `machine`, `hardware`, `rows` of the model, and the other results by
+name. For a benchmark that could not be measured, its place has the reason.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from benchmarks.table_cells import NOT_MEASURED
 from maskact_ros.tools.bench.options import add_output, check_output, listed, put_out
 
 _INTERRUPTED = f"{NOT_MEASURED}: interrupted"
-_LOOK_S = 0.1  # how often to see whether a benchmark has ended
-_ENDING_S = 60.0  # an interrupted benchmark stops its nodes and prints what it has
+_LOOK_S = 0.1  # between two checks whether a benchmark has ended
+_ENDING_S = 60.0  # time for an interrupted benchmark to stop its nodes and print its results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def _run(a: argparse.Namespace) -> int:
 
 
 def collect(runs: Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], bool]:
-    """Each benchmark's result, or the sentence that says why there is none; false where Ctrl-C ended it early."""
+    """Each benchmark's result, or the reason why there is none; and whether all ran (false after Ctrl-C)."""
     results: dict[str, Any] = {}
     with _ctrl_c() as stopping:
         for name, options in runs.items():
@@ -83,9 +83,9 @@ def collect(runs: Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], bool]:
 
 @contextmanager
 def _ctrl_c() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C; a second one has its usual effect.
+    """An event that the first Ctrl-C sets; a second one acts as usual.
 
-    Not a KeyboardInterrupt, which is lost where it meets a callback of Python's own, as in an import.
+    There is no KeyboardInterrupt, because Python loses it in some of its own callbacks, such as in an import.
     """
     stopping = threading.Event()
 
@@ -101,7 +101,7 @@ def _ctrl_c() -> Iterator[threading.Event]:
 
 
 def combined(results: Mapping[str, Any], *, quick: bool, complete: bool) -> dict[str, Any]:
-    """One JSON object of them: the machine's facts once, and the model's rows where one looks for them."""
+    """One JSON object of all results: the machine's facts once, and the model's rows at the top level."""
     from maskact_ros.tools.bench.machine import Machine
 
     others = {
@@ -122,7 +122,7 @@ def combined(results: Mapping[str, Any], *, quick: bool, complete: bool) -> dict
 
 
 def _measured(name: str, options: Sequence[str], stopping: threading.Event) -> Any:
-    """What a benchmark printed, or why it printed nothing."""
+    """A benchmark's result, or the reason why it has none."""
     from maskact_ros.tools.bench.children import end_with_parent
 
     process = subprocess.Popen(

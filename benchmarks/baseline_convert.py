@@ -1,4 +1,4 @@
-"""A bag to a dataset as scripts usually do it: all messages in lists, the nearest by stamp, a PNG for each picture.
+"""Converts a bag as simple scripts do: all messages in lists, the nearest by stamp, a PNG for each picture.
 
 `benchmarks convert` compares with it. A video is encoded from the PNGs afterwards, with the same settings as ours.
 """

@@ -1,8 +1,8 @@
-"""MaskACT as policies are usually published: eager, every layer as its paper draws it, nothing folded or merged.
+"""MaskACT as policies are usually published: eager, every layer as in its paper, nothing folded or merged.
 
 `benchmarks model` compares with it. `Baseline.load` reads a checkpoint of ours and computes the same function:
-DINOv3 of `transformers`, LoRA beside the weights it adapts, batch norm after each convolution, PyTorch's own
-multi-head attention, an attention mask that is built query by query, and float64 where NumPy makes it.
+DINOv3 of `transformers`, LoRA not merged, batch norm after each convolution, PyTorch's own multi-head attention,
+an attention mask that is built query by query, and float64 where NumPy uses it by default.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Layer(nn.Module):
         self.activation = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}[config.feedforward_activation]
 
     def encode(self, source: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
-        """(T, B, D); `mask` (T, T) is true where a query may not look."""
+        """(T, B, D) to (T, B, D); `mask` (T, T) is true where a query may not attend."""
         value = self.norm1(source) if self.pre_norm else source
         query = key = value + position
         source = source + self.dropout(self.self_attention(query, key, value=value, attn_mask=mask)[0])
@@ -124,7 +124,7 @@ class Layer(nn.Module):
         return self._feed_forward(source, self.norm2)
 
     def decode(self, target: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor) -> Tensor:
-        """(Q, B, D), looking at a memory (T, B, D)."""
+        """(Q, B, D) to (Q, B, D), with attention to a memory (T, B, D)."""
         value = self.norm1(target) if self.pre_norm else target
         target = target + self.dropout(self.self_attention(value + position, value + position, value=value)[0])
         if not self.pre_norm:
@@ -211,7 +211,7 @@ def position_table(side: int, width: int) -> Tensor:
 
 
 def attention_mask(labels: Tensor, rules: Mapping[int, tuple[int, ...]]) -> Tensor:
-    """(T, T), true where a query may not look; a query that may look nowhere looks everywhere."""
+    """(T, T), true where a query may not attend; a query that may attend to nothing attends to everything."""
     mask = torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device)
     for query in range(len(labels)):
         rule = rules.get(int(labels[query].item()))
@@ -239,7 +239,7 @@ class Baseline:
 
     @classmethod
     def load(cls, folder: str | Path, *, attention: str = "eager", device: str = "cpu") -> Self:
-        """Of a checkpoint's folder; raises ValueError on a policy that this plain style does not know."""
+        """Load a checkpoint's folder; raises ValueError for a policy that this plain style does not support."""
         info = CheckpointInfo.read(folder)
         config = info.config
         if not config.use_mask or config.dropped_labels or info.geometry != ImageGeometry():
@@ -276,7 +276,7 @@ class Baseline:
 
     @torch.no_grad()
     def act(self, features: Tensor, labels: Tensor, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(1, N, D), (1, N) and joint positions (J,) to joint positions to come (K, J)."""
+        """(1, N, D), (1, N) and joint positions (J,) to future joint positions (K, J)."""
         centre, scale = self.state_affine
         normalised = torch.tensor([((state - centre) / scale).tolist()], dtype=torch.float32, device=self.device)
         actions = self.planner(features, labels, normalised).squeeze(0).cpu().tolist()
@@ -284,7 +284,7 @@ class Baseline:
         return np.array([[a * s + c for a, s, c in zip(row, scale, centre, strict=True)] for row in actions])
 
     def step(self, rgb: NDArray[np.uint8], state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A camera's picture (H, W, 3) and joint positions (J,) to joint positions to come (K, J)."""
+        """A camera's picture (H, W, 3) and joint positions (J,) to future joint positions (K, J)."""
         features = self.encode(self.preprocess(rgb))
         return self.act(features, self.segment(features), state)
 

@@ -1,4 +1,4 @@
-"""MaskACT's training as it is usually published: samples read one by one, everything eager, an optimizer by default.
+"""MaskACT's training as it is usually published: samples read one by one, everything eager, a default optimizer.
 
 `benchmarks train` compares with it. `Trainer.load` reads a checkpoint of ours and computes the same losses: samples
 opened, decoded, resized and normalised one at a time from HDF5, collated by lists; the model of `baseline_model`, which
@@ -157,7 +157,7 @@ class TrainedACT(plain.ACT):
 
 
 class Trainer:
-    """A checkpoint, trained on in this style."""
+    """Continues the training of a checkpoint in this style."""
 
     def __init__(self, info: CheckpointInfo, samples: Samples, batch_size: int, device: str, workers: int) -> None:
         self.config, self.device = info.config, torch.device(device)
@@ -181,7 +181,7 @@ class Trainer:
         return trainer
 
     def prepare(self) -> None:
-        """Freeze what is not trained, and make the optimizer."""
+        """Freeze the parts that are not trained, and make the optimizer."""
         config = self.config
         for name, parameter in self.perception.encoder.backbone.named_parameters():
             parameter.requires_grad_(("lora_" in name) if config.use_lora else not config.freeze_backbone)
@@ -210,7 +210,7 @@ class Trainer:
             self.perception.encoder.backbone.eval()
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """By name, with their weighted sum `total`; in evaluation mode of a latent of zeros."""
+        """The losses by name, with their weighted sum `total`; in evaluation mode with a latent of zeros."""
         config = self.config
         features = self.perception.features(batch["image"])
         logits = self.perception.pixel_logits(features)
@@ -230,7 +230,7 @@ class Trainer:
         return found | {"total": total}
 
     def step(self) -> float:
-        """One batch, one step; the loss."""
+        """Do one step on one batch; return the loss."""
         batch = next(self.batches, None)
         if batch is None:
             self.batches = iter(self.loader)

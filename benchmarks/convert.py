@@ -1,4 +1,4 @@
-"""`benchmarks convert`: how fast a bag becomes a dataset, beside a plain script and beside what bounds it.
+"""`benchmarks convert`: the speed of converting a bag to a dataset, compared with a plain script and with the limits.
 
 In: seconds of a 640x480 bag at 30 Hz, video or PNG. Out: rows of the conversion, the script, reading and encoding,
 measured in turn, and the conversion's peak memory.

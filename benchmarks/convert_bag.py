@@ -1,4 +1,4 @@
-"""The bag that the benchmark of the conversion converts, and what bounds it: reading messages, encoding pictures."""
+"""The bag for the benchmark of conversion, and the limits of its speed: reading messages, encoding pictures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from maskact_ros.data.datasets.lerobot_writer import MASK_PNG, PICTURE_PNG
 from maskact_ros.data.datasets.video import VideoWriter
 
 START_NS = 1_700_000_000_000_000_000
-_TICKS_HZ = 300  # pictures and masks at every tenth, joints and commands at every third
-_PICTURES = 90  # different ones, after which they repeat
+_TICKS_HZ = 300  # pictures and masks at every tenth tick, joints and commands at every third
+_PICTURES = 90  # different pictures, then they repeat
 _RADIUS = 60
 
 
@@ -79,7 +79,7 @@ def record(folder: Path, contract: Contract, seconds: float) -> None:
 
 
 def read(bag: Path, contract: Contract) -> int:
-    """Read and decode every message that a conversion needs; how many there were."""
+    """Read and decode every message that a conversion needs; return their number."""
     count = 0
     for message in Bag(bag).messages(list(contract.topics)):
         typestore().deserialize_cdr(message.data, message.kind)
@@ -88,7 +88,7 @@ def read(bag: Path, contract: Contract) -> int:
 
 
 def encode(scene: Scene, folder: Path, seconds: float, *, fps: int, video: bool) -> None:
-    """Encode as many pictures and masks, as a dataset holds them."""
+    """Encode the same number of pictures and masks in a dataset's format."""
     height, width = scene.masks[0].shape
     writer = VideoWriter(folder / "video.mp4", width=width, height=height, fps=fps) if video else None
     for rgb, mask in scene.frames(seconds):

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks convert` gives: a row for each job, and the peak memory."""
+"""The results of `python -m benchmarks convert`: a row for each job, and the peak memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Row:
     images: str
     median_ms: float
     p95_ms: float
-    spread: float  # the middle half's width, as a share of the median
-    times_real_time: float  # seconds of the recording for each second
-    share_of_limit: float  # reading and encoding one after the other took so much of its time
+    spread: float  # interquartile range as a share of the median
+    times_real_time: float  # seconds of the recording per second
+    share_of_limit: float  # the time of reading plus encoding, as a share of its time
     speedup_over_baseline: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertResult:
-    """What `--json` prints."""
+    """The content of `--json`."""
 
     machine: Machine
     seconds: float  # of the recording

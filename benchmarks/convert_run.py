@@ -1,4 +1,4 @@
-"""Measures a conversion, a plain script's, and what bounds them, in turn."""
+"""Measures our conversion, a plain script's, and the limits, in turn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PARTS = ("convert", "baseline", "read", "encode")
 
 
 def measure(seconds: float, pictures: Pictures, rounds: int, *, with_baseline: bool) -> ConvertResult:
-    """All in turn; after Ctrl-C what the complete rounds gave, KeyboardInterrupt where there is none."""
+    """Measure all in turn. After Ctrl-C the complete rounds count; KeyboardInterrupt if there is none."""
     contract = Contract.from_yaml(shared("config/contract.yaml"))
     fps = round(contract.robot.policy_rate_hz)
     with tempfile.TemporaryDirectory(prefix="maskact_bench_") as name:
@@ -80,7 +80,7 @@ def _row(part: str, samples: dict[str, Samples], seconds: float, pictures: str) 
 
 
 def _fresh(out: Path, work: Callable[[Path], object]) -> None:
-    """Let it write to a folder that is not there, and remove what it wrote."""
+    """Let `work` write to a new folder, and remove it."""
     work(out)
     shutil.rmtree(out)
 
@@ -91,7 +91,7 @@ def _encode(scene: Scene, out: Path, seconds: float, fps: int, pictures: Picture
 
 
 def _peak_memory_mib(bag: Path, contract: Contract, out: Path, pictures: Pictures) -> float:
-    """Of one conversion in a process of its own."""
+    """The peak memory of one conversion in a process of its own."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_convert_alone, args=(bag, contract, out, pictures, theirs))

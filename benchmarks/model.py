@@ -1,4 +1,4 @@
-"""`benchmarks model`: what each part of a policy's step takes, by backend and precision, beside what it could take.
+"""`benchmarks model`: the time of each part of a policy's step, by backend and precision, and its limit.
 
 In: backbones, sizes, engines. Out: rows of milliseconds, shares of a matrix product's rate, and speed-ups over a plain
 implementation, all measured in turn.
@@ -72,7 +72,7 @@ rounds' ratios. Rows with a background share leave so many patches out, as drop_
 
 @dataclass(frozen=True, kw_only=True)
 class ModelArguments:
-    """What to measure."""
+    """The command's arguments."""
 
     settings: tuple[Setting, ...]
     plan: Plan
@@ -111,7 +111,7 @@ class ModelArguments:
 
 
 def _engines(a: argparse.Namespace, device: str) -> tuple[Engine, ...]:
-    """Every combination that exists."""
+    """Every combination of backend and precision that exists."""
     import itertools
 
     from maskact_ros.policy.engine import BACKENDS, PRECISIONS, Engine
@@ -154,7 +154,7 @@ def _run(a: argparse.Namespace) -> int:
 
 
 def measure(arguments: ModelArguments, chunk: int, dim_model: int) -> ModelResult:
-    """One setting after the other; after Ctrl-C what was done until then."""
+    """Measure one setting after the other; after Ctrl-C return the results so far."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""The picture of the benchmark of the model: each engine's step by its parts, as a share of the baseline's step."""
+"""The plot of the model's benchmark: each engine's step by its parts, as a share of the baseline's step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BAR_INCHES, _FRAME_INCHES = 0.32, 1.1
 
 
 def plot(result: ModelResult, file: Path) -> None:
-    """Write the picture; the kind of file follows from its name."""
+    """Write the plot; the file's suffix determines its format."""
     settings = list(dict.fromkeys((row.backbone, row.image_size) for row in result.rows))
     bars = [len(_steps(result.rows, setting)) for setting in settings]
     height = sum(_FRAME_INCHES + _BAR_INCHES * count for count in bars)
@@ -28,7 +28,7 @@ def plot(result: ModelResult, file: Path) -> None:
 
 
 def draw_steps(panel: Axes, rows: list[Row], setting: tuple[str, int]) -> None:
-    """A bar for each engine; the dotted line is what a step would take at the rate of a matrix product in fp32."""
+    """A bar for each engine; the dotted line is a step's time at the speed of a matrix product in fp32."""
     steps = _steps(rows, setting)
     whole_ms = steps[0].median_ms  # the baseline's, where there is one
     for at, step in enumerate(steps):

@@ -1,4 +1,4 @@
-"""The policies that the benchmark of the model runs: random weights, of the sizes that people use."""
+"""The policies for the model's benchmark: random weights, usual sizes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maskact_ros.policy.model.mask_head import as_grid
 from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import save_checkpoint
 
-TINY = "tiny"  # of no use but to see that the benchmark works
+TINY = "tiny"  # only to test the benchmark itself
 BACKBONES = ("vits16", "vitb16", "vitl16", TINY)
 BACKGROUND = 0
 _NUM_MASK = 4
@@ -56,7 +56,7 @@ class Setting:
 
 
 def write_policy(folder: Path, setting: Setting) -> CheckpointInfo:
-    """The checkpoint of a policy with random weights, whose mask head finds every class somewhere."""
+    """Write the checkpoint of a policy with random weights, whose mask head finds every class somewhere."""
     config, robot = setting.config(), RobotSpec.from_yaml(shared("config/robot.yaml"))
     settings = preset(config.vision_backbone) | (_TINY_SIZES if setting.backbone == TINY else {})
     spec = PolicySpec(
@@ -74,7 +74,7 @@ def write_policy(folder: Path, setting: Setting) -> CheckpointInfo:
 
 @torch.inference_mode()
 def _balance(model: MaskACT, spec: PolicySpec) -> None:
-    """Shift the classes' logits, so that they compete and a precision that blurs them shows in the labels."""
+    """Shift the classes' logits to be close to each other, so that a loss of precision shows in the labels."""
     perception = model.eval().perception
     assert perception.mask_head is not None
     picture = spec.geometry.to_model(camera_picture(), spec.config.image_size)
@@ -94,7 +94,7 @@ def camera_picture(seed: int = 0) -> NDArray[np.uint8]:
 
 
 def patch_labels(config: MaskACTConfig, background: float) -> NDArray[np.int8]:
-    """(N,) labels with a share of background, the other classes in the middle, alike in number."""
+    """(N,) labels with a share of background, and the other classes in the middle, in equal numbers."""
     side = config.patches_per_side
     row, column = np.divmod(np.arange(side**2), side)
     middle = (side - 1) / 2

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks model` gives: a row for each part of a step, and what could not be measured."""
+"""The results of `python -m benchmarks model`: a row for each part of a step, and what could not be measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One part of a step, as one backend runs it in one precision; None where a figure has no meaning."""
+    """One part of a step, for one backend and precision; None for a figure that has no meaning."""
 
     part: str  # encoder, mask_head, act, their sum model, rest, step; and label_mask, which is a part of act
     backend: str  # or baseline; baseline_sdpa is the baseline with PyTorch's fused attention in DINOv3
@@ -23,19 +23,19 @@ class Row:
     median_ms: float
     p95_ms: float
     p99_ms: float
-    spread: float  # the middle half's width, as a share of the median
-    gflop: float | None  # 10^9 operations that one call takes, by counting
-    share_of_gemm: float | None  # those in a second, as a share of a matrix product's of the same rounds
-    nominal_share_of_gemm: float | None  # the same, as if what the backend leaves out had been computed
+    spread: float  # interquartile range as a share of the median
+    gflop: float | None  # 10^9 operations of one call, counted
+    share_of_gemm: float | None  # operations per second, as a share of a matrix product's in the same rounds
+    nominal_share_of_gemm: float | None  # the same, with the operations that the backend skips
     share_of_step: float | None
     speedup_over_baseline: float | None  # the median of the rounds' ratios
     over_all_patches: float | None  # with patches left out: time as a share of that with all
-    label_agreement: float | None  # patches that get torch's label in fp32, as a share
+    label_agreement: float | None  # share of the patches with the same label as by torch in fp32
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """What could not be measured, and why."""
+    """A combination that could not be measured, and the reason."""
 
     backend: str
     precision: str
@@ -46,7 +46,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a matrix product reached in the same rounds, the median over all of them; 10^9 operations a second."""
+    """The median speed of a matrix product in the same rounds, in 10^9 operations per second."""
 
     device: str  # cpu, or a card by name
     threads: int
@@ -55,7 +55,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelResult:
-    """What `--json` prints."""
+    """The content of `--json`."""
 
     machine: Machine
     hardware: Limits

@@ -1,4 +1,4 @@
-"""Measures the steps of one policy by every engine, beside a matrix product and the baseline, all in turn."""
+"""Measures the steps of one policy with every engine, a matrix product and the baseline, all in turn."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from maskact_ros.tools.bench.gemm import Gemm, reachable
 from maskact_ros.tools.bench.timing import Job, Samples, interleaved
 
 WARM_UP = 2
-STEP_BACKGROUND = 0.5  # of the labels that all act on, unless patches are dropped
-_GEMMS_ON_A_CARD = 20  # one product takes a card less than starting it
+STEP_BACKGROUND = 0.5  # share of background in the labels, unless patches are dropped
+_GEMMS_ON_A_CARD = 20  # one product takes a GPU less time than its launch
 BASELINE, BASELINE_SDPA = "baseline", "baseline_sdpa"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to measure of each setting."""
+    """What to measure for each setting."""
 
     engines: tuple[Engine, ...]  # of one device, cpu or cuda
     device: str
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Found:
-    """What was measured of one setting."""
+    """The results for one setting."""
 
     rounds: int
     rows: list[Row] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Found:
 
 
 class SettingRun:
-    """One policy and all that runs it."""
+    """One policy, with all engines that run it."""
 
     def __init__(self, setting: Setting, plan: Plan, left_out: list[LeftOut]) -> None:
         self.setting, self.plan = setting, plan

@@ -1,4 +1,4 @@
-"""The `maskact` command; each layer declares its subcommands, and each of these loads only what it needs."""
+"""The `maskact` command; each layer declares its subcommands, and each subcommand loads only its own modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maskact_ros.tools import cli as tools
 from maskact_ros.tools.bench import cli as bench
 from maskact_ros.training import cli as training
 
-# What `maskact --help` shows together; each command is in one group.
+# The groups of commands in `maskact --help`; each command is in one group.
 GROUPS = {
     "run a robot": ("demo", "bringup", "enable", "disable", "reset", "monitor"),
     "make data": ("record", "record-demos", "convert", "import", "validate", "inspect"),
@@ -26,7 +26,7 @@ GROUPS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 1 after an error, which is one sentence on stderr."""
+    """Entry point; after an error it prints one sentence to stderr, and exits with 1."""
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     run_command(arguments, f"maskact {arguments.command}")
 
@@ -38,7 +38,7 @@ def run_command(arguments: argparse.Namespace, name: str) -> None:
     except MaskACTError as error:
         print(f"{name}: {error}", file=sys.stderr)
         code = 1
-    except OSError as error:  # a file that cannot be read or written, for whatever reason the system has
+    except OSError as error:  # a file cannot be read or written
         print(f"{name}: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ def run_command(arguments: argparse.Namespace, name: str) -> None:
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """With `--state -0.1,0.2` as one word, because argparse takes a second one that begins with - for an option."""
+    """Join `--state -0.1,0.2` to one word: argparse takes a word that begins with - for an option."""
     words = list(argv)
     if "--state" in words[:-1]:
         at = words.index("--state")
@@ -56,13 +56,13 @@ def _joined(argv: Sequence[str]) -> list[str]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes no abbreviated options, which may be misspelt ones; names the closest to one that does not exist."""
+    """Refuses abbreviated options, which may be misspelt; for an unknown option it names the closest one."""
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, but an unknown option is an error here, where its neighbours are known."""
+        """As argparse's, but an unknown option is an error at once, while the command's other options are known."""
         known, left = super().parse_known_args(args, namespace)
         for word in left:
             if word.startswith("--"):
@@ -79,7 +79,7 @@ class _GroupedHelp(argparse.HelpFormatter):
             return super()._format_action(action)
         known = {choice.dest: choice for choice in action._choices_actions}
         parts = []
-        self._action_max_length += self._indent_increment  # names stand further in, under their group's title
+        self._action_max_length += self._indent_increment  # names are indented under their group's title
         for title, names in GROUPS.items():
             parts.append(f"{'':{self._current_indent}}{title}:\n")
             self._indent()

@@ -1,7 +1,7 @@
-"""Is a measured pose one that this arm can have? A driver that restarts sends zeros, a bus loses a bit.
+"""Checks whether a measured pose is possible: a driver that restarts may send zeros, a bus may lose a bit.
 
-In: poses as they are measured. Out: why one is not believed, or None. A pose is believed when it lies within the
-limits, and near the last one or where the arm was commanded to be. Time that passes with other poses allows no more.
+In: measured poses. Out: why a pose is not believed, or None. A pose is believed if it is within the limits, and near
+the last believed pose or as commanded. Time after the first refused pose does not enlarge the allowed distance.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from maskact_ros.core.robot import RobotSpec
 Vector = NDArray[np.float64]
 
 # All distances are times at full joint speed: allowed [rad or m] = value [s] x velocity limit.
-_BEYOND_LIMITS_S = 0.1  # an arm may have been pushed a little past its limits, or be calibrated a little off
-_NOISE_S = 0.03  # between two measurements, whatever the time between them: noise, and jitter of their receipt
-_MARGIN = 1.5  # a joint that falls or is pushed is faster than its limit
-# The longest time between two measurements that counts. While commands are sent the arm is where they lead, or stands.
+_BEYOND_LIMITS_S = 0.1  # beyond the position limits: the arm may have been pushed, or be calibrated a little off
+_NOISE_S = 0.03  # between any two measurements: noise, and jitter of their receipt
+_MARGIN = 1.5  # factor on the velocity limit: a joint that falls or is pushed is faster
+# A longer time between two measurements counts as this long. The first value holds while commands are sent: then the
+# arm is where they lead, or stands.
 _LONGEST_SENDING_S, _LONGEST_SILENT_S = 0.1, 1.0
 
-_SETTLED_S = 0.5  # without commands, another pose is believed once its measurements agree with each other for this long
+_SETTLED_S = 0.5  # without commands, a refused pose is believed when measurements have agreed for this long
 _QUIET_S = 0.5  # refusals further apart than this are separate events
-_PERSISTS_S = 1.0  # refusals that go on for longer are a fault of their own
+_PERSISTS_S = 1.0  # refusals that continue for longer are a fault of their own
 
 
 class PoseBelief:
-    """Judges each measured pose by the last one that was believed; times are on the steady clock."""
+    """Compares each measured pose with the last believed one; times are on the steady clock."""
 
     def __init__(self, robot: RobotSpec):
         self._names, self._velocity, self._continuous = robot.joint_names, robot.velocity, robot.continuous
@@ -38,10 +39,10 @@ class PoseBelief:
         self._lowest, self._highest = robot.lower - margin, robot.upper + margin
         self._believed: Vector | None = None
         self._believed_ns = 0
-        self._doubted_ns: int | None = None  # the first refusal since then
+        self._doubted_ns: int | None = None  # the first refusal since the last believed pose
         self._other: Vector | None = None  # the newest refused pose
-        self._other_ns = self._other_since_ns = 0  # and since when its measurements agree with each other
-        self._began_ns = self._refused_ns = -(1 << 62)  # the present series of refusals: its begin, and its newest
+        self._other_ns = self._other_since_ns = 0  # its receipt, and since when refused poses agree with each other
+        self._began_ns = self._refused_ns = -(1 << 62)  # first and newest refusal of the present series
         self._text = ""
         self.refused = 0
 
@@ -76,7 +77,7 @@ class PoseBelief:
         if received_ns - self._refused_ns > _QUIET_S * 1e9:
             self._began_ns = received_ns
         self._refused_ns = received_ns
-        if self._doubted_ns is None:  # one text for those in a row: numbers would change each time
+        if self._doubted_ns is None:  # one text for a series of refusals: else its numbers would change each time
             self._doubted_ns, self._text = received_ns, text
         return self._text
 
@@ -86,7 +87,7 @@ class PoseBelief:
         return None if self._doubted_ns is None else self._text
 
     def persists(self, now_ns: int) -> str | None:
-        """Why poses are refused, if that has gone on for a second, also with good ones among them; else None."""
+        """Why poses have been refused for a second, even with believed ones in between; else None."""
         lasting = self._refused_ns - self._began_ns > _PERSISTS_S * 1e9
         return self._text if lasting and now_ns - self._refused_ns <= _QUIET_S * 1e9 else None
 
@@ -99,7 +100,7 @@ class PoseBelief:
         return f"{self._names[worst]} is measured at {pose[worst]:.3f}, beyond its limits, {limits}"
 
     def _jump(self, pose: Vector, received_ns: int, *, sending: bool) -> str | None:
-        """How the pose differs from the last believed one by more than the arm can have moved, or None."""
+        """Which joint is further from the last believed pose than the arm can have moved, or None."""
         before = self._believed
         if before is None:
             return None
@@ -116,7 +117,7 @@ class PoseBelief:
         )
 
     def _has_settled(self, pose: Vector, received_ns: int) -> bool:
-        """Whether the measurements since the first of this other pose have agreed with each other for long enough."""
+        """Whether the refused poses have agreed with each other for long enough."""
         other, passed_s = self._other, max(0, received_ns - self._other_ns) / 1e9
         agrees = other is not None and (self._distance(pose, other) <= self._reach(passed_s, _LONGEST_SILENT_S)).all()
         if not agrees:
@@ -125,11 +126,11 @@ class PoseBelief:
         return received_ns - self._other_since_ns >= _SETTLED_S * 1e9
 
     def _reach(self, passed_s: float, longest_s: float) -> Vector:
-        """How far (D,) each joint may have moved."""
+        """The largest distance (D,) that each joint may have moved."""
         reach: Vector = self._velocity * (_NOISE_S + _MARGIN * min(passed_s, longest_s))
         return reach
 
     def _distance(self, pose: Vector, other: Vector) -> Vector:
-        """How far (D,) two poses are apart, whatever turn continuous joints are on."""
+        """The distance (D,) of two poses; whole turns of continuous joints do not count."""
         distance: Vector = np.abs(nearest_turn(pose, other, self._continuous) - other)
         return distance

@@ -1,4 +1,4 @@
-"""Where the joints should be as a function of time: a chunk made smooth, rest, and the quickest ways to rest.
+"""Positions as functions of time: a smoothed chunk, a rest, and the fastest motion to rest.
 
 In: a chunk, or the state of a motion. Out: objects with `sample(moment)` -> positions (D,). Motions to rest come from
 ruckig (Berscheid & Kröger 2021, "Jerk-limited Real-time Trajectory Generation with Arbitrary Target States").
@@ -18,25 +18,25 @@ from maskact_ros.core.limits import Limits
 
 Vector = NDArray[np.float64]
 
-# Between the middle two of four points, a way f from one to the other, the points' weights are the powers 1, f, f², f³
-# times these: in a uniform cubic B-spline, and on straight lines.
+# Coefficients of 1, f, f², f³ (rows) in the weights of four points (columns), for f from 0 to 1 between the middle two:
+# for a uniform cubic B-spline, and for a straight line.
 _BASIS = np.array([[1.0, 4.0, 1.0, 0.0], [-3.0, 0.0, 3.0, 0.0], [3.0, -6.0, 3.0, 0.0], [-1.0, 3.0, -3.0, 1.0]]) / 6.0
 _STRAIGHT = np.array([[0.0, 1.0, 0.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0] * 4, [0.0] * 4])
 
 
-# Beyond its end a chunk's velocity dies away over so long.
+# Time over which a chunk's velocity fades to zero beyond its end.
 _RUN_OUT_S = 0.3
 
 
 class Moment(NamedTuple):
-    """An instant on both clocks: plans are dated by the node's, motions to rest run on the steady one."""
+    """An instant on both clocks: chunks are stamped by the node's clock, motions to rest run on the steady clock."""
 
     now_ns: int
     steady_ns: int
-    off_ns: int = 0  # how far a right stamp may lie from now_ns: a simulated clock ticks coarsely; else 0
+    off_ns: int = 0  # how far a correct stamp may be from now_ns: about a tick of a simulated clock, else 0
 
     def later(self, by_ns: int) -> Moment:
-        """This much later."""
+        """The moment `by_ns` later."""
         return Moment(self.now_ns + by_ns, self.steady_ns + by_ns, self.off_ns)
 
 
@@ -49,35 +49,35 @@ class MotionState(NamedTuple):
 
 
 class Curve(Protocol):
-    """Something that can be followed."""
+    """Positions as a function of time."""
 
     def sample(self, moment: Moment) -> Vector:
         """Positions (D,) at a moment."""
 
 
 class ChunkCurve:
-    """A chunk as a uniform cubic B-spline with its points as control points; grippers go straight from point to point.
+    """A chunk as a uniform cubic B-spline whose control points are the chunk's; grippers use straight lines instead.
 
-    So velocity and acceleration are continuous, nothing lies outside of what the points span, and a policy's jitter
-    from point to point is damped without delay. From the points it departs by a sixth of their second difference.
-    Before its first point it goes on straight, and beyond its last one to rest, for hand-overs that begin or end there.
+    So velocity and acceleration are continuous, no position is outside of the points' range, and jitter from point to
+    point is damped without delay. The curve differs from the points by a sixth of their second difference. It continues
+    straight before the first point, and to rest beyond the last one, for hand-overs that begin or end there.
     """
 
     def __init__(self, chunk: Chunk, grippers: NDArray[np.bool_]):
         self.chunk = chunk
         points = chunk.actions
         before, after = points[:1], points[-1:]
-        if len(points) > 1:  # continued straight at both ends, so that the spline passes through these points
+        if len(points) > 1:  # extrapolated at both ends, so that the spline passes through the first and the last point
             before, after = 2 * points[:1] - points[1:2], 2 * points[-1:] - points[-2:-1]
         self._control = np.concatenate([before, points, after])  # (K + 2, D)
         self._grippers = grippers
         self._last = len(points) - 1
-        self._run_out = _RUN_OUT_S * 1e9 / chunk.period_ns  # in points
-        self._polynomials: dict[int, Vector] = {}  # of the pieces sampled so far: one lasts for many periods
+        self._run_out = _RUN_OUT_S * 1e9 / chunk.period_ns  # in chunk periods
+        self._polynomials: dict[int, Vector] = {}  # cached by piece: a piece lasts for many control periods
 
     def sample(self, moment: Moment) -> Vector:
-        """Positions (D,) at the moment, by the node's clock."""
-        place = (moment.now_ns - self.chunk.stamp_ns) / self.chunk.period_ns - 1.0  # in points, from the first
+        """Positions (D,) at a moment, by the node's clock."""
+        place = (moment.now_ns - self.chunk.stamp_ns) / self.chunk.period_ns - 1.0  # as a fractional index of a point
         if place < 0.0:
             piece, way = -1, place
         elif place < self._last:
@@ -115,10 +115,10 @@ class Rest:
 
 
 class ToRest:
-    """The quickest motion to rest within velocity, acceleration and jerk limits, on the steady clock.
+    """The fastest motion to rest within velocity, acceleration and jerk limits, on the steady clock.
 
-    Without a `target` (D,) each joint stops as soon as it can; with one, all arrive there together. Position limits
-    are not its concern: `SafetyFilter` brakes harder where a joint would overrun its end stop.
+    Without a `target` (D,) each joint stops as soon as it can. With one, all joints arrive there together. It does not
+    keep position limits: `SafetyFilter` brakes harder where a joint would pass its end stop.
     """
 
     def __init__(self, state: MotionState, began: Moment, limits: Limits, target: Vector | None = None):

@@ -1,7 +1,7 @@
-"""May the arm engage where it is, and may its set point be held? Each check says why not, or returns None.
+"""Checks whether the arm may engage where it is, and whether its set point may be held.
 
-In: the measured pose, the set point, the plan. Out: the reason. It names the joint, but not its position: noise
-would make a new reason of every period.
+In: the measured pose, the set point, the plan. Out: the reason why not, or None. It names the joint, but not its
+position: with noise the reason would change every period.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 
-# How far outside of its limits a joint may be measured when the arm engages: what it covers in so long at full speed.
+# How far outside of its limits a joint may be when the arm engages: [rad or m] = value [s] x velocity limit.
 _BEYOND_LIMITS_S = 0.02
 
 
 class EngagingChecks:
-    """Compares where the arm is measured with where the set point is, and where a plan begins."""
+    """Compares the measured pose with the set point and with the beginning of a plan."""
 
     def __init__(self, robot: RobotSpec, joints: JointWatch, motion: Motion):
         self._robot, self._joints, self._motion = robot, joints, motion
 
     def misplaced_arm(self, settings: FollowerSettings) -> str | None:
-        """Why the arm cannot engage where it is measured."""
+        """Why the arm cannot engage at its measured pose, or None."""
         if self._joints.last is None or self._joints.doubt is not None:
             return self._joints.doubt
         pose = self._joints.last.positions
         return self._displaced(pose, settings) if self._motion.sends else self._beyond_limits(pose)
 
     def misplaced(self, chunk: Chunk, at: Moment, settings: FollowerSettings) -> str | None:
-        """Why the arm cannot engage with a chunk at that moment: where it is, or where the plan begins."""
+        """Why the arm cannot engage with a chunk at a moment, by its pose or the plan's beginning; or None."""
         if (misplaced := self.misplaced_arm(settings)) is not None:
             return misplaced
         assert self._joints.last is not None
@@ -50,7 +50,7 @@ class EngagingChecks:
         return f"the plan begins too far from where {name} is; a larger engage_tolerance_s would allow it"
 
     def astray(self, settings: FollowerSettings) -> str | None:
-        """Why the set point is not to be held any longer: the arm is elsewhere, or nobody knows where."""
+        """Why the set point must not be held any longer: the arm is elsewhere, or its pose is unknown; or None."""
         if not self._motion.sends:
             return None
         if self._joints.doubt is not None:
@@ -58,7 +58,7 @@ class EngagingChecks:
         return None if self._joints.last is None else self._displaced(self._joints.last.positions, settings)
 
     def _beyond_limits(self, pose: Vector) -> str | None:
-        """Which joint is measured outside of its limits."""
+        """Which joint is measured outside of its limits, or None."""
         lower, upper = self._motion.limits.lower, self._motion.limits.upper
         beyond = np.maximum(lower - pose, pose - upper) - self._robot.velocity * _BEYOND_LIMITS_S
         if beyond.max() <= 0:
@@ -67,7 +67,7 @@ class EngagingChecks:
         return f"{self._robot.joints[i].name} is beyond its limits, {lower[i]:g} to {upper[i]:g}; move it back by hand"
 
     def _displaced(self, pose: Vector, settings: FollowerSettings) -> str | None:
-        """Which joint is not where its set point rests; a gripper that holds something never is."""
+        """Which joint is not at its set point, or None. Grippers are ignored: one that holds an object never is."""
         tolerance_s = settings.following_tolerance_s
         far = np.abs(pose - self._motion.filter.position) - self._robot.velocity * tolerance_s
         far[self._robot.grippers] = -np.inf

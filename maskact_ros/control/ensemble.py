@@ -1,7 +1,8 @@
-"""Temporal ensembling by time: all chunks that predict a moment, averaged with weights `exp(-coeff * i)`.
+"""Temporal ensembling by time: the mean of all chunks that predict a moment, with weights `exp(-coeff * i)`.
 
 i = 0 is the oldest chunk that reaches the moment (Zhao et al. 2023, "Learning Fine-Grained Bimanual Manipulation",
-section IV-A). In lock step with the policy's period this is the published formula; off it, chunks are interpolated.
+section IV-A). If images come exactly at the policy's period this is the published formula; else chunks are
+interpolated.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from maskact_ros.core.robot import RobotSpec
 
 
 class TemporalEnsembler:
-    """Remembers the chunks that still reach into the future and averages them over the newest one's horizon.
+    """Keeps the chunks that have not ended, and averages them over the newest chunk's horizon.
 
-    Of a `robot`'s joints, grippers are as the newest chunk says, and continuous ones are averaged on the same turn.
+    With a `robot`, grippers are taken from the newest chunk, and continuous joints are averaged on the same turn.
     """
 
     def __init__(self, coeff: float, robot: RobotSpec | None = None):
@@ -26,13 +27,13 @@ class TemporalEnsembler:
         self._chunks: list[Chunk] = []  # oldest first
 
     def reset(self) -> None:
-        """Forget all chunks: a new epoch begins."""
+        """Discard all chunks, for a new epoch."""
         self._chunks.clear()
 
     def add(self, chunk: Chunk) -> Chunk:
         """Take the newest chunk and return the ensembled one, with its stamp and period.
 
-        A chunk that is not newer than the last means that the clock went back; the earlier ones are forgotten.
+        If a chunk is not newer than the last one, the clock went back: the earlier chunks are discarded.
         """
         if self._chunks and chunk.stamp_ns <= self._chunks[-1].stamp_ns:
             self.reset()
@@ -47,13 +48,13 @@ class TemporalEnsembler:
         return Chunk(chunk.stamp_ns, chunk.period_ns, actions)
 
     def _turned(self, predicted: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
-        """Predictions (K, D) with continuous joints on the turns of the newest chunk."""
+        """Predictions (K, D), with continuous joints on the same turn as in the newest chunk."""
         return predicted if self._robot is None else nearest_turn(predicted, chunk.actions, self._robot.continuous)
 
     def _weights(self, reaches: NDArray[np.bool_]) -> NDArray[np.float64]:
         age_rank = np.cumsum(reaches, axis=0) - 1  # 0 for the oldest chunk that reaches a moment
-        favoured = 0 if self.coeff >= 0 else age_rank[-1]  # the oldest one's rank, or the newest one's
-        exponents = -abs(self.coeff) * np.abs(age_rank - favoured)  # relative to the largest: no overflow
+        favoured = 0 if self.coeff >= 0 else age_rank[-1]  # the rank with the largest weight: the oldest, or the newest
+        exponents = -abs(self.coeff) * np.abs(age_rank - favoured)  # relative to the largest weight: no overflow
         weights: NDArray[np.float64] = np.where(reaches, np.exp(exponents), 0.0)
         weights /= weights.sum(axis=0)
         return weights

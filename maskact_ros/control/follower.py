@@ -1,7 +1,7 @@
-"""`PlanFollower`: what to command now. The action publisher's decisions, without ROS and without threads.
+"""`PlanFollower`: decides what to command in each control period, without ROS and without threads.
 
-In: chunks, joint states, and the wish to be enabled or not. Out: each control period a set point, or silence, and the
-state. `transitions` says which event leads to which state; this file says when each event happens.
+In: chunks, joint states, and requests to enable, disable and reset. Out: the state, and a set point or None in each
+period. `transitions` says which event leads to which state; this file says when each event happens.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Vector = NDArray[np.float64]
 
 
 class PlanFollower:
-    """One command loop's memory; every method is called from that loop's thread, times come with each call."""
+    """The decisions of one command loop. Only the loop's thread calls its methods; times are arguments."""
 
-    _DUE_PERIODS = 0.0  # how long after its period's begin a set point is due
+    _DUE_PERIODS = 0.0  # when a set point is due, in periods after its period begins
 
     def __init__(self, robot: RobotSpec, *, rate_hz: float, settings: FollowerSettings | None = None):
         self._robot_limits = robot.limits
@@ -49,17 +49,17 @@ class PlanFollower:
         self._unheard = ""  # why nothing takes the commands
         self.image_to_command_ms, self.chunk_age_ms = self._newest.image_to_command_ms, self._newest.age_ms
 
-    # -- What is wished
+    # -- Requests
 
     def enable(self, now_ns: int) -> None:
-        """Follow chunks captured from now on; does nothing while enabled, or in a fault that was not reset."""
+        """Follow chunks captured from now on. Does nothing if already enabled, or in a fault that was not reset."""
         if self._take(Event.ENABLE, now_ns=now_ns):
             self._newest.condemned = self._run_began_ns = None
 
     def disable(self, reason: str, event: Event = Event.DISABLE) -> str:
-        """Come to rest, then keep the last set point or go silent, as chosen; return what comes of it.
+        """Come to rest, then hold the last set point, or go silent with `release_on_disable`; return the result.
 
-        A fault stays one, but it goes silent, too, where that was chosen.
+        A fault is not cleared, but with `release_on_disable` it goes silent, too.
         """
         released = self._settings.release_on_disable
         if self.state.rung is Rung.FAULT:
@@ -77,21 +77,22 @@ class PlanFollower:
         return f"coming to rest, then {'going silent' if released else 'holding the last set point'}"
 
     def leave(self, reason: str) -> None:
-        """As `disable`, but brake as hard as the robot may, whatever its limits are now, within the end stops in force.
+        """As `disable`, but brake with the robot's own acceleration limits, within the position limits in force.
 
-        Who waits for the end counts on the robot's own limits.
+        The waiting time for the node's end is computed from the robot's own limits (`leaving_s`).
         """
-        within = self._motion.filter.limits  # in force; what is still pending would keep the strong brakes waiting
+        within = self._motion.filter.limits  # those in force: pending ones would delay the harder braking
         self.change(limits=replace(self._robot_limits, lower=within.lower, upper=within.upper))
-        self._motion.on_plan = True  # so that a way to rest that began under tighter limits is planned anew, too
+        self._motion.on_plan = True  # so that a motion to rest that began under tighter limits is planned again, too
         self.disable(reason)
 
     def reset(self, now_ns: int) -> str:
-        """Throw away the plan and everything in flight, and clear a fault; return what came of it.
+        """Begin a new epoch without a plan, and clear a fault; return the result in words.
 
-        Stays enabled if it was, and goes on from the set point; after a fault it is not enabled any more. Where the arm
-        is not at its set point then, or nobody knows where it is, it goes silent: enabling begins where it is measured.
-        Whose chunks are not taken any more stays condemned until it is enabled again.
+        If it was enabled it stays enabled, and continues from the set point; after a fault it is disabled. If after a
+        fault the arm is not at its set point, or its pose is unknown, it goes silent: `enable` then begins at the
+        measured pose.
+        A condemned planner stays condemned until the next `enable`.
         """
         done = "a new epoch begins; what is in flight is thrown away"
         if self.state.rung is Rung.FAULT and (astray := self._engaging.astray(self._settings)) is not None:
@@ -101,16 +102,16 @@ class PlanFollower:
         return done
 
     def fail(self, why: str, event: Event = Event.NOT_FOLLOWING) -> None:
-        """Come to rest and stay there, until reset and enabled again."""
+        """Begin a fault: come to rest, and stay there until reset and enabled again."""
         if self._motion.sends:
             self._take(event, why)
 
     def condemn(self, reason: str) -> None:
-        """Take no more chunks, as who made them is gone: follow what remains of the plan, then it is a fault."""
+        """Take no more chunks, as their planner is gone: follow the remaining plan; then it is a fault."""
         if self.state.enabled and self._newest.condemned is None:
             self._newest.condemned = reason
 
-    # -- What is set
+    # -- Settings
 
     @property
     def settings(self) -> FollowerSettings:
@@ -119,7 +120,7 @@ class PlanFollower:
 
     @property
     def rate_hz(self) -> float:
-        """The rate at which `tick` is to be called from now on."""
+        """The rate at which `tick` must be called from now on."""
         return 1.0 / self._motion.filter.period_s
 
     @property
@@ -130,18 +131,18 @@ class PlanFollower:
     def change(
         self, *, settings: FollowerSettings | None = None, limits: Limits | None = None, rate_hz: float | None = None
     ) -> None:
-        """Take other settings, limits or another rate, without a jump; tighter limits as soon as the motion allows."""
+        """Change settings, limits or rate without a jump; tighter limits hold as soon as the motion allows."""
         self._settings = settings or self._settings
         self._motion.change(limits, rate_hz)
         self._joints.following.set_tolerance(self._settings.following_tolerance_s)
 
-    # -- What is heard
+    # -- Inputs
 
     def observe(self, measured: Measured) -> str | None:
-        """Take a joint state; return why it is not believed, and so is not used, or None.
+        """Take a joint state; return why it is not believed (then it is not used), or None.
 
         Raises:
-            ValueError: it is not a finite number for each joint.
+            ValueError: it has not one finite number for each joint.
         """
         measured = replace(measured, received_ns=self._time.received_ns(measured.received_ns))
         refusal = self._joints.take(measured)
@@ -151,24 +152,24 @@ class PlanFollower:
         return refusal
 
     def hear_of(self, unheard: str, rivals: str) -> None:
-        """Take why nothing takes the commands, and who else sends some, as far as the node knows; "" for no."""
+        """Take the graph's state: why nothing takes the commands, and which other nodes send some; "" for none."""
         self._unheard, self._ladder.rivals = unheard, rivals
 
     def offer(self, chunk: Chunk, now_ns: int, off_ns: int = 0) -> None:
-        """Take a chunk, unless it is older than the plan in force or than the epoch, used up, or from the future.
+        """Take a chunk, unless it is older than the present chunk or the epoch, has ended, or is from the future.
 
-        A right stamp may be `off_ns` ahead of `now_ns`, see `Moment`.
+        A correct stamp may be `off_ns` ahead of `now_ns`, see `Moment`.
 
         Raises:
-            ValueError: the chunk is not of this robot's joints.
+            ValueError: the chunk has another number of joints than the robot.
         """
         self._newest.offer(chunk, now_ns, off_ns, enabled=self.state.enabled)
 
-    # -- What comes of it
+    # -- Results
 
     @property
     def state(self) -> FollowerState:
-        """Where it stands, and why."""
+        """The rung, and its reason."""
         return self._ladder.state
 
     @property
@@ -178,12 +179,12 @@ class PlanFollower:
 
     @property
     def unasked_stops(self) -> int:
-        """How often it left a plan for want of something."""
+        """How often it stopped following a plan because chunks or joint states were missing."""
         return self._ladder.unasked_stops
 
     @property
     def stalls(self) -> int:
-        """How often the loop stood still for so long that the arm has, too."""
+        """How often the loop stood still for so long that the arm has stopped."""
         return self._time.stalls
 
     def lasting_doubt(self, moment: Moment) -> str | None:
@@ -202,7 +203,7 @@ class PlanFollower:
 
     @property
     def clamped(self) -> int:
-        """Set points whose target lay beyond a joint's limits."""
+        """Set points whose target was beyond a joint's position limits."""
         return self._motion.filter.clamped
 
     @property
@@ -217,17 +218,17 @@ class PlanFollower:
         return None if rests else "the arm is still coming to rest"
 
     def cannot_engage(self, moment: Moment, standing: str | None = None) -> str | None:
-        """Why enabling would be in vain as things are, or None; `standing` is as for `tick`."""
+        """Why enabling would fail now, or None; `standing` is as for `tick`."""
         timeout_s = self._settings.joint_states_timeout_s
         problem = self._joints.cannot_engage(self._time.of_the_arm(moment), timeout_s) or standing
         return problem or self._engaging.misplaced_arm(self._settings)
 
     def brake(self) -> Vector | None:
-        """The set point (D,) of the quickest stop, or None if none was ever sent; needs nothing but the last one."""
+        """The set point (D,) of the fastest stop, or None if none was ever sent; needs the last set point only."""
         return self._motion.brake()
 
     def tick(self, moment: Moment, standing: str | None = None) -> Vector | None:
-        """The set point (D,) of this period, or None to stay silent; `standing` says what is wrong with the clock."""
+        """The set point (D,) of this period, or None to send nothing; `standing` is what is wrong with the clock."""
         self._motion.position_before = self._motion.filter.position
         period_ns = self.period_ns
         self._time.slew_lead(self._settings.lead_s, period_ns, sends=self._motion.sends)
@@ -248,27 +249,27 @@ class PlanFollower:
         return set_point
 
     def retract(self) -> None:
-        """Take back the last set point, which came too late to be sent: the arm has stopped at the one before."""
+        """Undo the last set point, which was too late to be sent: the arm has stopped at the one before."""
         self._motion.retract()
 
     def preview(self, moment: Moment, horizon_s: float) -> Vector:
-        """Set points (N, D) to come, a period apart: along the plan for so long, then to rest. For trajectories."""
+        """The next set points (N, D), a period apart: along the plan for `horizon_s`, then to rest."""
         return self._motion.preview(self._due(moment).later(self._time.lead_ns), horizon_s)
 
     def _due(self, moment: Moment) -> Moment:
-        """When the set point of the period that began at a moment is due."""
+        """When the set point is due of a period that began at this moment."""
         return moment.later(round(self._DUE_PERIODS * self.period_ns))
 
     # -- The ladder
 
     def _watch_time(self, moment: Moment) -> None:
-        """Begin a new epoch after a stall of the loop, and after a jump of the clock; after a long stall, be silent."""
+        """Begin a new epoch after a stall of the loop or a jump of the clock; go silent after a long stall."""
         passed = self._time.passed(moment, self.period_ns)
         if passed.stalled:
             self._stand_still()
             self._take(Event.STALLED, now_ns=moment.now_ns)
             if passed.steady_ns > self._settings.hold_timeout_s * 1e9:
-                self._fall_silent()  # nobody knows where the arm is: what goes on begins where it is measured
+                self._fall_silent()  # the arm's pose is unknown: the next motion begins at the measured pose
                 self._take(Event.STALLED_LONG, f"{passed.steady_ns / 1e9:.1f}")
         if passed.jumped:
             self._take(Event.CLOCK_JUMPED, passed.jumped, moment.now_ns)
@@ -277,7 +278,7 @@ class PlanFollower:
         self._motion.stand_still()
 
     def _watch_run(self, moment: Moment) -> None:
-        """End the motion when the maximum run time is over, or when joint states stay unbelievable."""
+        """End the motion when the maximum run time is over, or when joint states are not believed for long."""
         most_s, began_ns = self._settings.max_run_s, self._run_began_ns
         if most_s and began_ns is not None and moment.steady_ns - began_ns >= most_s * 1e9:
             self.disable("", Event.RUN_OVER)
@@ -314,7 +315,7 @@ class PlanFollower:
     # -- The motion
 
     def _move(self, at: Moment, before: Moment) -> Vector | None:
-        """The next set point of the plan, or of the way to rest."""
+        """The next set point along the plan, or along the motion to rest."""
         motion = self._motion
         if not motion.sends:
             return None

@@ -1,8 +1,8 @@
-"""`Horizon`: a motion to come, as a joint trajectory controller runs it from its receipt on, and holds its end.
+"""`Horizon`: a trajectory that a joint trajectory controller executes from its receipt on, and whose end it holds.
 
-In: the safety filter's set points, a period apart. Out: points with velocities, and where the controller is when.
-A point lies half-way between two set points: the cubic between two such points has one acceleration, the filter's own,
-so velocity and acceleration limits hold at every moment, not at the points alone.
+In: the safety filter's set points, a period apart. Out: points with velocities, and the controller's motion at any
+time. A point is half-way between two set points: the cubic between two such points has constant acceleration, the
+filter's own. So velocity and acceleration limits hold at every moment, not only at the points.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Horizon:
 
     @classmethod
     def between(cls, set_points: Vector, began_ns: int, period_ns: int) -> Horizon:
-        """The horizon half-way between set points (N + 1, D), of which the last two are the same one: it ends at rest.
+        """The horizon of set points (N + 1, D), whose last two must be equal: it ends at rest.
 
-        It begins half-way between the first two, which are due half a period before and after `began_ns`.
+        It begins half-way between the first two set points, which are due half a period before and after `began_ns`.
         """
         positions = (set_points[:-1] + set_points[1:]) / 2.0
         return cls(began_ns, period_ns, positions, np.diff(set_points, axis=0) * (1e9 / period_ns))
 
     def at(self, steady_ns: int) -> MotionState:
-        """The motion at a moment of the steady clock; its acceleration is the mean over the period before that."""
+        """The motion at a moment of the steady clock; the acceleration is the mean over the period before."""
         place = max((steady_ns - self.began_ns) / self.period_ns, 0.0)
         i = int(place)
         if i >= len(self.positions) - 1:

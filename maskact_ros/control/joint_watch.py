@@ -1,7 +1,6 @@
-"""`JointWatch`: what the action publisher knows of where the joints are, and whether that can be relied upon.
+"""`JointWatch`: the measured pose of the arm, and whether it can be trusted.
 
-In: joint states. Out: the last one that is believed, and what is wrong: silence, stamps of another clock, poses that
-cannot be.
+In: joint states. Out: the last believed one, and problems: silence, stamps of another clock, impossible poses.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 
-# How far in the future a joint state may be stamped: clocks of one machine, read in different processes, agree better.
+# How far in the future a joint state may be stamped. Processes on one machine read the clock with smaller differences.
 _AHEAD_NS = 50_000_000
 
-# In simulated time ticks can grow so much larger from one to the next.
+# Largest growth of simulated time's ticks from one to the next, as a factor.
 _PACE_RISES = 3
 
-# Who enables is told at once when no joint state has come for so long.
+# `enable` is refused at once when no joint state has come for this long.
 _SILENCE_S = 1.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A joint state: positions (D,), its stamp, and when it came, on the steady clock."""
+    """A joint state: positions (D,), its stamp, and its receipt on the steady clock."""
 
     positions: Vector
     stamp_ns: int
@@ -40,22 +39,22 @@ class Measured:
 
 
 class JointWatch:
-    """Takes joint states, and judges them."""
+    """Takes joint states, and checks them."""
 
     def __init__(self, robot: RobotSpec, motion: Motion, following_tolerance_s: float):
         self._count, self._continuous = len(robot.joints), robot.continuous
         self._motion = motion
         self._belief, self._steady = PoseBelief(robot), SteadyPose(robot)
         self.following = FollowingCheck(robot, following_tolerance_s)
-        self.last: Measured | None = None  # that is believed
+        self.last: Measured | None = None  # the last believed one
 
     def take(self, measured: Measured) -> str | None:
         """Take a joint state, and return why it is not believed, or None.
 
-        The set point, where one is in force, says on which turn continuous joints are.
+        Continuous joints are put on the turn of the set point, if there is one.
 
         Raises:
-            ValueError: it is not a finite number for each joint.
+            ValueError: it has not one finite number for each joint.
         """
         positions = measured.positions
         if positions.shape != (self._count,) or not np.isfinite(positions).all():
@@ -73,7 +72,7 @@ class JointWatch:
         return None
 
     def not_following(self) -> str | None:
-        """Which joint has not followed its set point in the last measurements, or None; told once."""
+        """Which joint has not followed its set point in the last measurements, or None. Each case is returned once."""
         if self.last is None or not self._is_checked:
             return None
         wrong = self.following.measured(self.last.positions, self.last.received_ns)
@@ -90,26 +89,26 @@ class JointWatch:
 
     @property
     def refused(self) -> int:
-        """How many were not believed."""
+        """How many joint states were not believed."""
         return self._belief.refused
 
     @property
     def doubt(self) -> str | None:
-        """Why the newest one is not believed, or None."""
+        """Why the newest joint state is not believed, or None."""
         return _unbelievable(self._belief.doubt)
 
     def lasting_doubt(self, moment: Moment) -> str | None:
-        """Why some have not been believed for a second, or None."""
+        """Why joint states have not been believed for a second, or None."""
         return _unbelievable(self._belief.persists(moment.steady_ns))
 
     def problem(self, moment: Moment, timeout_s: float) -> str | None:
-        """Why it is not known where the joints are, or None."""
+        """Why the arm's pose is unknown, or None."""
         if self._is_silent(moment, timeout_s):
             return self.doubt or f"no joint states for {timeout_s:g} s"
         return self._misdated(moment, timeout_s)
 
     def cannot_engage(self, moment: Moment, timeout_s: float) -> str | None:
-        """Why enabling would be in vain, or None; a moment of silence would not matter."""
+        """Why enabling would fail, or None; a short silence does not matter."""
         longest_s = max(_SILENCE_S, timeout_s)
         if self._is_silent(moment, longest_s):
             return self.doubt or f"no usable joint states within {longest_s:g} s"
@@ -119,7 +118,7 @@ class JointWatch:
         return self._misdated(moment, timeout_s)
 
     def steady_pose(self, now_ns: int, timeout_s: float) -> Vector | None:
-        """The pose (D,) at which the arm stands, or None."""
+        """The pose (D,) at which the arm stands still, or None."""
         return self._steady.at(now_ns, timeout_s)
 
     def _is_silent(self, moment: Moment, timeout_s: float) -> bool:
@@ -130,7 +129,7 @@ class JointWatch:
         assert self.last is not None
         if moment.now_ns - self.last.stamp_ns > timeout_s * 1e9 + moment.off_ns:
             return f"the joint states are older than {timeout_s:g} s by their stamp"
-        received_later_ns = max(0, self.last.received_ns - moment.steady_ns)  # than this period began
+        received_later_ns = max(0, self.last.received_ns - moment.steady_ns)  # how long after this period began it came
         if self.last.stamp_ns > moment.now_ns + received_later_ns + _AHEAD_NS + _PACE_RISES * moment.off_ns:
             return "the joint states are stamped in the future; is their clock the robot's?"
         return None

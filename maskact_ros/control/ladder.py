@@ -1,7 +1,7 @@
-"""The stop ladder's vocabulary: the rungs, what the publisher says of itself, and how long each rung lasts.
+"""The stop ladder's types: the rungs, the publisher's state, and the settings, such as each rung's timeout.
 
-fresh plan (following) -> remaining plan (remaining) -> decelerating -> holding -> fault; idle is silence, engaging the
-wait for the first chunk, disabled the user's wish. `transitions` says how one leads to another.
+fresh plan (following) -> remaining plan (remaining) -> decelerating -> holding -> fault. Idle is silence; engaging is
+the wait for the first chunk; disabled is by the user's request. `transitions` says which rung leads to which.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from enum import StrEnum
 
 
 class Rung(StrEnum):
-    """Where the follower stands, from silent to moving and back to rest."""
+    """The follower's state, from silent to moving and back to rest."""
 
     IDLE = "idle"  # not enabled since the start, or released: nothing is published
     ENGAGING = "engaging"  # enabled; waiting for a chunk captured after that
     FOLLOWING = "following"
     REMAINING = "remaining"  # follows a plan that should have been replaced by now
-    DECELERATING = "decelerating"  # nothing to follow: comes to rest
-    HOLDING = "holding"  # at rest, repeats the last set point; a fresh plan moves it again
-    DISABLED = "disabled"  # comes to rest and holds, by the user's wish
+    DECELERATING = "decelerating"  # nothing to follow: the arm comes to rest
+    HOLDING = "holding"  # at rest, repeats the last set point; a fresh plan moves the arm again
+    DISABLED = "disabled"  # comes to rest and holds, by the user's request
     FAULT = "fault"  # comes to rest and holds until it is reset and enabled again
 
 
@@ -29,7 +29,7 @@ MOVING = (Rung.FOLLOWING, Rung.REMAINING)
 
 @dataclass(frozen=True)
 class FollowerState:
-    """What the `state` topic says."""
+    """The content of the `state` topic."""
 
     rung: Rung = Rung.IDLE
     epoch: int = 0
@@ -37,22 +37,22 @@ class FollowerState:
 
     @property
     def enabled(self) -> bool:
-        """Whether the user wants motion, and nothing has ruled it out."""
+        """Whether the user has enabled motion, and neither a fault nor a disabling has ended that."""
         return self.rung not in (Rung.IDLE, Rung.DISABLED, Rung.FAULT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FollowerSettings:
-    """What may be changed while the arm moves; times in seconds, tolerances as what a joint covers in so long."""
+    """Settings that may change while the arm moves; tolerance [rad or m] = value [s] x velocity limit."""
 
-    joint_states_timeout_s: float = 0.2  # without measurements for so long: decelerate
-    fresh_s: float = math.inf  # a plan is expected to be replaced so long after its image
-    remaining_timeout_s: float = 1.0  # so long after that it is not followed any more
-    hold_timeout_s: float = 5.0  # after so long without a plan, motion does not resume by itself
-    blend_s: float = 0.2  # hand-over from plan to plan
-    lead_s: float = 0.0  # how far ahead of now the plan is sampled: until a command acts
-    engage_tolerance_s: float = 0.25  # how far from the arm a plan may begin, at full speed
-    following_tolerance_s: float = 0.2  # how far behind its set point a joint may be; 0: not checked
-    clamp_timeout_s: float = 1.0  # how long a plan may ask for more than the limits give
-    max_run_s: float = 0.0  # 0: without end
+    joint_states_timeout_s: float = 0.2  # without joint states for longer than this, the arm decelerates
+    fresh_s: float = math.inf  # a chunk is stale this long after its image
+    remaining_timeout_s: float = 1.0  # how long a stale chunk is still followed
+    hold_timeout_s: float = 5.0  # longer without a plan: holding becomes a fault, engaging is given up
+    blend_s: float = 0.2  # duration of the hand-over from plan to plan
+    lead_s: float = 0.0  # delay from a command to the motion; the plan is sampled this far ahead of now
+    engage_tolerance_s: float = 0.25  # largest distance between the arm and the beginning of its first plan
+    following_tolerance_s: float = 0.2  # largest distance between a joint and its set point; 0: not checked
+    clamp_timeout_s: float = 1.0  # how long a plan may ask for more than the limits allow; longer is a fault
+    max_run_s: float = 0.0  # longest motion; 0: no limit
     release_on_disable: bool = False  # go silent once at rest, instead of holding

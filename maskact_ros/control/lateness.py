@@ -1,6 +1,6 @@
-"""`Lateness`: of features that are too old, where the time went: before they were sent, on their way, or here.
+"""`Lateness`: for features that are too old, the stage that took the time: before sending, in transport, or waiting.
 
-On their way they are by the system's clocks of two machines. So much time is seldom the network's: the clocks differ.
+The transport time is the difference of two machines' clocks. If it is long, the clocks usually differ.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Lateness:
-    """Of one image's features, in seconds."""
+    """The age of one image's features and its parts, in seconds."""
 
     age_s: float  # since the image's stamp, by this node's clock
-    under_way_s: float  # from their sending, by the sender's clock, to their receipt, by this one's
-    waited_s: float  # since their receipt
+    under_way_s: float  # from sending, by the sender's clock, to receipt, by this machine's clock
+    waited_s: float  # since receipt
 
     def sentence(self, limit_s: float) -> str:
-        """How old, what is allowed, and what it may be."""
+        """The age, the allowed age, and the likely cause."""
         parts = {
             f"{self.under_way_s:.3f} s of that lie between their sending and their receipt: the clocks of the two "
             "machines differ, or the network is slow; synchronise the clocks": self.under_way_s,

@@ -1,4 +1,4 @@
-"""`LoopClock`: both clocks as the command loop reads them, evenly, also where the node's clock is a simulated one.
+"""`LoopClock`: the command loop's two clocks; a simulated clock is interpolated between its ticks.
 
 In: the node's clock. Out: the moment at which a period began, and whether the clock stands still.
 """
@@ -11,27 +11,27 @@ from collections.abc import Callable
 from maskact_ros.control.curves import Moment
 from maskact_ros.control.plan_clock import PlanClock
 
-_READ_WITHIN_NS = 200_000  # two clocks, to have been read at once
+_READ_WITHIN_NS = 200_000  # two readings within this time count as simultaneous
 
 
 class LoopClock:
-    """`read_ns` reads the node's clock; a simulated one is filled in between its ticks."""
+    """`read_ns` reads the node's clock; a simulated clock is interpolated between its ticks."""
 
     def __init__(self, read_ns: Callable[[], int], *, simulated: bool):
         self.read_ns = read_ns
         self._plan_clock = PlanClock() if simulated else None
 
     def moment(self, deadline_ns: int, most_late_ns: int) -> tuple[Moment, int]:
-        """When a period began, which is evener than when the thread was woken; and the node's clock now.
+        """When a period began, and the node's clock now.
 
-        It began at its deadline, or, where that was longer ago, `most_late_ns` ago.
+        A period begins at its deadline, as the thread's wake-up has jitter, but at most `most_late_ns` ago.
         """
         for _ in range(3):
             before_ns = time.monotonic_ns()
             now_ns, at_ns = self.read_ns(), steady_ns()
             woken_ns = time.monotonic_ns()
             if woken_ns - before_ns < _READ_WITHIN_NS:
-                break  # else the thread was interrupted in between, and the readings do not belong together
+                break  # else the thread was interrupted in between, and the two readings are not simultaneous
         late_ns = min(woken_ns - deadline_ns, most_late_ns)
         if (clock := self._plan_clock) is None:
             return Moment(now_ns - late_ns, at_ns - late_ns), now_ns
@@ -39,7 +39,7 @@ class LoopClock:
         return Moment(began_ns, at_ns - late_ns, clock.off_ns), clock.at(at_ns)
 
     def even_time(self) -> tuple[int, int]:
-        """The node's clock as the command loop has it, in ns, and how far a right stamp may lie from that."""
+        """The node's clock as the command loop uses it, in ns, and how far a correct stamp may be from it."""
         clock = self._plan_clock
         if clock is None or not clock.begun:
             return self.read_ns(), 0
@@ -52,5 +52,5 @@ class LoopClock:
 
 
 def steady_ns() -> int:
-    """The follower's steady clock: as the loop's own, but it goes on while the machine is suspended."""
+    """The follower's steady clock. Unlike the loop's monotonic clock it also runs while the machine is suspended."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -1,6 +1,6 @@
-"""What the clocks did from one control period to the next: a stall of the loop, a jump of the clock, its pace.
+"""Compares the clocks from one control period to the next: stalls of the loop, jumps of the clock, its pace.
 
-In: the moment of each period. Out: what has passed since the last one, the time of a simulated arm, and the lead.
+In: the moment of each period. Out: the time since the last one, the time of a simulated arm, and the lead.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from maskact_ros.control.curves import Moment
 
-# Without a command for so long, or three periods, an arm has stopped at the last one, and starts again from rest.
+# After this time without a command, or three periods if that is longer, an arm has stopped at the last command.
 _STALL_NS = 100_000_000
 
-# A clock that goes ahead or back by so much more than the steady one has been set, not corrected.
+# If the node's clock advances by this much more or less than the steady clock, it was set, not slewed.
 _JUMP_NS = 200_000_000
 
 
 class Passed(NamedTuple):
-    """Since the last period."""
+    """The time since the last period."""
 
     steady_ns: int = 0
     stalled: bool = False
@@ -28,22 +28,22 @@ _NOTHING = Passed()
 
 
 def stall_ns(period_ns: int) -> int:
-    """Without a command for so long, an arm has stopped at the last one."""
+    """After this time without a command an arm has stopped at the last one."""
     return max(_STALL_NS, 3 * period_ns)
 
 
 class LoopTime:
-    """Follows the node's clock and the steady one."""
+    """Tracks the node's clock and the steady clock."""
 
     def __init__(self, period_ns: int, lead_s: float):
         self._last: Moment | None = None
-        self.step_ns = period_ns  # by how much the node's clock moves on while one period passes
-        self._paused_ns = 0  # how much less time than on the steady clock has passed in a simulation, slow or paused
+        self.step_ns = period_ns  # advance of the node's clock in one period
+        self._paused_ns = 0  # by how much simulated time is behind steady time, as it is slow or paused
         self.lead_ns = round(lead_s * 1e9)  # how far ahead of now the plan is sampled
         self.stalls = 0
 
     def passed(self, moment: Moment, period_ns: int) -> Passed:
-        """What has passed when a period begins."""
+        """The time since the last period; call it when a period begins."""
         last, self._last = self._last, moment
         if last is None:
             return _NOTHING
@@ -62,15 +62,15 @@ class LoopTime:
         return Passed(elapsed_ns, stalled, jumped)
 
     def slew_lead(self, wished_s: float, period_ns: int, *, sends: bool) -> None:
-        """Draw the lead to another one, by a tenth of a period at most; at once while nothing is sent."""
+        """Change the lead towards `wished_s`, by at most a tenth of a period; at once while nothing is sent."""
         wished_ns = round(wished_s * 1e9)
         most_ns = period_ns // 10 if sends else wished_ns + self.lead_ns
         self.lead_ns += min(max(wished_ns - self.lead_ns, -most_ns), most_ns)
 
     def of_the_arm(self, moment: Moment) -> Moment:
-        """With the steady time that has passed for the arm: a simulated one moves and measures in its own time."""
+        """The moment with the arm's own time as steady time: a simulated arm moves and measures in simulated time."""
         return moment._replace(steady_ns=self.received_ns(moment.steady_ns))
 
     def received_ns(self, steady_ns: int) -> int:
-        """The same, of an instant on the steady clock."""
+        """The same for an instant on the steady clock."""
         return steady_ns - self._paused_ns

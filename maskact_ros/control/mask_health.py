@@ -1,6 +1,6 @@
-"""Does the mask still look like one? How sure it is, how much each class covers, and how suddenly that changed.
+"""Checks the mask's quality: its confidence, the share of each class, and sudden changes of these shares.
 
-In: patch labels and confidence of each image. Out: figures to report, and the reason why a mask should not be acted on.
+In: patch labels and confidence of each image. Out: figures to report, and the reason why a mask must not be used.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SLOW_S = 5.0  # time constant of the average that a sudden change is measured against
+SLOW_S = 5.0  # time constant of the average, the reference for sudden changes
 
 
 @dataclass(frozen=True, eq=False)
 class MaskFigures:
-    """What one image's mask is like."""
+    """The figures of one image's mask."""
 
     confidence: float  # mean over the patches, 0 to 1
     shares: NDArray[np.float64]  # (C,) of the patches; they add up to 1
-    change: float  # part of the patches that another class has than in the slow average: 0, the same shares, to 1
-    fault: str | None  # why nobody should act on this mask, in a sentence; None where it is good enough
+    change: float  # share of the patches that changed class, against the slow average: 0 (the same shares) to 1
+    fault: str | None  # why this mask must not be used, in a sentence; None if it is good enough
 
 
 class MaskHealth:
-    """Looks at the masks of one policy, in order.
+    """Checks the masks of one policy, in order.
 
-    The average learns from good masks only: a collapse stays a change for as long as it lasts.
+    Only good masks enter the average, so a collapsed mask remains a change for as long as it lasts.
     """
 
     def __init__(self, num_mask: int):
@@ -36,7 +36,7 @@ class MaskHealth:
         self._stamp_ns = 0
 
     def reset(self) -> None:
-        """Begin anew: the next good mask is what changes are measured against."""
+        """Discard the average: the next good mask is the new reference."""
         self._slow = None
 
     def look(
@@ -48,7 +48,7 @@ class MaskHealth:
         min_confidence: float,
         max_change: float,
     ) -> MaskFigures:
-        """The figures of an image's labels and confidence, both (N,); a clock that went back begins anew."""
+        """The figures of an image's labels and confidence, both (N,); a clock that went back restarts the average."""
         elapsed_s = (stamp_ns - self._stamp_ns) / 1e9
         self._stamp_ns = stamp_ns
         if elapsed_s < 0:

@@ -1,7 +1,7 @@
 """`Motion`: the set point, one control period at a time, along chunks or to rest, always through the safety filter.
 
-In: chunks to lead along, and when to stop. Out: set points (D,), and a preview of those to come. It decides nothing:
-`PlanFollower` says what to do.
+In: chunks to follow, and requests to stop. Out: set points (D,), and a preview of the next ones. It makes no decisions:
+`PlanFollower` does.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from maskact_ros.core.robot import RobotSpec
 
 Vector = NDArray[np.float64]
 
-# Moments this close are the same one.
+# Moments closer than this count as equal.
 _SAME_NS = 2_000
 
 
 class Motion:
-    """One motion from engaging to silence, and the next."""
+    """The arm's motion, from engaging to silence."""
 
     def __init__(self, robot: RobotSpec, rate_hz: float):
         self._grippers, self._continuous = robot.grippers, robot.continuous
-        self.limits = robot.limits  # as wished; the filter's are in force
-        self._rate_hz = rate_hz  # the same
+        self.limits = robot.limits  # the requested ones; the filter has those in force
+        self._rate_hz = rate_hz  # the requested one, too
         self.filter = SafetyFilter(self.limits, 1.0 / rate_hz)
         self._plan: Plan | None = None  # None while nothing is sent, and while the filter alone brakes
-        self._stopping: ToRest | None = None  # the plan's base, while it leads to rest
+        self._stopping: ToRest | None = None  # the plan's base curve, while the plan leads to rest
         self._sampled: tuple[Plan | None, Moment, Vector] = (None, Moment(0, 0), np.zeros(0))  # the last target
-        self.on_plan = False  # whether the plan leads along a chunk, and not to rest
+        self.on_plan = False  # whether the plan follows a chunk, not a motion to rest
         self.sends = False  # the first set point starts from the measured pose
-        self.position_before = self.filter.position  # of the set point
-        self.target: Vector | None = None  # of the plan in this period; None where the filter alone braked
+        self.position_before = self.filter.position  # the set point of the period before
+        self.target: Vector | None = None  # the plan's target in this period; None if the filter alone braked
 
     def change(self, limits: Limits | None, rate_hz: float | None) -> None:
-        """Take other limits or another rate, without a jump; tighter limits as soon as the motion allows."""
+        """Change limits or rate without a jump; tighter limits hold as soon as the motion allows."""
         self.limits, self._rate_hz = limits or self.limits, rate_hz or self._rate_hz
         self.filter.change(self.limits, 1.0 / self._rate_hz)
         if not self.sends:
@@ -60,9 +60,9 @@ class Motion:
         self._plan = self._stopping = None
 
     def lead_along(self, chunk: Chunk, before: Moment, blend_s: float, *, is_new: bool) -> bool:
-        """Hand over to a chunk that is new, or from a way to rest; return whether it was done.
+        """Hand over to a new chunk, or from a motion to rest to the present chunk; return whether it was done.
 
-        A new one waits where too many hand-overs are under way.
+        A new chunk waits while too many hand-overs are in progress.
         """
         if self._plan is None:
             self._plan = Plan(Rest(self.filter.position), self._grippers)
@@ -74,7 +74,7 @@ class Motion:
         return True
 
     def curve(self, chunk: Chunk, reference: Vector, at: Moment) -> ChunkCurve:
-        """A chunk, with continuous joints on the turn of a reference (D,) at that moment."""
+        """A chunk's curve, with continuous joints on the same turn as a reference (D,) at that moment."""
         if self._continuous.any():
             actions = chunk.actions.copy()
             actions[:, self._continuous] = np.unwrap(actions[:, self._continuous], axis=0)
@@ -83,7 +83,7 @@ class Motion:
         return ChunkCurve(chunk, self._grippers)
 
     def stop(self, began: Moment, target: Vector | None = None, limits: Limits | None = None) -> None:
-        """Make the way to rest the plan: where the motion leads, or to a pose (D,), within these limits."""
+        """Make a motion to rest the plan: by the fastest stop, or to a target pose (D,), within these limits."""
         self.on_plan = False
         state = MotionState(self.filter.position.copy(), self.filter.velocity, self.filter.acceleration)
         try:
@@ -93,19 +93,19 @@ class Motion:
             self._plan = self._stopping = None
 
     def stand_still(self) -> None:
-        """Take note that the arm has stopped at the last set point, as nothing was sent for so long."""
+        """Note that the arm has stopped at the last set point, because nothing was sent for long."""
         self.filter.halt()
         if self.sends:
             self._plan, self._stopping = Plan(Rest(self.filter.position), self._grippers), None
             self.on_plan = False
 
     def brake(self) -> Vector | None:
-        """The set point (D,) of the quickest stop, or None if none was ever sent; forgets the plan."""
+        """The set point (D,) of the fastest stop, or None if none was ever sent; discards the plan."""
         self._plan, self._stopping, self.on_plan = None, None, False
         return self.filter.brake() if self.sends else None
 
     def step(self, at: Moment, before: Moment) -> Vector:
-        """The next set point (D,) of the plan, or of the way to rest; `before` is a period before `at`."""
+        """The next set point (D,) along the plan; `before` is one period before `at`."""
         self.target = None
         if self._plan is None or (self._stopping is not None and self._stopping.ended(before)):
             return self.filter.brake()
@@ -116,15 +116,15 @@ class Motion:
         return set_point
 
     def retract(self) -> None:
-        """Take back the last set point: the arm has stopped at the one before."""
+        """Undo the last set point: the arm has stopped at the one before."""
         self.filter.position = self.position_before
         self.filter.halt()
 
     def preview(self, at: Moment, horizon_s: float) -> Vector:
-        """Set points (N, D) from a moment on, a period apart: along the plan for so long, then to rest."""
+        """Set points (N, D) from a moment on, a period apart: along the plan for `horizon_s`, then to rest."""
         ahead = self.filter.copy()
         period_ns = ahead.period_ns
-        ahead.change(self.limits, ahead.period_s)  # at one rate to the end, whatever is pending
+        ahead.change(self.limits, ahead.period_s)  # at the present rate to the end, even if another one is pending
         points = []
         if self._plan is not None:
             for _ in range(max(1, round(horizon_s / ahead.period_s))):
@@ -138,7 +138,7 @@ class Motion:
         return np.array(points)
 
     def _sampled_before(self, plan: Plan, before: Moment) -> Vector:
-        """The plan a period ago: what it gave then, unless a period has been missed, or the clock corrected."""
+        """The plan's positions one period ago: as sampled then, if no period was missed and the clock not corrected."""
         sampled, at, target = self._sampled
         if sampled is plan and max(abs(before.now_ns - at.now_ns), abs(before.steady_ns - at.steady_ns)) < _SAME_NS:
             return target

@@ -1,6 +1,6 @@
-"""The newest chunk: which one is taken, and for how long it can be followed.
+"""The newest chunk: which chunks are accepted, and how long one can be followed.
 
-In: chunks as they come, and when an epoch begins. Out: the chunk, or why there is none to follow; its ages at use.
+In: received chunks, and the beginnings of epochs. Out: the chunk, or why there is none to follow; its ages at use.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from maskact_ros.core.chunk import Chunk
 
 
 class NewestChunk:
-    """Holds one chunk at most, from when it is taken until the plan is dropped."""
+    """Holds at most one chunk, from its acceptance until the next chunk or epoch."""
 
     def __init__(self, joints: int):
         self._joints = joints
         self.chunk: Chunk | None = None
         self.is_new = False  # the plan has not been handed over to it yet
         self._epoch_began_ns = 0
-        self._awaited = ""  # what the epoch waits for until its first chunk
-        self.condemned: str | None = None  # why no more chunks are taken
+        self._awaited = ""  # the reason to give until the epoch's first chunk
+        self.condemned: str | None = None  # why no more chunks are accepted
         self.refused = 0
         self.image_to_command_ms: deque[float] = deque(maxlen=100)  # age of each chunk at its first set point
-        self.age_ms: deque[float] = deque(maxlen=4096)  # of the chunk in force, at each set point
+        self.age_ms: deque[float] = deque(maxlen=4096)  # age of the chunk in force at each set point
 
     def begin_epoch(self, now_ns: int, awaited: str) -> None:
-        """Take only chunks that were captured from now on."""
+        """Accept only chunks that were captured after this."""
         self.chunk, self._epoch_began_ns, self._awaited = None, now_ns, awaited
 
     def offer(self, chunk: Chunk, now_ns: int, off_ns: int, *, enabled: bool) -> None:
-        """Take a chunk, or count it as refused; see `PlanFollower.offer`."""
+        """Accept a chunk, or count it as refused; see `PlanFollower.offer`."""
         if chunk.actions.shape[1] != self._joints:
             raise ValueError(f"the chunk has {chunk.actions.shape[1]} joints, the robot {self._joints}")
         newest_ns = self._epoch_began_ns if self.chunk is None else max(self._epoch_began_ns, self.chunk.stamp_ns)
@@ -41,7 +41,7 @@ class NewestChunk:
         self.chunk, self.is_new = chunk, True
 
     def problem(self, at_ns: int, settings: FollowerSettings) -> str | None:
-        """Why there is no chunk to follow at a time of the node's clock, or None."""
+        """Why there is no chunk to follow at a time by the node's clock, or None."""
         if self.chunk is None:
             return self.condemned or self._awaited
         if at_ns > self.chunk.end_ns:
@@ -51,11 +51,11 @@ class NewestChunk:
         return None
 
     def is_stale(self, at_ns: int, settings: FollowerSettings) -> bool:
-        """Whether the chunk should have been replaced by then."""
+        """Whether the chunk should have been replaced by a newer one at this time."""
         return self.chunk is not None and at_ns > self._stale_ns(self.chunk, settings)
 
     def used(self, now_ns: int, *, handed_over: bool) -> None:
-        """Note that a set point follows it."""
+        """Note that a set point was computed from the chunk."""
         assert self.chunk is not None
         age_ms = (now_ns - self.chunk.stamp_ns) / 1e6
         self.age_ms.append(age_ms)

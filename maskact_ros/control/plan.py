@@ -1,7 +1,7 @@
-"""The plan in force: a curve, and newer ones that are taking over from it, each blended in over time.
+"""The plan in force: a curve, and newer curves that are blended in over time.
 
-In: curves and when they came. Out: positions that are continuous, as are their velocities and accelerations, whatever
-the curves disagree about. Grippers are not blended: what is open and what is closed has no sensible average.
+In: curves, and when each takes over. Out: positions with continuous velocity and acceleration, however much the curves
+differ. Grippers are not blended: open and closed have no useful mean.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from maskact_ros.core.limits import Limits
 
 Vector = NDArray[np.float64]
 
-# Of the weight's course 10 s³ - 15 s⁴ + 6 s⁵, s from 0 to 1: the largest first and second derivative.
+# Largest first and second derivative of the blending weight 10 s³ - 15 s⁴ + 6 s⁵, for s from 0 to 1.
 _STEEPEST, _MOST_BENT = 1.875, 5.7735
 
-# A hand-over begins only when fewer than these are under way: each costs time in every period.
+# Most hand-overs in progress at a time: each one costs time in every period.
 _MOST_LAYERS = 12
 
-# What share of the limits a hand-over may need by itself; the rest is for the motion that the curves agree about.
+# Largest share of the limits for a hand-over; the rest is for the motion that the curves have in common.
 _SHARE = 0.5
 
 
@@ -35,7 +35,7 @@ class _Layer:
 
 
 class Plan:
-    """Samples the newest curve, blended with those that it is taking over from."""
+    """Samples the newest curve, blended with the older curves that it replaces."""
 
     def __init__(self, curve: Curve, grippers: NDArray[np.bool_]):
         self._base = curve
@@ -48,7 +48,7 @@ class Plan:
         return len(self._layers) < _MOST_LAYERS
 
     def hand_over(self, curve: Curve, at: Moment, blend_s: float, limits: Limits) -> None:
-        """Let a newer curve take over from now on, over `blend_s`, or longer where the limits need it."""
+        """Hand over to a newer curve from now on, over `blend_s`, or longer if the limits require it."""
         moments = (at, at.later(round(blend_s * 1e9)))
         gaps = np.abs(np.array([curve.sample(moment) - self.sample(moment) for moment in moments]))  # (2, D)
         gaps[:, self._held] = 0.0
@@ -58,7 +58,7 @@ class Plan:
         self._layers.append(_Layer(curve, at, max(1, round(needed_s * 1e9))))
 
     def settle(self, at: Moment) -> None:
-        """Let go of the curves that have nothing more to say from this moment on."""
+        """Remove the curves whose weight is zero from this moment on."""
         for i in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[i]
             if at.steady_ns >= layer.began.steady_ns + layer.blend_ns:

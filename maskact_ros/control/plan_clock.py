@@ -1,7 +1,7 @@
-"""The node's clock without its steps: a simulated one ticks coarsely and at any pace, and commands must not.
+"""Interpolates the node's clock: a simulated clock ticks coarsely and at any pace, but commands need an even time.
 
-In: readings of the node's clock, at about the control rate, and the steady clock. Out: a time that goes on evenly
-between the ticks, how coarse they are, and whether the clock stands still. A jump is passed on as one.
+In: readings of the node's clock, at about the control rate, and the steady clock. Out: a time that advances evenly
+between ticks, the size of the ticks, and whether the clock stands still. A jump of the clock remains a jump.
 """
 
 from __future__ import annotations
@@ -9,48 +9,48 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-_JUMP_NS = 200_000_000  # further ahead than this, and than a simulation gets at the next pace, the clock was set
-_FASTEST, _FASTEST_FIRST = 3.0, 20.0  # paces that a simulation may suddenly have, and have when nothing was measured
-_STANDS_NS = 500_000_000  # without a tick for so long the clock is paused, unless its ticks are as rare as that
+_JUMP_NS = 200_000_000  # a step larger than this plus the time passed at the fastest pace means that the clock was set
+_FASTEST, _FASTEST_FIRST = 3.0, 20.0  # fastest pace that counts as no jump: with a measured pace, and before
+_STANDS_NS = 500_000_000  # without a tick for this long the clock stands still, unless its usual ticks are as rare
 _STANDS_TICKS = 2.5
-_RAREST_NS = 1_000_000_000  # ticks further apart than this are not waited for
-_WINDOW_NS, _LEAST_NS = 300_000_000, 50_000_000  # the pace is measured over so long, and over no less
-_PAUSE_INTERVALS = 3.0  # an interval so many times the usual one is a pause or a stall, not a pace
-_SLACK_NS = 20_000_000  # how late a tick may be noticed, and more than usual, without the time being corrected at once
-# So many usual intervals, or so long, after a tick the time waits for the next one.
+_RAREST_NS = 1_000_000_000  # longest usual interval of ticks that is allowed for in this
+_WINDOW_NS, _LEAST_NS = 300_000_000, 50_000_000  # the pace is measured over this window, and at least over this time
+_PAUSE_INTERVALS = 3.0  # an interval longer than this many usual ones is a pause or a stall, not a slower pace
+_SLACK_NS = 20_000_000  # if a tick is noticed late by up to this, the time is corrected slowly, not at once
+# This many usual intervals, or at least this long, after a tick the time stops and waits for the next one.
 _OVERDUE, _OVERDUE_NS = 1.25, 50_000_000
-_SLEW_NS = 300_000_000  # the time constant with which the estimate is drawn to the readings
-_FORGOTTEN = 0.8  # of a tick that was larger than the next one
-_SLOWEST = 0.02  # at a slower pace than this, timeouts by receipt do not grow any more
+_SLEW_NS = 300_000_000  # time constant of the estimate's correction towards the readings
+_FORGOTTEN = 0.8  # factor by which the largest known tick decays at each smaller tick
+_SLOWEST = 0.02  # timeouts by receipt grow with a slower simulation down to this pace
 
 
 class _Line(NamedTuple):
-    """What is known, exchanged as a whole so that any thread may read it."""
+    """The present estimate, replaced as a whole so that any thread may read it."""
 
-    estimate_ns: float  # of the node's clock
-    at_ns: int  # on the steady clock
-    pace: float  # of the node's clock, in its seconds per steady second; 0 until it was measured
-    most_ns: float  # the estimate waits here for the next tick
-    off_ns: int  # how far a right stamp may lie from the estimate
+    estimate_ns: float  # time of the node's clock
+    at_ns: int  # the steady time of this estimate
+    pace: float  # seconds of the node's clock per steady second; 0 until it is measured
+    most_ns: float  # the estimate stops here until the next tick
+    off_ns: int  # how far a correct stamp may be from the estimate
 
 
 class PlanClock:
-    """Follows a clock that may tick coarsely and at another pace than the steady one's.
+    """Estimates a clock that may tick coarsely and at another pace than the steady clock.
 
-    The truth lies between the last tick and the next one, and so does the estimate, but for what a tick is noticed
-    late. It never goes back, unless the clock does.
+    The estimate stays between the last tick and the next one, as the true time does, apart from the delay with which a
+    tick is noticed. It never goes back, unless the clock does.
     """
 
     def __init__(self) -> None:
         self._reading_ns: int | None = None
-        self._ticks: deque[tuple[int, int]] = deque()  # reading and when it was noticed, on the steady clock
-        self._noticed_ns = 0  # the last new reading
-        self._interval_ns = 0.0  # usual, between two ticks; 0 until it was measured
-        self._tick_ns = 0  # by how much the clock moves at a time
+        self._ticks: deque[tuple[int, int]] = deque()  # reading, and when it was noticed on the steady clock
+        self._noticed_ns = 0  # when the last new reading was noticed
+        self._interval_ns = 0.0  # usual time between two ticks; 0 until it is measured
+        self._tick_ns = 0  # size of a tick
         self._line: _Line | None = None
 
     def read(self, reading_ns: int, steady_ns: int, at_ns: int | None = None) -> int:
-        """The time, in ns, of a clock that said `reading_ns` at `steady_ns`: then, or at `at_ns` shortly before."""
+        """The time in ns, at `at_ns` (by default `steady_ns`), of a clock that read `reading_ns` at `steady_ns`."""
         at_ns = steady_ns if at_ns is None else at_ns
         line = self._line
         if self._reading_ns is None or line is None or self._jumped(reading_ns, steady_ns, line.pace):
@@ -84,17 +84,17 @@ class PlanClock:
 
     @property
     def off_ns(self) -> int:
-        """How far a right stamp may lie from the time that this clock gives: a tick, and what that is noticed late."""
+        """How far a correct stamp may be from this clock's time: a tick, and the delay of noticing it."""
         return 0 if self._line is None else self._line.off_ns
 
     @property
     def slowness(self) -> float:
-        """Steady seconds per second of a clock that is slower; 1 for one that is not, and until it was measured."""
+        """Steady seconds per second of a slower clock; 1 for any other clock, and until the pace is measured."""
         pace = 0.0 if self._line is None else self._line.pace
         return 1.0 / min(1.0, max(_SLOWEST, pace)) if pace > 0 else 1.0
 
     def stands(self, steady_ns: int) -> bool:
-        """Whether the clock has not moved for half a second, or for longer where its ticks are rare."""
+        """Whether the clock has not moved for half a second, or for longer if its ticks are rare."""
         allowed_ns = max(_STANDS_NS, _STANDS_TICKS * min(self._interval_ns, _RAREST_NS))
         return self._reading_ns is not None and steady_ns - self._noticed_ns > allowed_ns
 
@@ -108,16 +108,16 @@ class PlanClock:
         return self._tick_ns + round(pace * _SLACK_NS)
 
     def _begin(self, reading_ns: int, steady_ns: int, at_ns: int) -> int:
-        """Begin anew at a reading; its pace is not known before two ticks were seen."""
+        """Start anew at a reading. The pace is unknown until two ticks have been seen."""
         self._ticks.clear()
-        if self._reading_ns is not None:  # else it may be the last tick's for long
+        if self._reading_ns is not None:  # else the last tick may be long ago
             self._ticks.append((reading_ns, steady_ns))
         self._reading_ns, self._noticed_ns, self._interval_ns = reading_ns, steady_ns, 0.0
         self._line = _Line(float(reading_ns), at_ns, 0.0, float(reading_ns), self._off_ns(1.0))
         return reading_ns
 
     def _note_tick(self, reading_ns: int, steady_ns: int, pace: float) -> float:
-        """Take a new reading; gives the pace."""
+        """Take a new reading; return the pace."""
         paused_ns = _PAUSE_INTERVALS * self._interval_ns + _OVERDUE_NS
         if len(self._ticks) > 1 and steady_ns - self._noticed_ns > paused_ns:
             self._ticks.clear()

@@ -1,7 +1,7 @@
 """The command loop: a thread that calls a function at absolute deadlines on the steady clock.
 
-In: a rate and a function. Out: its calls, never two for one deadline, with missed periods skipped and counted, and
-`LoopSettings`, which say what the operating system permitted.
+In: a rate and a function. Out: calls of the function, at most one for each deadline; missed periods are skipped and
+counted. `LoopSettings` say which settings the operating system permitted.
 """
 
 from __future__ import annotations
@@ -26,24 +26,22 @@ _PR_SET_TIMERSLACK = 29
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _CAP_IPC_LOCK = 14
 
-LOOP_PRIORITY = 50  # the kernel's own interrupt threads have this, too
-SERVING_PRIORITY = (
-    40  # of the thread that fills the loop's inbox: it must not be kept waiting with the GIL in its hands
-)
-DDS_PRIORITY = 30  # of DDS in the nodes that compute: its signs of life must not wait for a network
+LOOP_PRIORITY = 50  # as the kernel's own interrupt threads
+SERVING_PRIORITY = 40  # of the thread that fills the loop's inbox: it must not wait for a core while it holds the GIL
+DDS_PRIORITY = 30  # of DDS in the nodes that compute: its signs of life must not wait for a network's computation
 SWITCH_S = (
-    1e-5  # after which a thread that wants the GIL is given it; with Python's own 5 ms a loop misses whole periods
+    1e-5  # a thread that waits for the GIL gets it after this time; with Python's default of 5 ms periods are missed
 )
-KEEP_S = 2e-4  # the same while the loop runs: else whoever wants the GIL then takes it again and again
-WARM_UP_TICKS = 50  # after which the garbage collector is taken over
+KEEP_S = 2e-4  # the same while the loop's function runs: else other threads take the GIL from it again and again
+WARM_UP_TICKS = 50  # after this many ticks the loop controls the garbage collector
 COLLECT_EVERY_S = (0.1, 1.0, 10.0)  # for each generation of objects, the young ones first
-SPARE_SHARE = 0.5  # of the time to the next deadline that a collection may take
-MOST_HZ = 100_000.0  # beyond this a period is less than a wake-up takes anywhere
+SPARE_SHARE = 0.5  # largest share of the time to the next deadline for a collection
+MOST_HZ = 100_000.0  # beyond this a period is shorter than any machine's wake-up takes
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-# Of a core at a time, asked for where SCHED_FIFO is not permitted: about what a call needs. Since Linux 6.12, who asks
-# for less is served sooner after a wake-up.
+# Time slice to ask for where SCHED_FIFO is not permitted: about the duration of a call. Since Linux 6.12, a thread with
+# a shorter slice runs sooner after its wake-up.
 _SLICE_NS = 700_000
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
@@ -74,7 +72,7 @@ def sleep_until_ns(deadline_ns: int) -> None:
 
 
 def prefer_realtime(priority: int) -> str:
-    """Put the calling thread under SCHED_FIFO where that is permitted; says which scheduler is in force."""
+    """Put the calling thread under SCHED_FIFO if that is permitted; return in words which scheduler is in force."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except PermissionError:
@@ -84,7 +82,7 @@ def prefer_realtime(priority: int) -> str:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What is in force for a loop, each in words that also say why it is no better."""
+    """The settings in force for a loop, in words, with the reason if a better one was not permitted."""
 
     scheduler: str = "normal"
     affinity: str = "any CPU"
@@ -104,13 +102,13 @@ class LoopSettings:
 class RateLoop:
     """Calls `tick(deadline_ns)` at a fixed rate until it is stopped, or until tick raises.
 
-    After a call that took too long the next one comes at once, for the newest deadline that has passed; one more that
-    takes too long, and the next comes at a deadline that lies ahead. Deadlines without a call are counted as missed.
+    After a call that took too long the next call comes at once, for the newest deadline that has passed. If that call
+    takes too long, too, the next one waits for a future deadline. Deadlines without a call are counted as missed.
 
-    With `realtime` its thread goes before all normal ones, the process's memory stays in RAM, garbage is collected only
-    right after a tick with time to spare, other threads get the GIL while it sleeps: where permitted; `settings` say
-    what came of it. These are settings of the whole process, so it has one such loop at a time; `stop` undoes them.
-    `cpu` pins the thread to that CPU.
+    With `realtime`, where permitted, the thread has priority over all normal ones, and the process's memory stays in
+    RAM. Garbage is collected only after a tick with time to spare, and other threads get the GIL while the loop sleeps.
+    `settings` say what was permitted. These settings are the whole process's, so a process has one such loop at a time;
+    `stop` undoes them. `cpu` pins the thread to that CPU.
     """
 
     def __init__(
@@ -130,12 +128,12 @@ class RateLoop:
         self._cpu = cpu
         self.settings = LoopSettings()
         self.misses = 0  # periods that were skipped because their deadline had passed
-        self.lateness_us: deque[float] = deque(maxlen=4096)  # of each wake-up
+        self.lateness_us: deque[float] = deque(maxlen=4096)  # delay of each wake-up
         self.failure: BaseException | None = None
 
     @property
     def rate_hz(self) -> float:
-        """Calls a second. A change holds from the next call on: the deadline after that is a new period away."""
+        """Calls per second. After a change the next call keeps its deadline; the one after it is a new period later."""
         return self._rate_hz
 
     @rate_hz.setter
@@ -151,14 +149,14 @@ class RateLoop:
         return self.settings.scheduler
 
     def start(self) -> None:
-        """Begin, one period from now; `settings` hold when it returns."""
+        """Begin, with the first call one period from now; `settings` are valid when this returns."""
         ready = threading.Event()
         self._ready = ready
         self._thread.start()
         ready.wait()
 
     def stop(self) -> None:
-        """End after the call in progress, and wait for that."""
+        """End after the present call, and wait for the end."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -182,7 +180,7 @@ class RateLoop:
                 _libc.munlockall()
 
     def _prepare(self) -> LoopSettings:
-        """Ask for all that is to be had; in the loop's thread."""
+        """Ask the operating system for all real-time settings; in the loop's thread."""
         scheduler = prefer_realtime(LOOP_PRIORITY) if self._realtime else "normal"
         if self._realtime and os.sched_getscheduler(0) != os.SCHED_FIFO and _wish_for_short_slices():
             scheduler += f"; short slices of {_SLICE_NS / 1e6:g} ms asked for"
@@ -207,8 +205,8 @@ class RateLoop:
             deadline_ns += period_ns
             now_ns = time.monotonic_ns()
             if now_ns >= deadline_ns:
-                # The newest deadline that has passed is met late, at once, but only after a call that was on time:
-                # never caught up in a burst, and with calls that always take too long there is time left for others.
+                # After a call that was on time, the newest deadline that has passed is served late, at once. Else it is
+                # skipped. So missed calls never come in a burst, and slow calls leave time to other threads.
                 passed = (now_ns - deadline_ns) // period_ns + (0 if on_time else 1)
                 self.misses += passed
                 deadline_ns += passed * period_ns
@@ -223,14 +221,14 @@ class RateLoop:
 
 
 def _sleep_and_give_way(deadline_ns: int) -> None:
-    """As `sleep_until_ns`; meanwhile who wants the GIL gets it soon, which includes this thread when it wakes up."""
+    """As `sleep_until_ns`, with a short switch interval: all threads get the GIL soon, this one, too, on wake-up."""
     sys.setswitchinterval(SWITCH_S)
     sleep_until_ns(deadline_ns)
     sys.setswitchinterval(KEEP_S)
 
 
 def prefer_other_threads(priority: int) -> list[int]:
-    """Put the process's other threads of normal scheduling under SCHED_FIFO, where permitted; returns which."""
+    """Put the process's other normal threads under SCHED_FIFO, if permitted; return their ids."""
     raised = []
     for thread in map(int, os.listdir("/proc/self/task")):
         with contextlib.suppress(PermissionError, ProcessLookupError):  # one that has just ended
@@ -241,42 +239,42 @@ def prefer_other_threads(priority: int) -> list[int]:
 
 
 class _OtherThreads:
-    """The process's other threads, such as those of DDS: they go before other processes, too, but behind the loop.
+    """The process's other threads, such as those of DDS: they get priority over other processes, but below the loop.
 
-    Else one of them that holds a lock that the loop needs to publish waits for a core as long as others like: the loop
-    stood still for a tenth of a second now and then on a busy machine.
+    One of them may hold a lock that the loop needs to publish. At normal priority it may have to wait for a core: on a
+    busy machine the loop sometimes stood still for 0.1 s.
     """
 
     def __init__(self) -> None:
         self._raised: list[int] = []
 
     def prefer(self) -> None:
-        """Put those that are under normal scheduling under SCHED_FIFO, where permitted."""
+        """Put the threads of normal scheduling under SCHED_FIFO, if permitted."""
         self._raised = prefer_other_threads(SERVING_PRIORITY)
 
     def give_back(self) -> None:
-        """Put them back."""
+        """Put these threads back under normal scheduling."""
         for thread in self._raised:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 class _Garbage:
-    """Python's cyclic garbage, collected when the loop has time, because a collection stops all threads."""
+    """Collects Python's cyclic garbage when the loop has time, because a collection stops all threads."""
 
     def __init__(self) -> None:
         self._taken_over = False
         self._due_ns = [0] * len(COLLECT_EVERY_S)
-        self._took_ns = [0] * len(COLLECT_EVERY_S)  # the last time
+        self._took_ns = [0] * len(COLLECT_EVERY_S)  # duration of the last collection
 
     def take_over(self) -> None:
-        """What there is now will be there as long as the process: never look at it again."""
+        """Stop automatic collection. Exclude all present objects from it: they live as long as the process."""
         gc.disable()
         gc.freeze()
         self._taken_over = True
 
     def collect(self, now_ns: int, deadline_ns: int) -> None:
-        """Collect one generation that is due, if it fits between now and the deadline as long as the last time."""
+        """Collect one generation that is due, if it fits before the deadline, judged by its last duration."""
         for generation, due_ns in enumerate(self._due_ns):
             if now_ns >= due_ns and self._took_ns[generation] < SPARE_SHARE * (deadline_ns - now_ns):
                 gc.collect(generation)
@@ -285,14 +283,14 @@ class _Garbage:
                 return
 
     def give_back(self) -> None:
-        """Let Python collect as it did before."""
+        """Return to Python's automatic collection."""
         if self._taken_over:
             gc.unfreeze()
             gc.enable()
 
 
 def _wish_for_short_slices() -> bool:
-    """Ask for the calling thread to be served soon, for a short time each; older kernels agree and do nothing."""
+    """Ask for short time slices for the calling thread, so that it runs sooner; older kernels ignore this."""
     number = _SYS_SCHED_SETATTR.get(os.uname().machine)
     wish = _SchedulingAttributes(
         size=ctypes.sizeof(_SchedulingAttributes),
@@ -304,7 +302,7 @@ def _wish_for_short_slices() -> bool:
 
 
 def _pin(cpu: int | None) -> str:
-    """Keep the calling thread on one CPU; says what is in force."""
+    """Pin the calling thread to one CPU; return in words what is in force."""
     if cpu is None:
         return "any CPU"
     try:
@@ -316,19 +314,19 @@ def _pin(cpu: int | None) -> str:
 
 
 def _lock_memory() -> str:
-    """Keep what the process has touched, and will touch, in RAM; says what is in force."""
+    """Keep the process's present and future memory in RAM; return in words what is in force."""
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if limit != resource.RLIM_INFINITY and not _may_lock_memory():
         # A finite limit would let allocations fail later, in the middle of a motion.
         return f"not locked, as at most {limit // 1024} KiB are permitted (memlock unlimited would permit it)"
-    # On fault: else the unused stacks of all threads would become resident.
+    # MCL_ONFAULT, because else the unused stacks of all threads would become resident.
     if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
         return f"not locked ({os.strerror(ctypes.get_errno())})"
     return "locked"
 
 
 def _may_lock_memory() -> bool:
-    """Whether the process has the capability that no limit applies to."""
+    """Whether the process has the capability CAP_IPC_LOCK, to which no limit applies."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(":")
@@ -338,7 +336,7 @@ def _may_lock_memory() -> bool:
 
 
 def _sharpen_timer() -> str:
-    """Let the calling thread's sleeps end when they should, not up to 50 µs later to save power."""
+    """Set the calling thread's timer slack to its minimum: by default sleeps may end 50 µs late, to save power."""
     if _libc.prctl(_PR_SET_TIMERSLACK, 1):
         return f"as usual ({os.strerror(ctypes.get_errno())})"
     return "1 ns"

@@ -1,7 +1,7 @@
-"""The last gate before the robot: set points are finite and within position, velocity and acceleration limits.
+"""The last check before the robot: set points are finite and within position, velocity and acceleration limits.
 
-In: where the plan wants the joints, now and one period ago. Out: the next set point of a motion that every joint can
-follow, and that can always stop before the end of its travel.
+In: the plan's target, now and one period ago. Out: the next set point. Every joint can follow the motion, and can
+always stop before its position limit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Vector = NDArray[np.float64]
 class SafetyFilter:
     """Moves a set point, one control period at a time, towards a moving target, within the robot's limits.
 
-    From one step to the next no joint's velocity changes by more than `acceleration * period_s`, and no joint is ever
-    faster than it can brake before its position limit; both hold for any sequence of targets.
+    In each step a joint's velocity changes by at most `acceleration * period_s`. No joint is faster than it can brake
+    before its position limit. Both hold for any sequence of targets.
     """
 
     def __init__(self, limits: Limits, period_s: float):
@@ -30,7 +30,7 @@ class SafetyFilter:
         self.position: Vector = np.zeros(joints)
         self.velocity: Vector = np.zeros(joints)
         self.acceleration: Vector = np.zeros(joints)
-        self.clamped = 0  # targets that lay beyond a position limit
+        self.clamped = 0  # number of targets beyond a position limit
 
     @property
     def at_rest(self) -> bool:
@@ -57,15 +57,15 @@ class SafetyFilter:
         return copy.copy(self)  # no array is ever changed in place
 
     def change(self, limits: Limits, period_s: float) -> None:
-        """Take other limits, and another period, as soon as the motion is one that they allow.
+        """Adopt other limits and another period as soon as the present motion is within them.
 
-        Until then the old ones hold, while the motion is brought within the new ones: a tighter limit must not be
-        kept by a jump over another one.
+        Until then the old ones hold, while the motion is brought within the new ones. Else a tighter limit could be
+        kept only by breaking another one, such as the acceleration limit.
         """
         self._pending = limits, period_s
 
     def adopt(self) -> None:
-        """Take what is pending at once: no motion is under way."""
+        """Adopt pending limits at once; call it only while there is no motion."""
         if self._pending is not None:
             self._adopt(*self._pending)
             self._pending = None
@@ -77,14 +77,14 @@ class SafetyFilter:
         self.halt()
 
     def halt(self) -> None:
-        """Take note that the arm has stopped at the last set point."""
+        """Note that the arm has stopped at the last set point."""
         self.velocity = np.zeros_like(self.position)
         self.acceleration = np.zeros_like(self.position)
 
     def follow(self, target: Vector, previous_target: Vector, *, tighten: bool = True) -> Vector:
-        """The next set point (D,), on the way to a target that was at `previous_target` (D,) one period ago.
+        """The next set point (D,) towards a target that was at `previous_target` (D,) one period ago.
 
-        With `tighten` pending limits draw the motion within them; without, as for a way to rest, it is left alone.
+        With `tighten` the motion is brought within pending limits; a motion to rest does not need that.
 
         Raises:
             ValueError: a target is not finite; the set point stays as it was.
@@ -98,7 +98,7 @@ class SafetyFilter:
             lower, upper = np.maximum(lower, self._pending[0].lower), np.minimum(upper, self._pending[0].upper)
         previous, inside = _between(wanted_from_to, lower, upper)
         self.clamped += not _all(inside == target)
-        # Move as the target does, and close the gap that was there before as fast as one can still brake.
+        # Move as the target does, and close the previous gap as fast as the joint can still brake.
         gap = previous - self.position
         closing, up, down = self._stopping_speed(np.array((np.abs(gap), *self._to_ends())))
         wanted = (inside - previous) / self._period_s + np.copysign(closing, gap)
@@ -107,15 +107,15 @@ class SafetyFilter:
         return self._advance(wanted, up, down)
 
     def brake(self) -> Vector:
-        """The next set point (D,) of the quickest stop within limits; once at rest, always the same."""
+        """The next set point (D,) of the fastest stop within the limits; constant once at rest."""
         return self._advance(np.zeros_like(self.velocity), *self._stopping_speed(np.array(self._to_ends())))
 
     def _to_ends(self) -> tuple[Vector, Vector]:
-        """How far (D,) it is to the upper and to the lower limits."""
+        """The distances (D,) to the upper and to the lower position limits."""
         return self._limits.upper - self.position, self.position - self._limits.lower
 
     def _advance(self, wanted_velocity: Vector, up: Vector, down: Vector) -> Vector:
-        """One period further; `up` and `down` (D,) are the speeds that can still stop before the ends."""
+        """Advance by one period; `up` and `down` (D,) are the largest speeds that can still stop before the limits."""
         limits, before = self._limits, self.velocity
         highest = np.minimum(before + self._kick, np.minimum(limits.velocity, up))
         lowest = np.maximum(before - self._kick, -np.minimum(limits.velocity, down))
@@ -123,11 +123,11 @@ class SafetyFilter:
         self.acceleration = (velocity - before) / self._period_s
         self.position = _between(self.position + velocity * self._period_s, limits.lower, limits.upper)
         if self._pending is not None:
-            self._settle(*self._pending)  # from the next period on: this one was as long as the last period said
+            self._settle(*self._pending)  # after this step, so that it still uses the old period
         return self.position.copy()
 
     def _settle(self, limits: Limits, period_s: float) -> None:
-        """Adopt what is pending, if the motion is one that it allows."""
+        """Adopt pending limits, if the motion is within them."""
         before = self._limits, self._period_s
         self._adopt(limits, period_s)
         allowed = (
@@ -148,11 +148,11 @@ class SafetyFilter:
         self._per_unit = 1.0 / (self._kick * period_s)
 
     def _stopping_speed(self, distance: Vector) -> Vector:
-        """The largest speed (…, D) that, lowered by one kick a period from the next on, stops within `distance`.
+        """The largest speed (…, D) that stops within `distance` if each following period lowers it by one kick.
 
-        In units of a kick for a period, a speed of m + f kicks, m whole, covers m(m+1)/2 + (m+1)f.
+        In units of kick times period: a speed of m + f kicks (m whole, 0 <= f < 1) covers m(m+1)/2 + (m+1)f.
         """
-        # Finite also without end stops; a position that rounding, or a pending limit, has put outside may not go on.
+        # Clipped: finite without position limits, and zero outside of them, which rounding or pending limits can cause.
         units = _between(distance * self._per_unit, 0.0, 1e12)
         whole = np.floor(np.sqrt(2.0 * units + 0.25) - 0.5)
         speed: Vector = (0.5 * whole + units / (whole + 1.0)) * self._kick  # m + f, f from the line above
@@ -160,11 +160,11 @@ class SafetyFilter:
 
 
 def _between(values: Vector, lowest: Vector | float, highest: Vector | float) -> Vector:
-    """As numpy's clip, in a third of its time on arrays of this size."""
+    """As numpy's clip, which takes three times as long on arrays of this size."""
     clipped: Vector = np.minimum(np.maximum(values, lowest), highest)
     return clipped
 
 
 def _all(flags: NDArray[np.bool_]) -> bool:
-    """As numpy's all, in a third of its time on arrays of this size."""
+    """As numpy's all, which takes three times as long on arrays of this size."""
     return bool(np.count_nonzero(flags) == flags.size)

@@ -1,4 +1,4 @@
-"""When to plan: with ensembling from every image, without it so early that the next chunk is there in time."""
+"""When to plan: with ensembling from every image; without it early enough that the next chunk comes in time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import deque
 
 
 class PlanSchedule:
-    """Decides for each image whether a chunk is computed from it.
+    """Decides for each image whether to compute a chunk from it.
 
-    Without ensembling a chunk serves for `n_action_steps` points; the image to plan the next one from is the last
-    whose chunk, by the latency measured so far, is there when they have been executed.
+    Without ensembling, `n_action_steps` points of a chunk are executed. The next chunk is planned from the last image
+    whose chunk, by the measured latency, is ready when these points have been executed.
     """
 
     def __init__(self, *, n_action_steps: int, period_ns: int, every_image: bool):
@@ -21,12 +21,12 @@ class PlanSchedule:
         self._image_period_ns = 0
 
     def change(self, *, n_action_steps: int, every_image: bool) -> None:
-        """Go on with other settings: the chunk that serves now is used up when `n_action_steps` of it are."""
+        """Change the settings; the new `n_action_steps` also holds for the present chunk."""
         self._span_ns = n_action_steps * self._period_ns
         self._every_image = every_image
 
     def reset(self) -> None:
-        """Plan from the next image: a new epoch begins."""
+        """Plan from the next image, for a new epoch."""
         self._planned_stamp_ns = None
 
     def wants(self, stamp_ns: int) -> bool:

@@ -1,6 +1,6 @@
-"""`StopLadder`: the follower's state, and what a change of it entails; `transitions` says which event leads where.
+"""`StopLadder`: the follower's state, and the actions at each change of state, by the table in `transitions`.
 
-In: events. Out: the state. An epoch begins with no chunk, a fault may lead the set point back to the arm.
+In: events. Out: the state. A new epoch discards the chunk; a fault may begin a retreat of the set point to the arm.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from maskact_ros.control.transitions import Event, step
 
 
 class StopLadder:
-    """Takes events for a motion, its chunk and its retreat."""
+    """Applies events to the state, the motion, the chunk and the retreat."""
 
     def __init__(self, motion: Motion, newest: NewestChunk, retreat: Retreat):
         self._motion, self._newest, self._retreat = motion, newest, retreat
         self._since_ns: int | None = None  # the first period without a plan in this state, on the steady clock
         self.state = FollowerState()
-        self.releasing = False  # disabled in a fault: goes silent at rest
-        self.rivals = ""  # who else sends commands; a fault tells of it
-        self.unasked_stops = 0  # how often it left a plan for want of something
+        self.releasing = False  # disabled in a fault: goes silent when at rest
+        self.rivals = ""  # other nodes that send commands; the reason of a fault mentions them
+        self.unasked_stops = 0  # how often it stopped following a plan because chunks or joint states were missing
 
     def take(self, event: Event, settings: FollowerSettings, why: str = "", now_ns: int | None = None) -> bool:
-        """Go where the table leads; return whether it leads anywhere. `now_ns` dates a new epoch."""
+        """Change the state by the table; return whether the event changes it. `now_ns` is the time of a new epoch."""
         before = self.state
         after = step(before, event, sends=self._motion.sends, settings=settings, why=why)
         if after is None:
@@ -51,7 +51,7 @@ class StopLadder:
         return True
 
     def follow(self, at_ns: int, settings: FollowerSettings) -> None:
-        """Go up to where the chunk is followed, at a time of the node's clock."""
+        """Follow the chunk: go to `following` or `remaining`, at a time by the node's clock."""
         if not self._newest.is_stale(at_ns, settings):
             self.take(Event.FRESH, settings)
         elif self._newest.condemned is None:
@@ -60,7 +60,7 @@ class StopLadder:
             self.take(Event.ORPHANED, settings, self._newest.condemned)
 
     def descend(self, problem: str, settings: FollowerSettings, moment: Moment) -> None:
-        """Go down from where it stands, as there is nothing to follow."""
+        """Go down the ladder, as there is nothing to follow."""
         if self.take(Event.NO_PLAN, settings, problem, moment.now_ns):
             return
         if self._since_ns is None:

@@ -1,7 +1,7 @@
-"""`StreamUse`: is a stream of messages used, or are most of its last seconds dropped, and for what reason?
+"""`StreamUse`: finds out whether most messages of a stream are dropped, and for which reason.
 
-In: for each message that came, why it was dropped, or that it was not. Out: the reason why most of them are dropped,
-once that has lasted for a second. What is dropped now and then, as any stream has it, is no reason.
+In: for each message the reason why it was dropped, or None if it was used. Out: the reason why most messages are
+dropped, when that has lasted for a second. A few dropped messages are normal, and give no reason.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 
-WINDOW_S = 2.0  # what is looked at
-LASTING_S = 1.0  # of that, at least
-_FEWEST = 2  # messages, of a stream so slow that fewer come within the window
-_MOST = 10_000  # that are remembered, of the fastest stream
+WINDOW_S = 2.0  # messages of this time are counted
+LASTING_S = 1.0  # least time that the counted messages must span
+_FEWEST = 2  # messages that are kept of a slow stream, even if they are older than the window
+_MOST = 10_000  # messages that are kept of a fast stream
 
 
 class StreamUse:
-    """For any thread. `repeats` are reasons that say that a message was no new one: they count where no other came."""
+    """For any thread. `repeats` are reasons of messages that were not new; they count only if no new message came."""
 
     def __init__(self, repeats: Collection[str] = (), *, now_s: Callable[[], float] = time.monotonic):
         self._repeats, self._now_s = frozenset(repeats), now_s
         self._lock = threading.Lock()
-        self._seen: deque[tuple[float, str | None]] = deque(maxlen=_MOST)  # when, and why it was dropped
-        self._counts: Counter[str | None] = Counter()  # of these, by reason
+        self._seen: deque[tuple[float, str | None]] = deque(maxlen=_MOST)  # time, and why it was dropped
+        self._counts: Counter[str | None] = Counter()  # number of these messages by reason
 
     def note(self, reason: str | None) -> str | None:
-        """One more was dropped for this reason, or used (None); returns why most of the last ones are dropped."""
+        """Note a message that was dropped for this reason, or used (None); return why most are dropped, or None."""
         now_s = self._now_s()
         with self._lock:
             if len(self._seen) == _MOST:
@@ -39,7 +39,7 @@ class StreamUse:
             return self._verdict(now_s)
 
     def reset(self) -> None:
-        """Begin anew, with a stream of which nothing is known."""
+        """Forget all messages."""
         with self._lock:
             self._seen.clear()
             self._counts.clear()

@@ -1,7 +1,7 @@
-"""`TrajectoryFollower`: the same decisions as `PlanFollower`, for a joint trajectory controller.
+"""`TrajectoryFollower`: the decisions of `PlanFollower`, for a joint trajectory controller.
 
-In: as `PlanFollower`. Out: horizons, one each 50 ms, and one at once when the motion departs from the last one. Each
-begins where the last one has brought the controller by then, at the same velocity, however late the period is.
+In: as `PlanFollower`. Out: horizons, one every 50 ms, and one at once when the motion differs from the last one. Each
+horizon begins where the controller is at that time on the last one, with the same velocity, however late the period.
 """
 
 from __future__ import annotations
@@ -14,44 +14,44 @@ from maskact_ros.control.horizon import Horizon
 
 _EVERY_S, _ALONG_PLAN_S = 0.05, 0.25  # how often a horizon is sent; how far it follows the plan before it brakes
 
-# A horizon is replaced at once when a velocity would differ by more than this share of a period's largest change.
+# A horizon is replaced at once when a velocity differs by more than this share of the largest change in one period.
 _DEPARTED = 0.1
 
 
 class TrajectoryFollower(PlanFollower):
-    """What is decided in a period changes the motion from that period's begin on; before, the last horizon holds.
+    """A period's decision changes the motion from the beginning of that period; before it, the last horizon holds.
 
-    So the controller never has to leave its spline for a new one that lies elsewhere: a period whose horizon is not
-    sent, or that was missed, has changed nothing, and each period goes on from the horizon that the controller has.
+    So a new spline always begins on the controller's present one. A period that was missed, or whose horizon was not
+    sent, changes nothing: each period continues from the horizon that the controller has.
     """
 
-    _DUE_PERIODS = 1.5  # the motion until a period ends lies before the mean of this set point and the last one
+    _DUE_PERIODS = 1.5  # horizon points are half-way between set points: the period's end is before this set point
 
     _horizon: Horizon | None = None  # the last one that was sent; None while silent
-    _unsent = 0  # periods since then
-    _tick_period_ns = 0  # the last period's length
-    _braked = False  # in this period, instead of a tick
+    _unsent = 0  # periods since it was sent
+    _tick_period_ns = 0  # length of the last period
+    _braked = False  # whether this period had `brake` instead of `tick`
 
     def tick(self, moment: Moment, standing: str | None = None) -> Vector | None:
-        """As `PlanFollower.tick`, from where the controller is at this moment."""
+        """As `PlanFollower.tick`, from the controller's motion at this moment."""
         self._braked = False
         self._go_on_from_horizon(moment)
         return super().tick(moment, standing)
 
     def brake(self) -> Vector | None:
-        """As `PlanFollower.brake`; it is `horizon` that knows the moment, and so where the braking begins."""
+        """As `PlanFollower.brake`; the braking begins at the moment that `horizon` is given."""
         self._braked = True
         return super().brake()
 
     def horizon(self, moment: Moment) -> Horizon | None:
-        """The horizon to send after a period's `tick` or `brake`; None while the last one says what is to happen."""
+        """The horizon to send after a period's `tick` or `brake`; None if the last one is still right."""
         if self._braked:
             self._go_on_from_horizon(moment)
             self._motion.position_before = self._motion.filter.position
             super().brake()
         after, period_s = self._motion.filter, self._motion.filter.period_s
         if not self._motion.sends or after.period_ns != self._tick_period_ns:
-            return None  # the last horizon ends at rest, or holds for one period more, until the new rate does
+            return None  # the last horizon ends at rest; after a change of rate it holds for one more period
         if self._unsent < max(1, round(_EVERY_S * self.rate_hz)) and not self._departs(moment):
             return None
         before = self._motion.position_before
@@ -70,7 +70,7 @@ class TrajectoryFollower(PlanFollower):
             self._motion.filter.velocity, self._motion.filter.acceleration = state.velocity, state.acceleration
 
     def _departs(self, moment: Moment) -> bool:
-        """Whether the motion decided on in this period is another one than the controller has."""
+        """Whether this period's motion differs from the controller's horizon."""
         if self._horizon is None:
             return True
         expected = self._horizon.at(moment.steady_ns + self._tick_period_ns).velocity
@@ -78,7 +78,7 @@ class TrajectoryFollower(PlanFollower):
         return bool((np.abs(self._motion.filter.velocity - expected) > most).any())
 
     def _stand_still(self) -> None:
-        """After a stall the controller is further along its horizon, or at its end: the arm is stopped from there."""
+        """Stop from the controller's present place: after a stall it is further along its horizon, or at its end."""
 
     def _fall_silent(self) -> None:
         super()._fall_silent()

@@ -1,7 +1,7 @@
-"""The stop ladder as a table: in which state which event leads to which state, and the reason that is then given.
+"""The stop ladder as a table: for each state and event the next state, and its reason.
 
-In: a state and an event. Out: the next state, or None where the event changes nothing. `StopLadder` takes each of its
-steps here; `docs/safety.md` prints the same table.
+In: a state and an event. Out: the next state, or None if the event changes nothing. `StopLadder` takes all its steps
+from this table; `docs/safety.md` prints the same table.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Event(StrEnum):
 class Transition:
     """A row of the table.
 
-    The reason is a format string: `{why}` is what the event's source says, `{settings.…}` a setting in force.
+    The reason is a format string: `{why}` is the text that comes with the event, `{settings.…}` a setting in force.
     """
 
     states: tuple[Rung, ...]
     event: Event
     next: Rung
     reason: str
-    parameters: tuple[str, ...] = ()  # that decide when the event happens
-    silent: Rung | None = None  # the next state while no set points are sent, where it is another one
-    new_epoch: bool = False  # whatever is in flight is thrown away
+    parameters: tuple[str, ...] = ()  # the parameters that decide when the event happens
+    silent: Rung | None = None  # the next state while no set points are sent, if it is a different one
+    new_epoch: bool = False  # whether chunks that are in flight are discarded
 
 
 R = Rung
@@ -60,7 +60,7 @@ _STOOD = "the command loop stood still"
 _LOST = ("remaining_timeout_s", "joint_states_timeout_s")
 
 TRANSITIONS = (
-    # What is wished
+    # Requests
     Transition(
         (R.IDLE, R.DISABLED),
         Event.ENABLE,
@@ -153,7 +153,7 @@ _ROWS = {(state, row.event): row for row in TRANSITIONS for state in row.states}
 def step(
     state: FollowerState, event: Event, *, sends: bool, settings: FollowerSettings, why: str = ""
 ) -> FollowerState | None:
-    """The state after an event, or None where the event changes nothing; `sends`: whether set points are sent."""
+    """The state after an event, or None if the event changes nothing; `sends`: whether set points are sent."""
     row = _ROWS.get((state.rung, event))
     if row is None:
         return None
@@ -162,7 +162,7 @@ def step(
 
 
 def as_markdown() -> str:
-    """The table, for the documentation; "enabled" stands for the states that are."""
+    """The table for the documentation; "enabled" stands for all enabled states."""
     lines = ["| state | event | next state | reason | parameters |", "|---|---|---|---|---|"]
     for row in TRANSITIONS:
         enabled = set(ENABLED) <= set(row.states)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from maskact_ros.core.paths import read_bytes
 
 _DEEPEST, _MOST = 50, 100_000  # levels, and values with each alias counted as what it stands for
 _LONGEST, _LARGEST = 100_000, 2**64  # letters of a text, and what a number has to be below
-# A value takes up to 30 times its text in memory; of YAML, a megabyte takes 20 s.
+# A list or an object takes a hundred times its text in memory; of YAML, a megabyte takes 20 s.
 _BYTES, _BYTES_OF_ANY_SIZE, _BYTES_OF_YAML = 2**23, 2**25, 2**19
+_MOST_CONTAINERS = 1_000_000  # lists and objects of a JSON document of any size
 _MERGE = "tag:yaml.org,2002:merge"
 _LONGEST_SHOWN = 200
+LONGEST_NAME = 256  # letters, of a joint, a camera, a topic or a class
 
 
 class DocumentError(MaskACTError):
@@ -46,6 +49,8 @@ def read_json(path: Path, *, any_size: bool = False) -> dict[str, Any]:
 
 def parse_json(content: bytes, path: Path, *, any_size: bool = False) -> dict[str, Any]:
     """The object in a JSON file's content; raises DocumentError."""
+    if (containers := content.count(b"[") + content.count(b"{")) > _MOST_CONTAINERS:
+        raise DocumentError(f"{path}: has {containers} lists and objects; allowed: {_MOST_CONTAINERS}")
     try:
         values = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
         _check_extent(values, most=math.inf if any_size else _MOST)
@@ -122,19 +127,23 @@ def _check_length(text: str) -> None:
 
 def _check_extent(values: Any, *, most: float = _MOST) -> None:
     """Raise DocumentError on too much, and ValueError on a text that cannot be written again."""
-    waiting, seen = [(values, 0)], 0
+    seen = 0
+    waiting: list[Iterator[Any]] = [iter((values,))]  # what is left of each level
     while waiting:
-        value, depth = waiting.pop()
-        seen += 1
-        if depth > _DEEPEST or seen > most:
-            raise DocumentError(f"too large; allowed: {_MOST} values, nested in {_DEEPEST} levels")
-        if isinstance(value, Mapping):
-            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
-        elif isinstance(value, (list, tuple, set)):
-            waiting += [(item, depth + 1) for item in value]
-        elif isinstance(value, int):
-            if not -_LARGEST < value < _LARGEST:
+        for value in waiting[-1]:
+            seen += 1
+            if len(waiting) > _DEEPEST + 1 or seen > most:
+                raise DocumentError(f"too large; allowed: {_MOST} values, nested in {_DEEPEST} levels")
+            if isinstance(value, Mapping):
+                waiting.append(chain(value.keys(), value.values()))
+                break
+            if isinstance(value, (list, tuple, set)):
+                waiting.append(iter(value))
+                break
+            if isinstance(value, int) and not -_LARGEST < value < _LARGEST:
                 raise DocumentError("a number has more than 64 bits; allowed: up to 64")
-        elif isinstance(value, str):
-            _check_length(value)
-            value.encode("utf-8")
+            if isinstance(value, str):
+                _check_length(value)
+                value.encode("utf-8")
+        else:
+            waiting.pop()

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import read_bytes, resolve_path
-from maskact_ros.core.picture_header import PictureHeader, header_of, kind_of
+from maskact_ros.core.picture_header import JPEG, SCAN, PictureHeader, header_of, kind_of
 
+_MOST_SCANNED = 2**30  # pixels, of all scans of a JPEG: each takes as long as the first, and may take a few bytes
 MOST_PIXELS = 2**26  # no camera has more; a picture of a few bytes can claim to need gigabytes
 
 
@@ -200,6 +201,8 @@ def _decompressed(content: bytes, shown: str, said: str = "") -> NDArray[np.uint
         size = f"{header.width}x{header.height}"
         if header.width * header.height > MOST_PIXELS:
             raise ImageError(f"{shown} are a picture of {size}; allowed: at most {MOST_PIXELS} pixels")
+        if kind == JPEG and header.width * header.height * content.count(SCAN) > _MOST_SCANNED:
+            raise ImageError(f"{shown} are a picture of {size} in {content.count(SCAN)} scans; allowed: fewer")
         if header.channels not in (1, 3):  # such as a JPEG for print
             raise ImageError(f"{shown} are a picture of {header.channels} channels; allowed: 1 or 3")
         try:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 JPEG, PNG = "JPEG", "PNG"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by colour type; alpha is no channel, a palette is of colours
 _PNG_PALETTE = 3
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # a whole chunk: the four letters may also stand in a text
+_PNG_BEGIN = b"\0\0\0\x0dIHDR"  # the first chunk's length and name
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the whole last chunk
 _JPEG_END = b"\xff\xd9"
 # The second byte of a JPEG's markers: those that begin a frame header, those that no length follows, and the one
 # behind which the picture is.
 _JPEG_FRAMES = [bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)]
 _JPEG_ALONE = [bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9), 0xFF)]
 _JPEG_SCAN = b"\xda"
+SCAN = b"\xff" + _JPEG_SCAN  # what each scan of a JPEG begins with
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,13 @@ def header_of(content: bytes) -> PictureHeader | None:
 
 
 def _png(content: bytes) -> PictureHeader | None:
-    """From the first chunk."""
-    if content[12:16] != b"IHDR" or content.rfind(_PNG_END) < 0:
+    """From the first chunk; each has to be within the content, as decoders make room for whatever length it says."""
+    at = 8
+    while content[at : at + 12] != _PNG_END:
+        at += 12 + int.from_bytes(content[at : at + 4])  # length, name, content, checksum
+        if at + 12 > len(content):
+            return None
+    if content[8:16] != _PNG_BEGIN:
         return None
     width, height = int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
     depth, colour_type = content[24], content[25]

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.core.documents import read_yaml, shortened
+from maskact_ros.core.documents import LONGEST_NAME, read_yaml, shortened
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.limits import LARGEST, SMALLEST, Limits
 from maskact_ros.core.paths import resolve_path
@@ -24,6 +24,7 @@ UNKNOWN_ROBOT = "imported"  # the name of a robot whose limits nobody has said
 JointType = Literal["revolute", "continuous", "prismatic"]
 
 _JERK_FACTOR = 10.0  # per second: a joint whose jerk nobody has said reaches its full acceleration within 0.1 s
+_MOST = 256  # joints, as many as a message may name; and so of cameras and controllers
 _LARGEST_IMAGE = 65_535  # pixels a side, as many as JPEG can count
 
 
@@ -80,6 +81,9 @@ class RobotSpec:
     controllers: tuple[Controller, ...] = ()  # none: whoever moves the joints listens to command_topic
 
     def __post_init__(self) -> None:
+        for entry in ("joints", "cameras", "controllers"):
+            many = len(getattr(self, entry))
+            _check(many <= _MOST, f"the number of {entry}", many, f"at most {_MOST}")
         _check_unique("joints", [joint.name for joint in self.joints])
         _check_unique("cameras", [camera.name for camera in self.cameras])
         _check(0.1 <= self.policy_rate_hz <= 1000, "policy_rate_hz", self.policy_rate_hz, "a number >= 0.1 and <= 1000")
@@ -281,7 +285,8 @@ def _entries(kind: type, values: Any, where: str) -> dict[str, Any]:
         value = values[name]
         label = f"{where}: {name}"
         if entry.type == "str":
-            _check(isinstance(value, str) and value != "", label, value, "a text")
+            sound = isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
+            _check(sound, label, value, f"a text of up to {LONGEST_NAME} letters")
         elif entry.type == "int":
             _check(isinstance(value, int) and not isinstance(value, bool), label, value, "an integer")
         elif entry.type == "bool":

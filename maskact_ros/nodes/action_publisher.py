@@ -1,8 +1,8 @@
 """The action publisher: chunks in, one joint command each control period out, within the robot's limits.
 
-Subscribes action_chunk and joint_states; publishes command and state. Silent until `~/enable` is called with true;
-then it follows chunks captured after that, goes down the stop ladder when there is nothing to follow, and says why in
-`state`. `~/reset` clears a fault.
+Subscribes action_chunk and joint_states; publishes command and state. It sends nothing until `~/enable` is called with
+true. Then it follows chunks that were captured after the call. Without a chunk to follow it goes down the stop ladder.
+`state` gives the reason. `~/reset` clears a fault.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ActionPublisher(ManagedNode):
         refuse_unknown(self)
         self._tuning.check({})
         simulated, clock = self.get("use_sim_time"), self.get_clock()
-        # Where time is not simulated, the node's clock is the system's, which rclpy takes 50 times as long to read.
+        # Without simulated time the node's clock is the system's; `time` reads it in a fiftieth of rclpy's time.
         read_ns = (lambda: clock.now().nanoseconds) if simulated else time.time_ns
         self._loop_clock = LoopClock(read_ns, simulated=simulated)
         self._inbox = LoopInbox()
@@ -129,7 +129,7 @@ class ActionPublisher(ManagedNode):
             self._report.destroy()
 
     def clean_up(self) -> None:
-        """Let go of topics and services."""
+        """Destroy topics and services."""
         self.destroy_entities("_states")
         for held in ("_output", "_enabling", "_intake", "_policies", "_descriptions", "_peers", "_sole_driver"):
             entity = self.__dict__.pop(held, None)
@@ -153,12 +153,12 @@ class ActionPublisher(ManagedNode):
 
     @property
     def may_end(self) -> bool:
-        """It is the one that the others wait for."""
+        """Always: the other nodes wait for the action publisher."""
         return True
 
     @property
     def crash(self) -> BaseException | None:
-        """A bug that ended the command loop, or that will when the arm has come to rest."""
+        """A bug that has ended the command loop, or will end it when the arm is at rest."""
         return None if self._loop is None else self._loop.crash
 
     def _say_state(self) -> None:
@@ -176,7 +176,7 @@ class ActionPublisher(ManagedNode):
             self._tuning.described = limits_from_urdf(message.data, self._robot)
             self._tuning.check({})
         except MaskACTError as error:
-            self._tuning.described = before  # what was believed so far goes on holding
+            self._tuning.described = before  # the limits of the last usable URDF stay in force
             self.diagnostics.problem("robot_description", f"robot_description is refused: {error}")
             return
         self.diagnostics.solved("robot_description")
@@ -184,7 +184,7 @@ class ActionPublisher(ManagedNode):
         self._post(lambda follower, _: follower.change(limits=limits))
 
     def _receive_policy(self, message: String) -> None:
-        """Inference has changed its policy: the new one says for how long its chunks are fresh."""
+        """Inference has changed its policy. The new policy determines how long its chunks are fresh."""
         try:
             standing = Standing.from_message(message)
             running = standing.node == "inference" and standing.phase is Phase.RUNNING
@@ -214,7 +214,7 @@ class ActionPublisher(ManagedNode):
             self._inbox.post(request)
 
     def _ask(self, question: Question) -> str:
-        """The command loop's answer, once it has done what is asked; raises MaskACTError."""
+        """The command loop's answer, after it has served the request; raises MaskACTError."""
         if self._loop is None:
             raise MaskACTError("the node is not active")
         return self._inbox.ask(question)
@@ -234,7 +234,7 @@ class ActionPublisher(ManagedNode):
         return None if self._graph is None else self._graph.unheard
 
     def _difference(self) -> str | None:
-        """How inference uses chunks otherwise than this node, or None."""
+        """How inference and this node differ in their use of chunks, or None."""
         theirs = self._inference_use
         return None if theirs is None else ChunkUse.of(self.config_with({})).difference(theirs)
 

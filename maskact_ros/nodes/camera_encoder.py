@@ -1,7 +1,7 @@
 """The camera encoder: camera images in, patch features and masks out (DINOv3 and the mask head of a checkpoint).
 
-Subscribes image_raw; publishes features, and, while somebody looks, mask, mask_overlay, mask_confidence and ~/used.
-The newest image wins: images that come while one is encoded are dropped and counted.
+Subscribes image_raw; publishes features. Publishes mask, mask_overlay, mask_confidence and ~/used while these have
+subscribers. Only the newest image is kept: while one is encoded, older waiting images are dropped and counted.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from maskact_ros.policy.runtime import EncoderRuntime
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """All that one image is encoded with; exchanged as a whole, so that no image sees half of a change."""
+    """Everything that encodes one image. It is replaced as a whole, so a change never takes effect within an image."""
 
     settings: Settings
     runtime: EncoderRuntime
 
 
 class CameraEncoder(ManagedNode):
-    """Thin: image -> picture -> `Perceiver` -> messages. A worker thread encodes, the executor's receives."""
+    """Thin: image -> picture -> `Perceiver` -> messages. A worker thread encodes; the executor's receives."""
 
     CHANGEABLE_SPEC = frozenset({"mask_importance_weights"})
 
@@ -81,21 +81,21 @@ class CameraEncoder(ManagedNode):
         self._peers = Peers(self, ("inference",), lost=self._swap.lost)
 
     def activate(self) -> None:
-        """Begin to encode; the first good mask is what changes are measured against."""
+        """Begin to encode. The first good mask is the reference for sudden changes."""
         self._perceiver.reset()
         self._worker = NewestWorker(self._encode, name="encode")
         self._silence = self.create_steady_timer(1.0, self._intake.watch_silence)
         self._intake.reset()
 
     def deactivate(self) -> None:
-        """Stop encoding; the image in work is thrown away."""
+        """Stop encoding, and discard the image that is being encoded."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
             self.destroy_timer(self._silence)
 
     def clean_up(self) -> None:
-        """Let go of the encoder and the topics."""
+        """Release the encoder and destroy the topics."""
         self.destroy_entities("_images", "_features", "_used")
         if swap := self.__dict__.pop("_swap", None):
             swap.close()
@@ -105,7 +105,7 @@ class CameraEncoder(ManagedNode):
         self.__dict__.pop("_setup", None)
 
     def reconfigure(self, values: Mapping[str, Any]) -> None:
-        """Encode the next image with these values; another policy is loaded beside the present one first."""
+        """Encode the next image with these values. Another policy is loaded first, while the present one runs."""
         if "policy_path" in values:
             self._swap.begin(values)
         config = self.config_with(values)
@@ -114,7 +114,7 @@ class CameraEncoder(ManagedNode):
 
     @property
     def crash(self) -> Exception | None:
-        """What ended the worker, if anything did."""
+        """The exception that ended the worker, or None."""
         return self._worker.crash if self._worker is not None else None
 
     def _load_beside(self, info: CheckpointInfo) -> EncoderRuntime:
@@ -139,7 +139,7 @@ class CameraEncoder(ManagedNode):
             self.diagnostics.count("frames_dropped")
 
     def _encode(self, captured: Captured) -> None:
-        """In the worker's thread."""
+        """Encode and publish one image; in the worker's thread."""
         started_s = time.perf_counter()
         picture = self._intake.picture(captured)
         if picture is None:

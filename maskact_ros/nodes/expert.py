@@ -1,7 +1,7 @@
-"""The scripted expert in the place of inference: it shows the task on the simulated robot, without a policy.
+"""The scripted expert takes the place of inference: it does the task on the simulated robot, without a policy.
 
-Subscribes joint_states, object_pose and bin_pose, which only the simulation can know; publishes action_chunk,
-stamped with the joint state that it was planned from.
+Subscribes joint_states, object_pose and bin_pose; only the simulation knows these poses. Publishes action_chunk, with
+the stamp of the joint state that it was planned from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PARAMETERS = (
 )
 
 
-MOST = 100.0  # m, rad and their rates: no pose or joint of a table-top scene is beyond
+MOST = 100.0  # m, rad and their rates: all poses and joints of a table-top scene are within this
 
 
 class ExpertNode(ManagedNode):
@@ -56,7 +56,7 @@ class ExpertNode(ManagedNode):
             self.create_subscription(PoseStamped, "object_pose", lambda m: self._receive_pose("object", m), newest),
             self.create_subscription(PoseStamped, "bin_pose", lambda m: self._receive_pose("bin", m), newest),
         ]
-        self._peers = Peers(self, name="inference")  # whose place it takes
+        self._peers = Peers(self, name="inference")  # the expert takes inference's place
 
     def activate(self) -> None:
         """Begin to plan."""
@@ -67,7 +67,7 @@ class ExpertNode(ManagedNode):
         self.destroy_timer(self._timer)
 
     def clean_up(self) -> None:
-        """Let go of the topics."""
+        """Destroy the topics."""
         self.destroy_entities("_subscriptions_made", "_chunks")
         if "_peers" in self.__dict__:
             self.__dict__.pop("_peers").destroy()

@@ -1,7 +1,7 @@
 """Inference: features and joint states in, chunks of future joint positions out (the ACT part of a checkpoint).
 
-Subscribes features, joint_states and the publisher's state; publishes action_chunk. `~/reset` forgets the plan.
-With ensembling every image is planned from; without, a chunk is computed early enough to follow on the last one.
+Subscribes features, joint_states and the publisher's state; publishes action_chunk. `~/reset` discards the plan.
+With ensembling it plans from every image. Without, it plans early enough that the next chunk follows the last one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OVERTAKEN = "epochs begin faster than this machine plans: by enabling, disabling
 
 
 class Inference(ManagedNode):
-    """Thin: features + joint states -> `ChunkPlanner` -> message; a worker thread plans, the executor's receives."""
+    """Thin: features + joint states -> `ChunkPlanner` -> message. A worker thread plans; the executor's receives."""
 
     CHANGEABLE_SPEC = frozenset({"n_action_steps", "temporal_ensemble_coeff", "label_attention_rules"})
 
@@ -62,7 +62,7 @@ class Inference(ManagedNode):
         self._joints = JointHistory(
             self, self._robot, tolerance_s=self._settings.state_tolerance_s, now_ns=self._even_clock.now_ns
         )
-        self._setup_lock = threading.Lock()  # whoever holds it, what is published is of the epoch in force
+        self._setup_lock = threading.Lock()  # held while publishing, so that every chunk is of the epoch in force
         self._setup = PlanSetup(self._runtime, Epoch(), self._settings.frozen_timeout_s)
         self._planner = ChunkPlanner(self._robot, self._joints, self._setup)
         self._publisher_epoch: int | None = None
@@ -104,14 +104,14 @@ class Inference(ManagedNode):
         self._worker = NewestWorker(self._plan, name="plan")
 
     def deactivate(self) -> None:
-        """Stop planning; the chunk in work is thrown away."""
+        """Stop planning, and discard the chunk that is being computed."""
         if self._worker is not None:
             self._new_epoch()
             self._worker.stop()
             self._worker = None
 
     def clean_up(self) -> None:
-        """Let go of the transformer and the topics."""
+        """Release the transformer and destroy the topics."""
         self.destroy_entities("_features", "_chunks", "_used", "_reset")
         if swap := self.__dict__.pop("_swap", None):
             swap.close()
@@ -122,7 +122,7 @@ class Inference(ManagedNode):
             self.__dict__.pop(weights, None)
 
     def reconfigure(self, values: Mapping[str, Any]) -> None:
-        """Make the next plan with these values; another policy is loaded beside the present one first."""
+        """Make the next plan with these values. Another policy is loaded first, while the present one runs."""
         if "policy_path" in values:
             self._swap.begin(values)
         before, config = self._runtime.info.config, self.config_with(values)
@@ -135,7 +135,7 @@ class Inference(ManagedNode):
 
     @property
     def crash(self) -> Exception | None:
-        """What ended the worker, if anything did."""
+        """The exception that ended the worker, or None."""
         return self._worker.crash if self._worker is not None else None
 
     def _check_policy(self, path: str) -> CheckpointInfo:
@@ -152,7 +152,7 @@ class Inference(ManagedNode):
         return runtime.with_config(config, drop_isolated=self._settings.drop_isolated_patches)
 
     def _switch(self, runtime: PlannerRuntime) -> None:
-        """Plan with another policy from now on, in a new epoch; a plan in work is thrown away."""
+        """Plan with another policy from now on, in a new epoch, and discard the plan that is being computed."""
         self._use(self._under(runtime, self.config_under(runtime.info)))
         self._say_engine()
         self._new_epoch()
@@ -163,7 +163,7 @@ class Inference(ManagedNode):
             self._setup = PlanSetup(runtime, self._setup.epoch, self._settings.frozen_timeout_s)
 
     def _new_epoch(self, began_ns: int | None = None) -> None:
-        """Forget the plan; a chunk that is being computed is thrown away when it is done."""
+        """Discard the plan, and the chunk that is being computed when it is done."""
         with self._setup_lock:
             before = self._setup.epoch
             began_ns = before.began_ns if began_ns is None else began_ns
@@ -179,7 +179,7 @@ class Inference(ManagedNode):
             self._swap.lost(name)
 
     def _expected_weights(self, come: str) -> str:
-        """The weights that features must be of; the first ones of a policy that is ready switch to it."""
+        """The hash that features must have. The first ones of a policy that is ready switch inference to it."""
         if come != self._runtime.weights_hash:
             self._swap.first_features(come)
         return self._runtime.weights_hash
@@ -208,7 +208,7 @@ class Inference(ManagedNode):
             self.diagnostics.count("features_dropped")
 
     def _plan(self, received: Received) -> None:
-        """In the worker's thread."""
+        """Plan from one image's features, and publish the chunk; in the worker's thread."""
         features, setup = received.features, self._setup
         self._planner.follow(setup)
         if not self._planner.wants(features.stamp_ns):

@@ -1,7 +1,7 @@
 """The simulated robot: an arm, a camera and a task in MuJoCo, with the topics of a real arm under ros2_control.
 
-Subscribes command; publishes image_raw, camera_info, joint_states, and what only a simulation knows: mask_truth,
-object_pose, bin_pose and episode. `~/reset` begins the next episode: with each, the seed goes up by one.
+Subscribes command; publishes image_raw, camera_info and joint_states. Publishes mask_truth, object_pose, bin_pose and
+episode, too, which only a simulation knows. `~/reset` begins the next episode; each episode's seed is one higher.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ PARAMETERS = (
     NodeParameter(
         "shift",
         NO_SHIFT,
-        "How the scene differs from the usual one: background, light, object, distractors or camera, or several, "
-        f"joined by +. {NO_SHIFT} leaves it as it is.",
+        "How the scene differs from the usual one: background, light, object, distractors or camera, or several of "
+        f"them joined by +. {NO_SHIFT} keeps the usual scene.",
     ),
     NodeParameter("noise", True, "Whether images and joint states are noisy."),
     NodeParameter("image_rate_hz", 30.0, "Images per second.", 1.0, 120.0, unit="Hz"),
     NodeParameter(
         "mask_truth_every",
         1,
-        "A true mask is published for one image out of so many, while somebody subscribes to it.",
+        "One true mask is published for every N images, while the topic has a subscriber.",
         1,
         10_000,
     ),
@@ -66,11 +66,11 @@ PARAMETERS = (
     ),
 )
 RATE_HZ = 100.0  # of the joint states
-MAX_BEHIND_S = 0.1  # after a longer pause, the simulation goes on from where it was instead of hurrying
+MAX_BEHIND_S = 0.1  # after a longer pause the simulation does not catch up: it continues from where it was
 
 
 class SimRobot(ManagedNode):
-    """Thin: a loop steps the world in real time and measures it, a worker renders and publishes what it saw."""
+    """Thin: a loop steps the world in real time and measures it; a worker renders and publishes the images."""
 
     def __init__(self) -> None:
         super().__init__("sim_robot", PARAMETERS)
@@ -103,11 +103,11 @@ class SimRobot(ManagedNode):
         self._reset = self.create_service(Trigger, "~/reset", self._serve_reset)
 
     def activate(self) -> None:
-        """Let time pass."""
+        """Start the simulated time."""
         self._command: NDArray[np.float64] = HOME
         self._commanded_s: float | None = None  # when the episode's first command came
         self._said: Episode | None = None
-        self._steps = 0  # since activation; a reset does not turn the time back
+        self._steps = 0  # since activation; a reset does not set the time back
         self._began_s = time.monotonic()
         self._image_due_s = 0.0
         self._renderer: Renderer | None = None  # belongs to the worker's thread
@@ -119,20 +119,20 @@ class SimRobot(ManagedNode):
         self._loop.start()
 
     def deactivate(self) -> None:
-        """Stop the time."""
+        """Stop the simulated time."""
         if self._loop is not None:
             self._loop.stop()
             self._loop = None
             self._worker.stop()
 
     def clean_up(self) -> None:
-        """Let go of the topics."""
+        """Destroy the topics."""
         topics = ("_images", "_infos", "_truths", "_joints", "_objects", "_bins", "_episodes", "_clock_out")
         self.destroy_entities(*topics, "_commands", "_reset")
 
     @property
     def crash(self) -> BaseException | None:
-        """What ended one of the two threads, if anything did."""
+        """The exception that ended one of the two threads, or None."""
         return None if self._loop is None else self._loop.failure or self._worker.crash
 
     def _receive_command(self, message: Float64MultiArray) -> None:

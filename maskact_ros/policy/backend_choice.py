@@ -1,4 +1,4 @@
-"""Which backend an `Engine` means, and that backend with a checkpoint's weights."""
+"""Chooses the backend for an `Engine`, and loads a checkpoint's weights into it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_planner(info: CheckpointInfo, engine: Engine) -> PlannerBackend:
 
 
 def _runs_in_onnxruntime(info: CheckpointInfo, engine: Engine) -> bool:
-    """For `auto`: where torch cannot do it, or on a GPU where there is an export; on a CPU torch is the faster one."""
+    """Whether to use onnxruntime. `auto` uses it if torch lacks the precision, or on a GPU if there is an export."""
     if engine.backend != "auto":
         return engine.backend == "onnxruntime"
     if engine.precision == "int8":

@@ -1,4 +1,4 @@
-"""The subcommands of `maskact` that make checkpoints, and look into them."""
+"""The subcommands of `maskact` that make and inspect checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maskact_ros.policy.engine import EXPORTABLE
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare them; what they need is loaded when they run."""
+    """Declare the subcommands; their modules are loaded when they run."""
     init = commands.add_parser(
         "init-checkpoint",
         help="write an untrained checkpoint",
@@ -23,7 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     imported = commands.add_parser(
         "import-checkpoint",
-        help="take over a checkpoint of the reference implementation",
+        help="import a checkpoint of the reference implementation",
         description="Write our checkpoint from a folder with the reference's config.json and model.safetensors.",
     )
     imported.set_defaults(run=_import_checkpoint)
@@ -34,7 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     shrunk = commands.add_parser(
         "shrink",
         help="a checkpoint in half the space",
-        description="Write a checkpoint again with its weights in half precision, to ship it. It runs as before.",
+        description="Write a copy of a checkpoint with its weights in half precision, to ship it. It runs as before.",
     )
     shrunk.set_defaults(run=_shrink)
     shrunk.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of the checkpoint")
@@ -44,8 +44,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "export",
         help="a checkpoint for onnxruntime and TensorRT",
         description="Write a checkpoint's encoder, mask head and planner as ONNX graphs, with LoRA merged, to "
-        "CHECKPOINT/onnx/PRECISION, where the backend onnxruntime finds them. How far their outputs are from torch's "
-        "is printed; past the tolerance nothing is written.",
+        "CHECKPOINT/onnx/PRECISION, where the backend onnxruntime finds them. Prints the differences between their "
+        "outputs and torch's; beyond the tolerance nothing is written.",
     )
     export.set_defaults(run=_export)
     export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of the checkpoint")
@@ -58,8 +58,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument(
         "--dynamic",
         action="store_true",
-        help="let the planner compute with any number of patches, for drop_isolated_patches; without it with all of "
-        "them, unless the policy was trained without some",
+        help="let the planner compute with any number of patches, for drop_isolated_patches; without it the planner "
+        "needs all patches, unless the policy was trained without some",
     )
     export.add_argument("--out", type=Path, metavar="FOLDER", help="write to this folder instead")
     export.add_argument("--overwrite", action="store_true", help="replace an export that is there")
@@ -71,7 +71,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     predict = commands.add_parser(
         "predict",
-        help="one observation through a checkpoint",
+        help="run a checkpoint on one observation",
         description="Write features, pixel_logits, patch_labels and chunk of one observation to an .npz file.",
     )
     predict.set_defaults(run=_predict)

@@ -1,6 +1,6 @@
-"""What the command line does with policies: make an untrained one, import the reference's, predict once.
+"""The commands for policies: make an untrained one, import the reference's, predict once.
 
-Each prints what a user should know, raises MaskACTError with one sentence, and knows nothing of argparse.
+Each prints its results, and raises MaskACTError with one sentence. They are independent of argparse.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.checkpoint import CHECKPOINT, WEIGHTS, CheckpointInfo, PolicySpec, parse_policy
 from maskact_ros.core.config import ConfigError, MaskACTConfig
+from maskact_ros.core.dimensions import check_dimensions
 from maskact_ros.core.documents import read_json
 from maskact_ros.core.errors import MaskACTError, printable
 from maskact_ros.core.geometry import ImageGeometry
@@ -32,12 +33,13 @@ from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import load_backbone, load_checkpoint, save_checkpoint
 
 _PREDICTION = "a prediction"
+_LARGEST_UNTRAINED = 2**31  # bytes in half precision, of weights that nobody has yet: three times a large DINOv3
 
 
 def init_checkpoint(
     config_json: Path, out: Path, robot: RobotSpec, *, seed: int = 0, overwrite: bool = False
 ) -> CheckpointInfo:
-    """Write an untrained checkpoint of a policy's JSON: MaskACTConfig, and `geometry` and `mask_classes` by choice.
+    """Write an untrained checkpoint from a policy's JSON: MaskACTConfig, and optionally `geometry` and `mask_classes`.
 
     The backbone comes from `dino_model_dir`, which is relative to the JSON's folder; the statistics come from the
     robot's limits.
@@ -64,7 +66,7 @@ def init_checkpoint(
 
 
 def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> CheckpointInfo:
-    """Write a checkpoint again with its weights in half precision; raises MaskACTError."""
+    """Write a copy of a checkpoint with its weights in half precision; raises MaskACTError."""
     check_folder(output_path(out), CHECKPOINT, overwrite=overwrite, sources=(checkpoint,))  # before the work
     model = load_checkpoint(CheckpointInfo.read(checkpoint))
     info = save_checkpoint(out, model, half=True, overwrite=overwrite, sources=(checkpoint,))
@@ -75,16 +77,16 @@ def shrink(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Checkpoin
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenPolicy:
-    """What a policy's JSON says."""
+    """The content of a policy's JSON."""
 
     config: MaskACTConfig
     geometry: ImageGeometry
     mask_classes: tuple[str, ...]
-    names_classes: bool  # itself; else the names are the default ones
+    names_classes: bool  # whether it names its classes; else they have default names
 
 
 def read_policy(config_json: Path) -> WrittenPolicy:
-    """A policy's JSON; raises MaskACTError that names the file."""
+    """Read a policy's JSON; raises MaskACTError that names the file."""
     values = read_json(resolve_path(config_json))
     try:
         config, geometry, classes = parse_policy(values)
@@ -95,12 +97,12 @@ def read_policy(config_json: Path) -> WrittenPolicy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BackboneSource:
-    """Where an untrained policy's backbone comes from."""
+    """The source of an untrained policy's backbone."""
 
     settings: Mapping[str, Any]  # the DINOv3 configuration
-    weights: Mapping[str, torch.Tensor] | None  # None: random ones
+    weights: Mapping[str, torch.Tensor] | None  # None: random weights
     folder: Path
-    origin: str  # the same, for people
+    origin: str  # the source in words
 
 
 def find_backbone(config: MaskACTConfig, config_json: Path) -> BackboneSource:
@@ -114,16 +116,18 @@ def find_backbone(config: MaskACTConfig, config_json: Path) -> BackboneSource:
         settings, weights = read_settings(folder), read_weights(folder)
         origin = f"weights of {folder}" if weights else f"random weights (no weights in {folder}, its config.json only)"
         return BackboneSource(settings=settings, weights=weights, folder=folder, origin=origin)
-    if config.dino_model_dir != MaskACTConfig().dino_model_dir:  # somebody meant a folder of theirs
+    if config.dino_model_dir != MaskACTConfig().dino_model_dir:  # the user has set a folder
         raise ConfigError(f"{config_json}: dino_model_dir is {config.dino_model_dir}, and there is no folder {folder}")
     origin = f"random weights of a {config.vision_backbone} (there is no folder {folder})"
     return BackboneSource(settings=preset(config.vision_backbone), weights=None, folder=folder, origin=origin)
 
 
 def untrained_policy(spec: PolicySpec, backbone: BackboneSource, seed: int) -> MaskACT:
-    """A policy with random weights of a seed, but for a backbone that has its own; raises PolicyError."""
+    """A policy with random weights by a seed, except for a backbone with weights; raises PolicyError."""
     if not 0 <= seed < 2**63:
         raise PolicyError(f"the seed is {seed}; allowed: an integer >= 0 and < 2^63")
+    given = sum(tensor.nbytes for tensor in (backbone.weights or {}).values())
+    check_dimensions(spec.config, spec.backbone, given + _LARGEST_UNTRAINED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskACT(spec)
@@ -147,13 +151,13 @@ def import_reference(
 
 
 def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out_npz: Path) -> None:
-    """Write what the policy makes of one observation, at full precision.
+    """Write the policy's outputs for one observation, at full precision.
 
     `features` (N, D), `chunk` (K, J) and, where the policy has masks, `pixel_logits` (C, S, S) and
     `patch_labels` (N,).
 
     Raises:
-        MaskACTError: the checkpoint or the image cannot be read, or the state has not one number for each joint.
+        MaskACTError: the checkpoint or the image cannot be read, or the state has a wrong number of values.
     """
     out_npz = output_path(out_npz)
     check_file(out_npz, _PREDICTION)  # before the work
@@ -190,7 +194,7 @@ def predict_once(checkpoint: Path, image_file: Path, state: Sequence[float], out
 def _describe(
     info: CheckpointInfo, size: tuple[int, ...], state: NDArray[np.float64], seen: dict[str, torch.Tensor]
 ) -> None:
-    """Print what was seen and planned, and what the nodes would have refused."""
+    """Print labels and actions, and notes on inputs that the nodes would have refused."""
     robot = info.robot
     if info.config.training_stage == "stage1":
         print("note: a checkpoint of stage 1: its masks are trained, its planner is not, so the chunk means nothing")

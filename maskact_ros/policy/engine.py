@@ -1,6 +1,6 @@
-"""`Engine`: what runs a policy, as the user asks for it: backend, precision, device and threads.
+"""`Engine`: the user's choice of backend, precision, device and threads for running a policy.
 
-It imports no library that computes, so that parameters and command lines can read the names.
+It imports neither torch nor onnxruntime, so that parameters and command lines can use the names.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _OF_BACKEND = {"auto": PRECISIONS, "torch": ("fp32", "bf16", "fp16"), "onnxrunti
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What runs a policy.
+    """Backend, precision, device and threads.
 
     Raises:
-        PolicyError: a value or a combination that does not exist. Whether this machine has the device is seen at load.
+        PolicyError: a value or a combination that does not exist. Loading checks whether this machine has the device.
     """
 
     backend: str = "auto"  # auto takes what is fastest here and can compute with `precision`
-    precision: str = "fp32"  # of weights and activations; bf16 gains on a GPU, and on a CPU that has AMX
-    device: str = "auto"  # CUDA where there is one; or cpu, cuda, cuda:N
-    threads: int = 0  # of one computation, in the whole process; 0 leaves the library's choice
+    precision: str = "fp32"  # of weights and activations; bf16 is faster on a GPU, and on a CPU with AMX
+    device: str = "auto"  # auto (CUDA if there is a GPU), cpu, cuda or cuda:N
+    threads: int = 0  # of one computation, for the whole process; 0 leaves it to the library
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

@@ -1,4 +1,4 @@
-"""What a user can get wrong about a policy."""
+"""Errors of users about a policy."""
 
 from maskact_ros.core.errors import MaskACTError
 

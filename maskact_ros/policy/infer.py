@@ -1,8 +1,7 @@
-"""The one way from an observation to a chunk. Nodes, evaluation and tests call it; it knows neither ROS nor threads.
+"""The only path from an observation to a chunk, for nodes, evaluation and tests; without ROS and threads.
 
-`Perceiver`: a camera's picture to `Perceived`: features, and what can be said of the mask. `ChunkPlanner`: features
-and joint states to `Planned`: a chunk, or a `Refusal` with its reason. What they need of a policy, whoever wrote it,
-are the two protocols here.
+`Perceiver`: a camera's picture to `Perceived`: features and figures of the mask. `ChunkPlanner`: features and joint
+states to `Planned` with a chunk, or a `Refusal` with its reason. The two protocols here are what a policy must offer.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from maskact_ros.core.geometry import ImageGeometry
 from maskact_ros.core.robot import Camera, RobotSpec
 from maskact_ros.policy.runtime import Encoding
 
-STILL_RAD = 0.02  # what a joint may move before a camera must have seen it
+STILL_RAD = 0.02  # a joint that moved further than this must change the picture
 STILL_SHARE = 0.01  # the same for a prismatic joint, as a share of its range
 
 
 class PerceptionPolicy(Protocol):
-    """What perception needs of a policy; `runtime.EncoderRuntime` is ours."""
+    """The interface of a policy for perception; `runtime.EncoderRuntime` is ours."""
 
     @property
     def weights_hash(self) -> str:
-        """Names the weights: features of one policy are never planned from by another."""
+        """The hash of the weights: a policy never plans from the features of another one."""
 
     @property
     def image_size(self) -> int:
@@ -56,7 +55,7 @@ class PerceptionPolicy(Protocol):
 
 
 class PlanningPolicy(Protocol):
-    """What planning needs of a policy; `runtime.PlannerRuntime` is ours."""
+    """The interface of a policy for planning; `runtime.PlannerRuntime` is ours."""
 
     @property
     def weights_hash(self) -> str:
@@ -64,7 +63,7 @@ class PlanningPolicy(Protocol):
 
     @property
     def n_action_steps(self) -> int:
-        """How many points of a chunk are executed before the next one takes over; without ensembling."""
+        """The number of points of a chunk that are executed before the next chunk, without ensembling."""
 
     @property
     def temporal_ensemble_coeff(self) -> float | None:
@@ -73,14 +72,14 @@ class PlanningPolicy(Protocol):
     def predict(
         self, features: NDArray[np.float16], patch_labels: NDArray[np.int8] | None, state: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Joint positions to come (K, J), of features (N, D), labels (N,) and positions (J,); raises MaskACTError."""
+        """Future joint positions (K, J) from features (N, D), labels (N,) and positions (J,); raises MaskACTError."""
 
 
 # -- From a picture to features
 
 
 class PictureError(MaskACTError):
-    """A picture that the policy cannot use: the text says of it what is wrong, and what is allowed."""
+    """A picture that the policy cannot use: the text says what is wrong, and what is allowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +88,12 @@ class Picture:
 
     stamp_ns: int  # capture time
     rgb: NDArray[np.uint8]  # (H, W, 3)
-    sent: NDArray[np.uint8]  # the bytes as the camera sent them, by which a frozen camera is told
+    sent: NDArray[np.uint8]  # the bytes as the camera sent them, to detect a frozen camera
 
 
 @dataclass(frozen=True)
 class MaskLimits:
-    """When a mask is too bad to act on; the defaults let every mask pass."""
+    """Limits beyond which a mask must not be used; the defaults accept every mask."""
 
     min_confidence: float = 0.0
     max_change: float = 1.0
@@ -102,30 +101,30 @@ class MaskLimits:
 
 @dataclass(frozen=True, eq=False)
 class Perceived:
-    """What was seen in a picture."""
+    """Features and mask of a picture."""
 
     features: Features
     encoding: Encoding
-    model_image: NDArray[np.uint8]  # (S, S, 3), what the policy was given
-    mask: MaskFigures | None  # None where the policy has no masks; nobody should act on features with a `mask.fault`
-    prepare_s: float  # how long it took to make `model_image`
+    model_image: NDArray[np.uint8]  # (S, S, 3), the policy's input
+    mask: MaskFigures | None  # None if the policy has no masks; with a `mask.fault` the features must not be used
+    prepare_s: float  # the time for making `model_image`
 
 
 class Perceiver:
     """Perception of one camera, picture by picture in the order of their capture.
 
-    What it remembers: since when the camera has sent the very same picture, and how much each class covers.
+    It remembers since when the camera has sent an identical picture, and the share of each class.
     """
 
     def __init__(self, camera: Camera) -> None:
         self._camera = camera
-        self._sent: NDArray[np.uint8] | None = None  # the bytes of the picture before
+        self._sent: NDArray[np.uint8] | None = None  # the bytes of the last picture
         self._content_stamp_ns = 0
         self._weights_hash = ""
         self._health = MaskHealth(0)
 
     def reset(self) -> None:
-        """Measure sudden changes of the mask against the next good one."""
+        """Use the next good mask as the reference for sudden changes."""
         self._health.reset()
 
     def perceive(
@@ -137,11 +136,11 @@ class Perceiver:
         label_image: bool = False,
         confidence_image: bool = False,
     ) -> Perceived:
-        """Encode a picture; with another policy than before, the memory of the mask begins anew.
+        """Encode a picture. With another policy than before, the reference for sudden changes starts anew.
 
         Raises:
             PictureError: the picture has another size than the camera's in `robot.yaml`.
-            MaskACTError: whatever the policy raises.
+            MaskACTError: the policy's own errors.
         """
         self._check_size(picture)
         started_s = time.perf_counter()
@@ -167,7 +166,7 @@ class Perceiver:
             )
 
     def _content_since(self, picture: Picture) -> int:
-        """The stamp of the first of the pictures, up to this one, that are the same byte for byte."""
+        """The stamp of the first picture in the present series of identical pictures (byte for byte)."""
         before, self._sent = self._sent, picture.sent
         if before is None or not np.array_equal(before, picture.sent) or picture.stamp_ns < self._content_stamp_ns:
             self._content_stamp_ns = picture.stamp_ns
@@ -192,25 +191,25 @@ class Perceiver:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A stretch of time between two resets: what was captured before it never moves the arm."""
+    """The time from one reset to the next: images captured before it never move the arm."""
 
     number: int = 0
     began_ns: int | None = None  # images captured at this moment or earlier are of an older epoch
 
 
 class Cause(StrEnum):
-    """Why there is no chunk; in the order in which they are looked at."""
+    """Why there is no chunk; in the order in which they are checked."""
 
     OTHER_POLICY = "other_policy"
     OLD_EPOCH = "old_epoch"
     NO_STATE = "no_state"  # no joint state at the image's stamp
     FROZEN = "frozen"  # the camera repeats a picture while joints move
-    POLICY = "policy"  # it cannot compute with this input, or what it computes is not finite
+    POLICY = "policy"  # the policy refuses its input, or its output is not finite
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """No chunk, and the reason in words that can follow "no chunk:"."""
+    """No chunk, and the reason, worded to follow "no chunk:"."""
 
     cause: Cause
     reason: str
@@ -218,7 +217,7 @@ class Refusal:
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """A chunk, and what it was planned from."""
+    """A chunk, and the joint state that it was planned from."""
 
     chunk: Chunk
     state: NDArray[np.float64]  # (D,), the joint positions at its stamp
@@ -229,32 +228,32 @@ class JointStates(Protocol):
     """The joint states of the last seconds; `core.align.StateBuffer` is one."""
 
     def at(self, stamp_ns: int, off_ns: int = 0) -> NDArray[np.float64]:
-        """The positions (D,) in force at a moment, by a clock that may be off; raises AlignmentError."""
+        """The positions (D,) in force at a moment, by a clock that may be `off_ns` off; raises AlignmentError."""
 
     def moved_since(self, stamp_ns: int) -> NDArray[np.float64]:
-        """How far each joint (D,) has been from where it was at that moment; raises AlignmentError."""
+        """The largest distance (D,) of each joint, since that moment, from its position then; raises AlignmentError."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlanSetup:
-    """What a plan is made with; exchanged as a whole, so that no plan sees half of a change."""
+    """The policy and settings for a plan. It is replaced as a whole, so a change never takes effect within a plan."""
 
     policy: PlanningPolicy
     epoch: Epoch = Epoch()
-    frozen_timeout_s: float = 0.0  # a picture that repeats for longer while joints move is refused; 0: none is
+    frozen_timeout_s: float = 0.0  # a picture that repeats for longer than this while joints move is refused; 0: off
 
 
 class ChunkPlanner:
     """Planning, image by image in the order of their capture: `follow`, `wants`, `plan`, `published`.
 
-    It remembers when the last chunk will be used up, the chunks to average, and a picture that was found frozen.
+    It remembers when the last chunk ends, the chunks to average, and the picture of a frozen camera.
     """
 
     def __init__(self, robot: RobotSpec, states: JointStates, setup: PlanSetup) -> None:
         self._robot, self._states, self._setup = robot, states, setup
         prismatic = np.array([joint.type == "prismatic" for joint in robot.joints])
         self._still = np.where(prismatic, STILL_SHARE * (robot.upper - robot.lower), STILL_RAD)  # (D,)
-        self._frozen_stamp_ns: int | None = None  # the picture that a frozen camera goes on sending
+        self._frozen_stamp_ns: int | None = None  # the picture that a frozen camera repeats
         coeff = setup.policy.temporal_ensemble_coeff
         self._ensembler = None if coeff is None else TemporalEnsembler(coeff, robot)
         self._schedule = PlanSchedule(
@@ -264,9 +263,9 @@ class ChunkPlanner:
         )
 
     def follow(self, setup: PlanSetup) -> None:
-        """Plan with this from now on.
+        """Plan with this setup from now on.
 
-        A new epoch forgets the plan; other ensembling, or another policy, forgets the chunks to average.
+        A new epoch discards the plan. Other ensembling, or another policy, discards the chunks to average.
         """
         before, self._setup = self._setup, setup
         coeff = setup.policy.temporal_ensemble_coeff
@@ -285,11 +284,11 @@ class ChunkPlanner:
         return self._schedule.wants(stamp_ns)
 
     def plan(self, features: Features, *, now_ns: int, off_ns: int = 0) -> Planned | Refusal:
-        """A chunk from an image that is wanted; stamps and `now_ns` are of a clock that may be `off_ns` off."""
+        """A chunk from a wanted image; stamps and `now_ns` are by a clock that may be `off_ns` off."""
         policy, epoch = self._setup.policy, self._setup.epoch
         if features.weights_hash != policy.weights_hash:
             return Refusal(Cause.OTHER_POLICY, "they are of another policy than this node runs by now")
-        # An epoch that began in the future is of a clock that went back since.
+        # If the epoch began in the future, the clock has gone back since: then it does not count.
         if epoch.began_ns is not None and features.stamp_ns <= epoch.began_ns <= now_ns + off_ns:
             early_s = (epoch.began_ns - features.stamp_ns) / 1e9
             return Refusal(
@@ -316,16 +315,16 @@ class ChunkPlanner:
         return Planned(chunk, state, predict_s)
 
     def published(self, chunk: Chunk, ready_ns: int) -> None:
-        """Note that a chunk was published at `ready_ns`: how long planning takes decides when to plan next."""
+        """Note that a chunk was published at `ready_ns`: the latency determines when to plan next."""
         self._schedule.planned(chunk.stamp_ns, ready_ns)
 
     def _frozen(self, features: Features) -> Refusal | None:
-        """Why not to plan from a picture that the camera has sent for too long while the joints moved."""
+        """A refusal if the camera has repeated this picture for too long while the joints moved; else None."""
         limit_s, content_ns = self._setup.frozen_timeout_s, features.content_stamp_ns
         same_s = (features.stamp_ns - content_ns) / 1e9
         if not limit_s or same_s <= limit_s:
             frozen = False
-        else:  # once found out it stays so, also when the arm rests because of it
+        else:  # a frozen camera stays frozen until the picture changes, even when the arm rests because of it
             moved = self._states.moved_since(content_ns)
             frozen = content_ns == self._frozen_stamp_ns or bool((moved > self._still).any())
         self._frozen_stamp_ns = content_ns if frozen else None

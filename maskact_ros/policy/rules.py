@@ -1,7 +1,7 @@
-"""The parameters of a policy that can change while it runs, as the arrays that each call takes: rules, class weights.
+"""Rules and class weights of a policy, which can change while it runs, as arrays for each call.
 
-A rule table is (L, L) booleans, may a query of this label attend to a key of that; L counts the label of latent and
-state, then the classes.
+A rule table is (L, L) booleans: whether a query of one label (row) may attend to a key of another (column). Label 0 of
+the table is latent and state, then the classes follow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from maskact_ros.core.config import LATENT_LABEL, MaskACTConfig
 
 
 def rule_table(rules: Mapping[int, tuple[int, ...]], num_mask: int) -> NDArray[np.bool_]:
-    """The table of rules; a label without a rule attends to all."""
+    """The table of rules; a label without a rule attends to all labels."""
     table = np.ones((num_mask + 1, num_mask + 1), np.bool_)
     for query, keys in rules.items():
         table[query - LATENT_LABEL] = False
@@ -24,14 +24,14 @@ def rule_table(rules: Mapping[int, tuple[int, ...]], num_mask: int) -> NDArray[n
 
 
 def configured_rules(config: MaskACTConfig) -> NDArray[np.bool_] | None:
-    """The `rule_table` of a configuration; None where it has no rules, or no masks for them to act on."""
+    """The `rule_table` of a configuration; None if it has no rules or no masks."""
     if not (config.use_mask and config.label_attention_rules):
         return None
     return rule_table(config.label_attention_rules, config.num_mask)
 
 
 def isolated_labels(config: MaskACTConfig) -> tuple[int, ...]:
-    """The labels that no other label's rule allows, that of latent and state included."""
+    """The labels to which no other label may attend, latent and state included."""
     table = configured_rules(config)
     if table is None:
         return ()
@@ -40,5 +40,5 @@ def isolated_labels(config: MaskACTConfig) -> tuple[int, ...]:
 
 
 def class_importance(config: MaskACTConfig) -> NDArray[np.float32]:
-    """The weights (C,) of the classes when pixels vote; all 1 where the configuration has none."""
+    """The weights (C,) of the classes in the pixels' vote; all 1 if the configuration has none."""
     return np.array(config.mask_importance_weights or (1.0,) * config.num_mask, np.float32)

@@ -1,7 +1,7 @@
-"""What the nodes run: numpy in and out, each process with the weights that it needs and no others.
+"""The policy for the nodes: numpy in and out; each process loads only the weights that it needs.
 
-`EncoderRuntime`: a picture to features, patch labels and, on request, label images. `PlannerRuntime`: features,
-labels and joint positions to a chunk of joint positions. A backend computes; here its inputs and outputs are checked.
+`EncoderRuntime`: a picture to features, patch labels and, on request, label images. `PlannerRuntime`: features, labels
+and joint positions to a chunk of joint positions. A backend computes; this module checks its inputs and outputs.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _WARM_UP_RUNS = 3
 
 @dataclass(frozen=True)
 class EncodeTimings:
-    """How long the parts of one `encode` took."""
+    """The durations of the parts of one `encode`."""
 
     encoder_s: float  # preprocessing and DINOv3
-    mask_head_s: float  # mask head, voting and what was asked of the images; 0 where the policy has no masks
+    mask_head_s: float  # mask head, voting and the requested images; 0 if the policy has no masks
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """What the encoder makes of one picture; labels are None where the policy has no masks."""
+    """The result for one picture; labels and confidence are None if the policy has no masks."""
 
     features: NDArray[np.float16]  # (N, D)
     patch_labels: NDArray[np.int8] | None  # (N,)
     patch_confidence: NDArray[np.float16] | None  # (N,)
-    label_image: NDArray[np.uint8] | None  # (S, S) class ids, where asked for
-    confidence_image: NDArray[np.float32] | None  # (S, S) probability of the class, where asked for
+    label_image: NDArray[np.uint8] | None  # (S, S) class ids, if requested
+    confidence_image: NDArray[np.float32] | None  # (S, S) probability of the class, if requested
     timings: EncodeTimings
 
 
@@ -61,8 +61,8 @@ class EncoderRuntime:
         Args:
             info: the checkpoint.
             config: the effective configuration, which may differ from the checkpoint's in parameters of scope runtime;
-                the checkpoint's own when left out.
-            engine: what shall run it; `Engine()` when left out.
+                by default the checkpoint's own.
+            engine: backend, precision, device and threads; by default `Engine()`.
 
         Raises:
             MaskACTError: the weights are damaged or do not fit, or this machine cannot run that engine.
@@ -96,9 +96,9 @@ class EncoderRuntime:
         return self._backend.text
 
     def with_config(self, config: MaskACTConfig) -> Self:
-        """The same weights in the same memory, under a configuration that differs in parameters of scope runtime.
+        """A runtime with the same weights (shared memory), and a configuration with other parameters of scope runtime.
 
-        This one is not touched: another thread may be encoding with it.
+        The present runtime is not changed: another thread may be using it.
         """
         return type(self)(replace(self.info, config=config), self._backend)
 
@@ -106,7 +106,7 @@ class EncoderRuntime:
         """Run a few times on a dark picture, so that the first real one is not slower than the others.
 
         Raises:
-            PolicyError: what the policy makes of it is not finite.
+            PolicyError: the policy's output is not finite.
         """
         size = self.info.config.image_size
         for _ in range(_WARM_UP_RUNS):
@@ -119,9 +119,9 @@ class EncoderRuntime:
     def encode(
         self, image: NDArray[np.uint8], *, label_image: bool = False, confidence_image: bool = False
     ) -> Encoding:
-        """Encode an RGB picture (S, S, 3) at the model's size; raises PolicyError on any other shape or type.
+        """Encode an RGB picture (S, S, 3) at the model's size; raises PolicyError for any other shape or type.
 
-        Label and confidence images cost time, so they are made only where asked for, and where there are masks.
+        Label and confidence images take time, so they are made only on request, if the policy has masks.
         """
         size = self.info.config.image_size
         if image.shape != (size, size, 3) or image.dtype != np.uint8:
@@ -171,8 +171,8 @@ class PlannerRuntime:
     ) -> Self:
         """Load from a checkpoint; arguments and errors as `EncoderRuntime.load`, and one more.
 
-        `drop_isolated` leaves patches of labels that no other label's rule allows out of the transformer. That saves
-        time, and is exact only for labels that the policy was trained without; see `drops_text`.
+        With `drop_isolated` the transformer skips patches whose labels no other label may attend to. That saves time,
+        but is exact only for labels that the policy was trained without; see `drops_text`.
         """
         info = _effective(info, config)
         return cls(info, load_planner(info, engine or Engine()), drop_isolated=drop_isolated)
@@ -184,7 +184,7 @@ class PlannerRuntime:
 
     @property
     def n_action_steps(self) -> int:
-        """Points of a chunk that are executed before the next one takes over."""
+        """The number of points of a chunk that are executed before the next chunk."""
         return self.info.config.n_action_steps
 
     @property
@@ -199,7 +199,7 @@ class PlannerRuntime:
 
     @property
     def drops_text(self) -> str:
-        """Which labels' patches the transformer does not see, and whether that changes the actions."""
+        """Which labels' patches the transformer skips, and whether that changes the actions."""
         if not self._dropped:
             return "no patches are dropped"
         names = ", ".join(f"{label} ({self.info.mask_classes[label]})" for label in self._dropped)
@@ -211,7 +211,7 @@ class PlannerRuntime:
         return f"patches of {names} are dropped; exact: the policy was trained without them"
 
     def with_config(self, config: MaskACTConfig, *, drop_isolated: bool | None = None) -> Self:
-        """As `EncoderRuntime.with_config`; `drop_isolated` stays as it is when left out."""
+        """As `EncoderRuntime.with_config`; by default `drop_isolated` is unchanged."""
         chosen = self.drop_isolated if drop_isolated is None else drop_isolated
         return type(self)(replace(self.info, config=config), self._backend, drop_isolated=chosen)
 
@@ -229,7 +229,7 @@ class PlannerRuntime:
         patch_labels: NDArray[np.int8] | None,
         state: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Joint positions to come (K, J), in the robot's units, of features (N, D), labels (N,) and positions (J,).
+        """Future joint positions (K, J), in the robot's units, from features (N, D), labels (N,) and positions (J,).
 
         Raises:
             PolicyError: an input does not fit the policy, or input or output is not finite.
@@ -255,7 +255,7 @@ class PlannerRuntime:
                 patches = patches[~np.isin(labels, self._dropped)]
                 features, labels = features[patches], labels[patches]
         chunk = self._backend.actions(features, patches, labels, self._rules, state)
-        if not (np.abs(chunk) <= MOST).all():  # not a number is not below anything
+        if not (np.abs(chunk) <= MOST).all():  # false for NaN, too
             raise PolicyError(f"the policy's actions are not all finite and within ±{MOST:g}")
         return chunk
 

@@ -1,7 +1,7 @@
-"""A demonstration: the expert solves an episode in simulated time, nudged now and then so that recovery is seen too.
+"""A demonstration: the expert solves an episode in simulated time; random nudges make it show recoveries, too.
 
-In: a world, an expert, a seed. Out: moment by moment, what the sensors said, what was commanded and what a renderer
-needs. Nudges push the drives, not the commands: what is recorded is always the expert's answer to what happened.
+In: a world, an expert, a seed. Out: for each moment the sensors' values, the command, and a snapshot for a renderer.
+Nudges act on the drives, not on the commands: the recorded commands are always the expert's.
 """
 
 from __future__ import annotations
@@ -19,52 +19,52 @@ from maskact_ros.sim.kinematics import joints_for
 from maskact_ros.sim.scene import TIMESTEP_S
 from maskact_ros.sim.world import HOME, Measurement, Snapshot, World
 
-CONTROL_STEPS = 5  # of physics in a control period: 100 Hz
+CONTROL_STEPS = 5  # physics steps in a control period (100 Hz)
 TIME_LIMIT_S = 20.0
-AFTER_SUCCESS_S = 0.8  # recorded on, so that the way home is seen
+AFTER_SUCCESS_S = 0.8  # recording continues for this long, to show the way home
 
-# Some demonstrations begin at home, the others with the tool anywhere over the table. If all began at home, where the
-# arm is would tell where it is going, and a policy would learn from that instead of looking for the cube.
+# Some demonstrations begin at home, the others with the tool anywhere over the table. If all began at home, the arm's
+# position would show where it is going, and a policy would learn from that instead of from the cube.
 FROM_HOME = 0.3
 START_X, START_Y, START_Z = (0.16, 0.42), (-0.32, 0.34), (0.10, 0.36)  # metres, of the tool
 START_ROLL, START_YAW, START_GRIPPER = (-0.6, 0.6), (0.0, 0.35), (0.02, 0.04)
 
-# After a mishap the fingers are shut around nothing, over the bin, over the cube or anywhere, and the cube may be where
-# no episode begins with it. The expert sees where it is and never closes the hand in vain. A policy does, and has to
-# notice.
-SHUT = (0.012, 0.022)  # of the gripper; a cube between the fingers keeps it further open
-ASTRAY = 0.5  # share of the mishaps in which the cube is not at a usual place
+# After a mishap the gripper is closed without the cube (over the bin, over the cube or anywhere), and the cube may be
+# outside of its usual range. The expert knows the cube's pose, so it never closes the gripper in vain. A policy
+# sometimes does, and must learn to notice.
+SHUT = (0.012, 0.022)  # gripper positions; with a cube between the fingers it is wider open
+ASTRAY = 0.5  # share of the mishaps with the cube outside of its usual range
 ASTRAY_X, ASTRAY_Y = (0.20, 0.40), (-0.30, 0.20)
-BESIDE_BIN = 0.115  # metres from its middle, at least
-NEAR, LOW, HIGH = 0.05, 0.08, 0.20  # metres: how near over bin or cube the tool is, and how high
+BESIDE_BIN = 0.115  # metres; least distance from the bin's middle
+NEAR, LOW, HIGH = 0.05, 0.08, 0.20  # metres: the tool's horizontal distance from bin or cube; its height from, to
 
-NUDGE_EVERY_S = 2.0  # on average
-NUDGE_S = (0.3, 0.9)  # from the shortest to the longest
-# Standard deviation of a nudge's peak, each joint by itself; the gripper gets none. The expert starts anew from where
-# the joints are, so a nudge adds up from period to period: this one makes the arm drift by up to 0.09 rad/s.
+NUDGE_EVERY_S = 2.0  # mean interval
+NUDGE_S = (0.3, 0.9)  # shortest and longest duration
+# Standard deviation of a nudge's peak, for each joint; the gripper gets none. The expert plans from the measured
+# joints, so a nudge accumulates from period to period: this one makes the arm drift by up to 0.09 rad/s.
 NUDGE_RAD = 0.003
 
-_NUDGES, _START = 103, 104  # streams of random numbers beside those of the world
+_NUDGES, _START = 103, 104  # streams of random numbers, different from the world's
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """What happened at one moment of an episode: a control period began, a picture was taken, or both."""
+    """One moment of an episode: a control period begins, a picture is taken, or both."""
 
     time_ns: int  # since the episode began
-    joints: Measurement | None  # what the sensors said, at the beginning of a control period,
-    command: NDArray[np.float64] | None  # and the set points (D,) sent then
-    snapshot: Snapshot | None  # where a picture is taken
+    joints: Measurement | None  # the sensors' values, when a control period begins
+    command: NDArray[np.float64] | None  # the set points (D,) sent then
+    snapshot: Snapshot | None  # if a picture is taken
 
 
 def demonstrate(
     world: World, expert: Expert, robot: RobotSpec, *, seed: int, mishap: bool = False, nudge_rad: float = NUDGE_RAD
 ) -> Iterator[Moment]:
-    """Reset `world` to `seed` and let the expert solve it; afterwards `world.episode` tells whether it did.
+    """Reset `world` to `seed` and let the expert solve it; afterwards `world.episode` says whether it did.
 
-    With `mishap` it begins as after one: the hand shut around nothing, the cube perhaps astray.
-    Set points go in straight lines from one policy period to the next, towards the expert's answer to what the
-    sensors said at the beginning of the period.
+    With `mishap` it begins as after a mishap: the gripper closed, the cube perhaps outside of its usual range.
+    Within a policy period set points go in a straight line to the expert's target, which follows from the sensors'
+    values at the beginning of the period.
     """
     world.reset(seed)
     rng = np.random.default_rng([seed, _START])
@@ -112,7 +112,7 @@ def _start(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _undo(world: World, rng: np.random.Generator) -> None:
-    """Put the arm, and perhaps the cube, to where a mishap may have left them."""
+    """Put the arm, and perhaps the cube, where a mishap may have left them."""
     target, cube = world.bin_pose[:2], world.object_pose
     if rng.random() < ASTRAY:
         while True:
@@ -128,7 +128,7 @@ def _undo(world: World, rng: np.random.Generator) -> None:
 
 
 class _Nudges:
-    """Pushes that swell and fade, one after the other at random."""
+    """Random pushes, one after the other, that rise and fall smoothly."""
 
     def __init__(self, rng: np.random.Generator, joints: int, peak_rad: float) -> None:
         self._rng = rng
@@ -136,7 +136,7 @@ class _Nudges:
         self._next(0.0)
 
     def at(self, time_s: float) -> NDArray[np.float64]:
-        """By how much the drives' set points (D,) are off; to be asked in the order of time."""
+        """The offset (D,) of the drives' set points; call it with rising times."""
         if time_s > self._end_s:
             self._next(time_s)
         if time_s < self._begin_s:

@@ -1,7 +1,7 @@
-"""The scripted expert: joint states and the poses of cube and bin to the next joint set points.
+"""The scripted expert: from joint states and the poses of cube and bin to the next joint set points.
 
-It has no memory. What to do follows from where things are, so it recovers by itself from a cube that was moved or
-lost, a plan from an old pose continues the motion under way, and a policy can learn it from single pictures.
+It has no memory: its actions depend only on the present poses. So it recovers from a cube that was moved or lost, a
+plan from an old pose continues the present motion, and a policy can learn it from single pictures.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from maskact_ros.sim.world import HOME
 
 Vector = NDArray[np.float64]
 
-CRUISE = 0.20  # of the speed limits
-EFFORT = 0.25  # of the acceleration limits
-SETTLING_S = 0.32  # the last stretch of a motion is covered with this time constant
+CRUISE = 0.20  # speed as a fraction of the velocity limits
+EFFORT = 0.25  # acceleration as a fraction of the limits
+SETTLING_S = 0.32  # time constant of the end of a motion
 
 OPEN, SQUEEZE = 0.04, 0.018  # set points of the gripper
 TOUCHING = CUBE_HALF + 0.0008  # gripper opening when the fingers are on the cube
-HOVER = 0.11  # height above the cube from which it is approached
+HOVER = 0.11  # height above the cube from which the tool goes down to it
 CARRY_HEIGHT = 0.19  # of the tool
 DROP_HEIGHT = 0.085  # of the tool, above the bin's underside
 GATE = 0.04  # metres below the path over which the way sideways closes
@@ -49,12 +49,12 @@ class Expert:
     ) -> Vector:
         """The next joint set points (steps, D), a policy period apart, the first of them one period from now.
 
-        In: measured positions and velocities (D,), and poses (7,): x, y, z, quaternion w, x, y, z. The cube is
-        foreseen to move with the hand that holds it and to fall from the hand that opens.
+        In: measured positions and velocities (D,), and poses (7,): x, y, z, quaternion w, x, y, z. The prediction
+        assumes that a held cube moves with the hand, and falls when the hand opens.
         """
         cube, turn = np.array(object_pose[:3]), _turn(object_pose[3:])
         speed = np.array(velocities)
-        # The set points under way are ahead of the joints; a cube that is being held keeps the fingers off theirs.
+        # The present set points are ahead of the joints. A held cube keeps the fingers from reaching their set point.
         point = positions + TRACKING_LAG_S * speed
         if _holds(point, cube) and self._goal(point, cube, turn, bin_pose[:3])[-1] == SQUEEZE:
             point[-1], speed[-1] = SQUEEZE, 0.0
@@ -75,7 +75,7 @@ class Expert:
         return path
 
     def _goal(self, point: Vector, cube: Vector, turn: float, target: Vector) -> Vector:
-        """Where to head from the set points `point` (D,)."""
+        """The target (D,) from the set points `point` (D,)."""
         tool = tool_position(point[:6])
         in_bin = np.abs(cube[:2] - target[:2]).max() < BIN_HALF and cube[2] < target[2] + DROP_HEIGHT + 0.02
         if in_bin:  # let go, then home by way of the air
@@ -88,17 +88,17 @@ class Expert:
             over = np.array([target[0], target[1], target[2] + DROP_HEIGHT])
             release = np.abs(tool[:2] - target[:2]).max() < 0.02 and tool[2] < over[2] + 0.012
             return np.append(_funnel(tool, over, CARRY_HEIGHT, 0.06, roll=0.0), OPEN if release else SQUEEZE)
-        # To the cube, with the least roll that squares the hand to it.
+        # To the cube, with the smallest roll that aligns the hand with it.
         roll = -_within_quarter(turn - math.atan2(cube[1], cube[0]))
         grasp = _encloses(tool, cube, 0.008) and abs(point[5] - roll) < 0.06
         return np.append(_funnel(tool, cube, cube[2] + HOVER, 0.035, roll), SQUEEZE if grasp else OPEN)
 
 
 def _funnel(tool: Vector, target: Vector, top: float, radius: float, roll: float) -> Vector:
-    """Joints (6,) to head for, so that the tool comes down on `target` from above and leaves low places upwards.
+    """Target joints (6,), so that the tool reaches `target` from above, and rises first if it is low.
 
-    The way is a surface over the table: at `target` above it, at `top` from `radius` away. Below it, the tool rises
-    before it moves sideways.
+    The path is a surface over the table: at the target's height above `target`, at `top` beyond `radius`. Below the
+    surface the tool rises before it moves sideways.
     """
     aside = max(math.hypot(*(target[:2] - tool[:2])) - 0.006, 0.0)
     surface = target[2] + (top - target[2]) * _smooth(aside / radius)
@@ -116,7 +116,7 @@ def _encloses(tool: Vector, cube: Vector, tolerance: float) -> bool:
 
 
 def _turn(quaternion: Vector) -> float:
-    """The heading of the cube's edge that is nearest to level."""
+    """The heading of the cube's edge that is nearest to horizontal."""
     w, x, y, z = quaternion
     edges = np.array(
         [
@@ -130,11 +130,11 @@ def _turn(quaternion: Vector) -> float:
 
 
 def _within_quarter(angle: float) -> float:
-    """The same turn of a square, from -45 to 45 degrees."""
+    """The equivalent angle of a square, from -45 to 45 degrees."""
     return (angle + math.pi / 4) % (math.pi / 2) - math.pi / 4
 
 
 def _smooth(fraction: float) -> float:
-    """From 0 to 1 with level ends."""
+    """A smooth step from 0 to 1, with slope 0 at both ends."""
     fraction = min(max(fraction, 0.0), 1.0)
     return fraction * fraction * (3.0 - 2.0 * fraction)

@@ -16,7 +16,7 @@ Vector = NDArray[np.float64]
 
 
 def tool_position(joints: Vector) -> Vector:
-    """Where the tool point of the arm at `joints` (6,) is, (3,)."""
+    """The position (3,) of the tool point at `joints` (6,)."""
     pan, lift, elbow, flex, yaw, _ = joints
     forearm = lift + elbow  # angles from the vertical, in the plane of the arm
     hand = forearm + flex
@@ -35,8 +35,8 @@ def tool_position(joints: Vector) -> Vector:
 def joints_for(position: Vector, roll: float) -> Vector:
     """The joints (6,) that put the tool at `position` (3,), pointing down, elbow up, the hand rolled by `roll`.
 
-    The fingers open square to the direction of the arm when `roll` is zero. A position out of reach gives the joints
-    of the nearest one along the line from the shoulder.
+    With `roll` zero the fingers open perpendicular to the arm's direction. For a position out of reach, the joints are
+    those of the nearest position on the line from the shoulder.
     """
     x, y, z = position
     pan = math.atan2(y, x)

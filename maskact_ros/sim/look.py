@@ -1,7 +1,7 @@
-"""Looks: colours, textures, light, bystanders and the camera's place, and the named shifts that change them.
+"""The scene's look: colours, textures, light, distractors and camera pose, and the named shifts that change it.
 
-In: a seed, shifts such as `background+light`, and where the task's things lie. Out: a frozen `Look`, which paints
-a model. Looks never touch the physics, so the same seed is the same task under every shift.
+In: a seed, shifts such as `background+light`, and the places of cube and bin. Out: a frozen `Look`, which is applied to
+a model. A look does not change the physics, so the same seed is the same task under every shift.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Distractor:
-    """One bystander on the table: where it stands, its turn about the vertical, its colour."""
+    """One distractor on the table: its place, its angle about the vertical, its colour."""
 
     at: Point
     yaw: float
@@ -34,7 +34,7 @@ class Distractor:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything a camera can see that the task does not depend on."""
+    """All that a camera sees but the task does not depend on."""
 
     table_material: str = "plain"
     table_rgb: Rgb = (0.78, 0.75, 0.70)
@@ -48,7 +48,7 @@ class Look:
     distractors: tuple[Distractor, ...] = ()
 
     def paint(self, model: mujoco.MjModel, pristine: mujoco.MjModel) -> None:
-        """Give `model` this look; `pristine` is the same model, unpainted."""
+        """Apply this look to `model`; `pristine` is the same model without a look."""
         model.geom("table").matid = model.material(self.table_material).id
         model.geom("table").rgba[:3] = self.table_rgb
         model.geom("floor").rgba[:3] = self.floor_rgb
@@ -73,7 +73,7 @@ class Look:
 
 
 def parse_shifts(text: str) -> tuple[str, ...]:
-    """The names in `background+light`; none in `none`. Raises SimError on a name that is not in SHIFTS."""
+    """The names in a text such as `background+light`; `none` has no names. Raises SimError for an unknown name."""
     names = () if text == NO_SHIFT else tuple(text.split("+"))
     for name in names:
         if name not in SHIFTS:
@@ -86,7 +86,7 @@ def draw_look(shifts: tuple[str, ...], seed: int, keep_clear: tuple[Point, ...])
     """The look of an episode; distractors stay away from the points `keep_clear`."""
     look = Look()
     for name in shifts:
-        # A stream of its own for each shift: combining shifts changes none of them.
+        # Each shift has its own stream of random numbers: a combination changes none of its shifts.
         rng = np.random.default_rng([seed, list(SHIFTS).index(name)])
         look = SHIFTS[name](look, rng, keep_clear)
     return look

@@ -1,7 +1,7 @@
-"""The simulated camera: a snapshot of the world to an RGB picture, and to the true class of each pixel.
+"""The simulated camera: renders a snapshot of the world as an RGB picture, and as the true class of each pixel.
 
-A renderer has its own model and its own graphics context, which belongs to the thread that made it: make it, use
-it and close it in one thread, while the world steps in another.
+A renderer has its own model and its own graphics context, which belongs to one thread: create, use and close it in the
+same thread. The world may step in another one.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from maskact_ros.sim.look import Look
 from maskact_ros.sim.scene import CAMERA_FOVY_DEG, CLASS_NAMES, CLASS_ROOTS, build
 from maskact_ros.sim.world import Snapshot
 
-LENS_BLUR_PX = 0.6  # standard deviation; it stands in for anti-aliasing too, which costs a hundred times as much
+LENS_BLUR_PX = 0.6  # standard deviation; it also replaces anti-aliasing, which takes a hundred times as long
 SENSOR_NOISE = 2.5  # standard deviation, in units of 1/255
 _BANK_MARGIN = 64  # pixels by which the prepared noise is larger than the picture
 
 
 class Renderer:
-    """Draws snapshots as the robot's camera sees them.
+    """Renders snapshots as the robot's camera sees them.
 
     Raises:
-        SimError: this machine cannot draw off screen.
+        SimError: this machine cannot render off screen.
     """
 
     def __init__(self, robot: RobotSpec, *, noise: bool = True) -> None:
@@ -43,7 +43,7 @@ class Renderer:
         self._class_of_geom = _class_of_geom(self._model)
         self._noise: NDArray[np.int8] | None = None
         if noise:
-            rng = np.random.default_rng(0)  # one bank for all; a picture's own seed chooses the cut
+            rng = np.random.default_rng(0)  # one bank for all pictures; each picture's seed selects a part of it
             bank = rng.normal(0.0, SENSOR_NOISE, (height + _BANK_MARGIN, width + _BANK_MARGIN, 3))
             self._noise = np.rint(bank).astype(np.int8)
         self._view = mujoco.MjvCamera()
@@ -51,7 +51,7 @@ class Renderer:
         self._scene = mujoco.MjvScene(self._model, maxgeom=200)
         self._area = mujoco.MjrRect(0, 0, width, height)
         self._gl, self._context = _graphics(self._model, width, height)
-        # Freed at exit at the latest: after that, Python has taken the graphics library apart.
+        # Freed at exit at the latest: later Python has already unloaded the graphics library.
         self._release = weakref.finalize(self, _free, self._gl, self._context)
 
     def rgb(self, snapshot: Snapshot) -> NDArray[np.uint8]:
@@ -102,12 +102,12 @@ class Renderer:
         )
 
     def _draw(self) -> NDArray[np.uint8]:
-        """The scene as it is arranged, (H, W, 3)."""
+        """The present scene, rendered (H, W, 3)."""
         pixels = np.empty((self._area.height, self._area.width, 3), np.uint8)
         self._gl.make_current()
         mujoco.mjr_render(self._area, self._scene, self._context)
         mujoco.mjr_readPixels(pixels, None, self._area, self._context)
-        return cv2.flip(pixels, 0).astype(np.uint8, copy=False)  # the graphics library counts rows from below
+        return cv2.flip(pixels, 0).astype(np.uint8, copy=False)  # OpenGL's rows begin at the bottom
 
 
 def intrinsics(robot: RobotSpec) -> NDArray[np.float64]:
@@ -134,12 +134,12 @@ def _graphics(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, Any]
 
 
 def _free(gl: Any, context: Any) -> None:
-    gl.make_current()  # or what another renderer of this thread has under the same numbers would be deleted
+    gl.make_current()  # else resources of another renderer of this thread, with the same ids, would be deleted
     context.free()
     gl.free()
 
 
 def _class_of_geom(model: mujoco.MjModel) -> NDArray[np.uint8]:
-    """The class id of each geom (G,): that of the tree of bodies it belongs to."""
+    """The class id of each geom (G,), by the body tree that it belongs to."""
     roots = {model.body(body).id: CLASS_NAMES.index(name) for name, body in CLASS_ROOTS.items()}
     return np.array([roots.get(int(model.body_rootid[body]), 0) for body in model.geom_bodyid], np.uint8)

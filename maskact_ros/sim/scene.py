@@ -1,6 +1,6 @@
 """The scene: a six-joint arm with a parallel gripper, a table, a cube and a bin, as a MuJoCo model.
 
-In: the `RobotSpec` whose joints and camera the model takes over. Out: MJCF text, or the compiled model.
+In: the `RobotSpec` with joints and camera. Out: MJCF text, or the compiled model.
 The arm stands at the origin of the table top, z up, and reaches along x; at zero all its links point up.
 """
 
@@ -24,20 +24,20 @@ BIN_FLOOR = 0.006
 BIN_WALL = 0.005
 
 TIMESTEP_S = 0.002
-TRACKING_LAG_S = 0.025  # by how much each drive trails a moving set point
+TRACKING_LAG_S = 0.025  # delay of each drive behind a moving set point
 
 CAMERA_POSITION = (0.95, 0.0, 0.80)
 CAMERA_TARGET = (0.13, 0.0, 0.13)
 CAMERA_FOVY_DEG = 42.0
 
-# The name of each class id of a mask, and the body whose tree it is; all the rest is background.
+# The name of each class id of a mask, and the root body of its tree; all other bodies are background.
 CLASS_NAMES = ("background", "robot", "cube", "bin")
 CLASS_ROOTS = {"robot": "base_link", "cube": "cube", "bin": "bin"}
 
 TABLE_MATERIALS = ("plain", "tiles", "speckles")
 DISTRACTORS = 5
 
-# Joint by joint: type, drive stiffness (N m/rad or N/m) and the force it gives at most (N m or N).
+# For each joint: type, drive stiffness (N m/rad or N/m) and largest force (N m or N).
 _DRIVES = (
     ("revolute", 1600.0, 80.0),
     ("revolute", 2400.0, 120.0),

@@ -35,7 +35,7 @@ def urdf(robot: RobotSpec) -> str:
         if body == root_id:
             continue
         joint = model.joint(model.body_jntadr[body])
-        # The second finger has a joint of its own in the physics, but no drive: it mirrors the first.
+        # The second finger has its own joint in the physics, but no drive: it mirrors the first finger.
         limits = joints.get(joint.name, gripper)
         element = ET.SubElement(root, "joint", name=joint.name, type=limits.type)
         ET.SubElement(element, "parent", link=model.body(model.body_parentid[body]).name)

@@ -16,21 +16,21 @@ from maskact_ros.core.robot import RobotSpec
 from maskact_ros.sim.look import NO_SHIFT, Look, draw_look, parse_shifts
 from maskact_ros.sim.scene import BIN_HALF, BIN_HEIGHT, CUBE_HALF, TIMESTEP_S, build
 
-HOME = np.array([0.0, -0.40, 1.90, 1.35, 0.35, 0.0, 0.03])  # hand aside, so that the table is in view
+HOME = np.array([0.0, -0.40, 1.90, 1.35, 0.35, 0.0, 0.03])  # hand aside, so that the camera sees the table
 
-# Where the cube and the bin may lie: metres in the arm's frame, the cube's turn against the direction of the arm.
+# Ranges of the cube's and the bin's places in metres, in the arm's frame; of the cube's angle to the arm's direction.
 CUBE_X, CUBE_Y, CUBE_TURN = (0.22, 0.38), (-0.24, 0.06), 0.5
 BIN_X, BIN_Y = (0.23, 0.27), (0.24, 0.28)
 
-# Standard deviations of the joint sensors: rad and rad/s; the gripper's in metres are a fifth of that.
+# Standard deviations of the joint sensors in rad and rad/s; the gripper's are a fifth of that, in m and m/s.
 POSITION_NOISE, VELOCITY_NOISE = 2e-4, 5e-3
 
-_POSES, _SENSORS = 101, 102  # streams of random numbers beside those of the shifts
+_POSES, _SENSORS = 101, 102  # streams of random numbers, different from the shifts'
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What the joint sensors say: positions (D,) and velocities (D,)."""
+    """The joint sensors' values: positions (D,) and velocities (D,)."""
 
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64]
@@ -38,7 +38,7 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All that a renderer needs of one moment; safe to hand to another thread."""
+    """All that a renderer needs of one moment; another thread may use it."""
 
     seed: int
     steps: int  # physics steps since the reset
@@ -49,7 +49,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Episode:
-    """How the episode stands; `seconds` stop at success."""
+    """The state of the episode; `seconds` stop at success."""
 
     number: int
     seed: int
@@ -58,7 +58,7 @@ class Episode:
 
 
 class World:
-    """The simulated robot at its table. Call `reset` for another episode; the first is there from the start.
+    """The simulated robot at its table. The first episode begins at construction; `reset` begins another one.
 
     Raises:
         SimError: the robot is not the simulated arm, or a shift is unknown.
@@ -103,8 +103,8 @@ class World:
     def step(self, command: NDArray[np.float64], steps: int = 1) -> None:
         """Let `steps` of TIMESTEP_S pass under the set points `command` (D,).
 
-        As a real drive does, each joint follows a jump of its set point at its speed limit, and one that is blocked
-        forgets the distance it could not cover, so that it does not lurch when it is free again.
+        As with a real drive, a joint follows a step of its set point at its velocity limit. A blocked joint limits
+        the distance to its set point, so that it does not jump when it is free again.
         """
         assert np.isfinite(command).all(), "the caller refuses commands that are not finite"
         data = self._data
@@ -133,7 +133,7 @@ class World:
         return np.array(self._data.qvel[self._v_at])
 
     def measure(self) -> Measurement:
-        """What the joint sensors say now; each call draws new noise."""
+        """The joint sensors' values now; each call draws new noise."""
         positions, velocities = self.joint_positions, self.joint_velocities
         if self._noise:
             scale = np.where(np.arange(len(positions)) < len(positions) - 1, 1.0, 0.2)
@@ -152,7 +152,7 @@ class World:
         return np.concatenate([self._data.mocap_pos[0], self._data.mocap_quat[0]])
 
     def success(self) -> bool:
-        """Whether the cube rests in the bin, let go of, now."""
+        """Whether the cube is at rest in the bin now, and the hand does not touch it."""
         position = self.object_pose[:3]
         inside = np.abs(position[:2] - self.bin_pose[:2]).max() < BIN_HALF and position[2] < BIN_HEIGHT
         if not inside or np.abs(self._data.joint("cube").qvel[:3]).max() > 0.01:
@@ -162,13 +162,13 @@ class World:
 
     @property
     def episode(self) -> Episode:
-        """The episode so far; a success, once seen, stays."""
+        """The episode so far; a success remains a success."""
         succeeded = self._success_s is not None
         seconds = self.time_s if self._success_s is None else self._success_s
         return Episode(number=self._number, seed=self._seed, success=succeeded, seconds=round(seconds, 3))
 
     def snapshot(self) -> Snapshot:
-        """This moment, for a renderer."""
+        """The present moment, for a renderer."""
         return Snapshot(
             seed=self._seed,
             steps=self._steps,
@@ -178,13 +178,13 @@ class World:
         )
 
     def place_arm(self, positions: NDArray[np.float64]) -> None:
-        """Put the arm, at rest, to joint positions (D,), with its drives' set points."""
+        """Put the arm at joint positions (D,), at rest, and set its drives' set points to them."""
         self._data.qpos[self._at] = self._data.ctrl[:] = positions
         self._data.qpos[self._mirror_at] = positions[-1]
         self._data.qvel[self._v_at] = 0.0
         mujoco.mj_forward(self._model, self._data)
 
     def place_object(self, pose: NDArray[np.float64]) -> None:
-        """Put the cube, at rest, to `pose` (7,): the hand of a bystander."""
+        """Put the cube at `pose` (7,), at rest, as a person's hand would."""
         self._data.joint("cube").qpos[:] = pose
         self._data.joint("cube").qvel[:] = 0.0

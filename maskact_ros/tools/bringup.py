@@ -1,4 +1,4 @@
-"""What runs: the processes of a bringup with their parameters and remappings; `maskact` and the launch file read it.
+"""The processes of a bringup, with their parameters and remappings, for `maskact` and for the launch file.
 
 In: the launch arguments. Out: one `Process` for each node, and the environment that all of them share.
 """
@@ -25,20 +25,20 @@ from maskact_ros.core.robot import RobotSpec
 from maskact_ros.nodes.command.leaving import leaving_s
 from maskact_ros.tools.params_file import check_params_file
 
-# Fast DDS 3, since Kilted, reads the first and warns of the second; Jazzy's Fast DDS 2 knows the second only.
+# Fast DDS 3 (since Kilted) reads the first and warns about the second; Jazzy's Fast DDS 2 knows only the second.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 _ROS_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
-# Who reads the parameter file. It may have sections for all of them, whichever are started.
+# The nodes that read the parameter file. It may have sections for all of them, even if they are not started.
 NODES = ("sim_robot", "camera_encoder", "inference", "expert", "action_publisher")
 
 
 class BringupError(MaskACTError):
-    """Launch arguments that do not fit, or not together."""
+    """Invalid launch arguments, alone or together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BringupArguments:
-    """The launch arguments; an empty text means: as `robot.yaml` or the package says."""
+    """The launch arguments; an empty string takes the value of `robot.yaml` or the package's default."""
 
     policy_path: str = ""
     params_file: str = ""
@@ -52,16 +52,16 @@ class BringupArguments:
     autostart: bool = True
     use_sim_time: bool = False
     shared_memory: bool = True
-    expert: bool = False  # the scripted expert in the place of inference; needs sim
+    expert: bool = False  # the scripted expert in place of inference; needs sim
     sim_parameters: dict[str, Any] = field(default_factory=dict)
     publisher_parameters: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> BringupArguments:
-        """From `name:=text` as `ros2 launch` hands it over.
+        """From the `name:=text` of `ros2 launch`.
 
         Raises:
-            BringupError: a name that does not exist, or a text that is no true or false.
+            BringupError: a name that does not exist, or a switch that is neither true nor false.
         """
         for name, text in texts.items():
             if name not in DESCRIPTIONS:
@@ -72,18 +72,18 @@ class BringupArguments:
 
 
 DESCRIPTIONS = {
-    "policy_path": "folder of the checkpoint to run; left out, the package's demonstration policy",
-    "params_file": "parameters of the nodes; left out, the package's config/maskact.yaml",
-    "robot_file": "the robot's description; left out, the one that the checkpoint carries",
-    "image_topic": "topic of the camera's images; left out, as the robot's description says",
-    "joint_states_topic": "topic of the joint states; left out, as the robot's description says",
-    "command_topic": "topic of the commands; left out, as the robot's description says",
+    "policy_path": "folder of the checkpoint to run; by default the package's demonstration policy",
+    "params_file": "parameters of the nodes; by default the package's config/maskact.yaml",
+    "robot_file": "the robot's description; by default the one in the checkpoint",
+    "image_topic": "topic of the camera's images; by default as in the robot's description",
+    "joint_states_topic": "topic of the joint states; by default as in the robot's description",
+    "command_topic": "topic of the commands; by default as in the robot's description",
     "namespace": "namespace of all nodes and topics",
     "sim": "start the simulated robot, too",
     "rviz": "start RViz with the camera, the overlay and the robot, too (ros2 launch only)",
     "autostart": "let the nodes configure and activate themselves",
     "use_sim_time": "take the time from /clock",
-    "shared_memory": "give the nodes config/fastdds.xml, shared memory that holds images, unless you gave another file",
+    "shared_memory": "use config/fastdds.xml, with shared memory for images, unless you have set another profile",
 }
 
 
@@ -102,10 +102,10 @@ class Process:
     stops_within_s: float = 0.0  # how long an arm may need to come to rest before the process ends
 
     def command(self, folder: Path) -> list[str]:
-        """How to start one of our own executables without `ros2`: with this very Python.
+        """The command that starts one of our executables without `ros2`, with this Python.
 
-        The parameters go into a file in `folder`, as ros2 launch does it: under the node's full name they win over
-        every section of `params_file`, where `-p` would lose to the node's own.
+        The parameters go into a file in `folder`, as ros2 launch does it. Under the node's full name they override
+        every section of `params_file`; the node's own section would override `-p`.
         """
         assert self.package == "maskact_ros"
         ros = ["-r", f"__node:={self.name}", "-r", f"__ns:={self.namespace}"]
@@ -122,7 +122,7 @@ class Process:
 
 
 def processes(arguments: BringupArguments) -> list[Process]:
-    """The processes to start, the robot's first and the arm's last; raises MaskACTError for what cannot work."""
+    """The processes to start, sim_robot first and action_publisher last; raises MaskACTError for wrong arguments."""
     if arguments.expert and not arguments.sim:
         raise BringupError("the expert drives the simulated robot only; start it with sim")
     policy = resolve_path(arguments.policy_path) if arguments.policy_path else demo_policy()
@@ -145,7 +145,7 @@ def processes(arguments: BringupArguments) -> list[Process]:
         "command": _topic("command_topic", arguments.command_topic or robot.command_topic),
     }
     remappings = {name: topic for name, topic in topics.items() if topic != name}
-    # A switch that nobody turned says nothing, so that params_file may.
+    # A switch that is not set passes no parameter, so that params_file can set it.
     everywhere: dict[str, Any] = {"use_sim_time": True} if arguments.use_sim_time else {}
 
     def ours(executable: str, **parameters: Any) -> Process:
@@ -165,13 +165,13 @@ def processes(arguments: BringupArguments) -> list[Process]:
     policy_parameters |= simulated
     started = []
     if arguments.sim:
-        # It makes the time that the others take.
+        # With use_sim_time it publishes the time for the other nodes.
         clock = {"use_sim_time": False, "publish_clock": arguments.use_sim_time}
         started.append(ours("sim_robot", **simulated, **clock, **arguments.sim_parameters))
     started.append(ours("camera_encoder", **policy_parameters))
     started.append(ours("expert", **simulated) if arguments.expert else ours("inference", **policy_parameters))
     publisher = ours("action_publisher", **policy_parameters, **arguments.publisher_parameters)
-    if not arguments.sim:  # a real robot has a robot_state_publisher, by custom in the root namespace
+    if not arguments.sim:  # a real robot has a robot_state_publisher, usually in the root namespace
         publisher.remappings["robot_description"] = "/robot_description"
     started.append(replace(publisher, stops_within_s=leaving_s(robot)))
     if arguments.rviz:
@@ -185,14 +185,14 @@ def demo_policy() -> Path:
 
 
 def environment(*, shared_memory: bool = True) -> dict[str, str]:
-    """Environment variables to add for every process: the Fast DDS profile, if wanted and not set by the user."""
+    """Environment variables for every process: the Fast DDS profile, if wanted and not set by the user."""
     if not shared_memory or any(variable in os.environ for variable in PROFILE_VARIABLES):
         return {}
     return {PROFILE_VARIABLES[_rclpy_major() < 9]: str(shared("config/fastdds.xml"))}
 
 
 def consequence(name: str) -> str:
-    """What the end of a node means for the arm."""
+    """What happens to the arm when this node ends."""
     if name == "action_publisher":
         return "no more commands come: the arm stays where its controller holds it"
     return "the action publisher brakes the arm, if it moves, and all nodes end"
@@ -211,8 +211,8 @@ def _rclpy_major() -> int:
 
 
 def _viewers(namespace: str, everywhere: dict[str, Any], remappings: dict[str, str], *, sim: bool) -> list[Process]:
-    """RViz, whose configuration has relative topics; with the simulated robot, what moves its model, too."""
-    if not sim:  # where a real robot's own robot_state_publisher is
+    """RViz, whose configuration has relative topics; for the simulated robot also a robot_state_publisher."""
+    if not sim:  # the namespace of a real robot's own robot_state_publisher
         remappings = remappings | {"robot_description": "/robot_description"}
     rviz = Process(
         package="rviz2",

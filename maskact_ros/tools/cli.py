@@ -1,4 +1,4 @@
-"""The subcommands of `maskact` that start nodes, and talk to them."""
+"""The subcommands of `maskact` that start nodes, and communicate with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maskact_ros.core.parallel import add_workers, workers_of
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare them; what they need is loaded when they run."""
+    """Declare the subcommands; their modules are loaded when they run."""
     demo = commands.add_parser(
         "demo",
         help="the simulated robot, driven by the three nodes",
@@ -21,7 +21,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     demo.set_defaults(run=_demo)
     demo.add_argument("--policy-path", default="", metavar="DIR", help="checkpoint to run; default: the package's own")
     demo.add_argument("--episodes", type=int, default=3, help="how many to try; default: 3")
-    demo.add_argument("--seconds", type=float, default=None, help="end after so long, whatever is going on")
+    demo.add_argument("--seconds", type=float, default=None, help="end after this, even in an episode")
     demo.add_argument("--seed", type=int, default=0, help="seed of the first scene; each next one adds 1; default: 0")
     demo.add_argument(
         "--shift",
@@ -46,16 +46,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     record = commands.add_parser(
         "record",
-        help="record what a contract names from the running robot",
-        description="Record the topics that a contract makes features of, as bytes, with receive times, into a rosbag2 "
-        "folder that maskact convert and ros2 bag read. Ctrl-C closes it properly; a bag is never overwritten. "
-        "A topic on which nothing came is an error, though the bag is kept.",
+        help="record the topics of a contract from the running robot",
+        description="Record the topics that a contract names, as bytes, with receive times, into a rosbag2 folder that "
+        "maskact convert and ros2 bag read. Ctrl-C closes it properly; a bag is never overwritten. A topic without a "
+        "message is an error, but the bag is kept.",
     )
     record.set_defaults(run=_record)
     record.add_argument("--contract", type=Path, required=True, metavar="FILE", help="such as config/contract.yaml")
     record.add_argument("--out", type=Path, required=True, metavar="BAG", help="folder to write; must not exist")
     record.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="format; default: mcap")
-    record.add_argument("--seconds", type=float, help="end so long after the first message; default: at Ctrl-C")
+    record.add_argument("--seconds", type=float, help="end this long after the first message; default: at Ctrl-C")
 
     for name, effect in (("enable", "let the arm follow its policy"), ("disable", "brake the arm, and hold it")):
         switch = commands.add_parser(
@@ -68,9 +68,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     reset = commands.add_parser(
         "reset",
-        help="end a fault whose cause is gone",
-        description="Call the reset service of the action publisher: it throws away what is in flight, and ends a "
-        "fault once its cause is gone. Then maskact enable lets the arm move again.",
+        help="clear a fault whose cause is gone",
+        description="Call the reset service of the action publisher: it discards the plan and all chunks in flight, "
+        "and clears a fault if its cause is gone. Then maskact enable lets the arm move again.",
     )
     reset.set_defaults(run=_reset)
     _add_namespace(reset)
@@ -85,26 +85,26 @@ def _add_namespace(parser: argparse.ArgumentParser) -> None:
 def _add_monitor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     monitor = commands.add_parser(
         "monitor",
-        help="what the nodes say of themselves, as one live table",
-        description="Listen to /diagnostics and state, whatever started the nodes, and show them as one table; where "
-        "stdout is no terminal, as a text each second. Ctrl-C ends it. The exit code is 0; with --once it is 1 when "
-        "nothing was heard, or when a node reports an error.",
+        help="the nodes' diagnostics and state, as one live table",
+        description="Listen to /diagnostics and state, and show them as one table; if stdout is no terminal, as a text "
+        "each second. The nodes may have been started in any way. Ctrl-C ends it. The exit code is 0; with --once it "
+        "is 1 when nothing was heard, or when a node reports an error.",
     )
     monitor.set_defaults(run=_monitor)
     _add_namespace(monitor)
     duration = monitor.add_mutually_exclusive_group()
-    duration.add_argument("--once", action="store_true", help="show what is heard within two seconds, and end")
-    duration.add_argument("--seconds", type=float, metavar="N", help="end after so long; default: at Ctrl-C")
+    duration.add_argument("--once", action="store_true", help="show the reports of two seconds, and end")
+    duration.add_argument("--seconds", type=float, metavar="N", help="end after this time; default: at Ctrl-C")
     monitor.add_argument("--json", action="store_true", help="print a JSON object each second, or with --once just one")
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate = commands.add_parser(
         "evaluate",
-        help="how often a policy solves the simulated task",
-        description="Let a policy try the simulated task once for each seed, in simulated time, and say how often it "
-        "succeeded. record-demos begins at seed 100000 unless told otherwise: smaller seeds are in none of its "
-        "demonstrations. Ctrl-C ends it early and prints what is done so far.",
+        help="a policy's success rate in the simulated task",
+        description="Let a policy try the simulated task once for each seed, in simulated time, and print how often it "
+        "succeeded. record-demos begins at seed 100000 by default, so smaller seeds are in none of its demonstrations. "
+        "Ctrl-C ends it early, and prints the results so far.",
     )
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("checkpoint", nargs="?", default="", metavar="CHECKPOINT", help="folder of the checkpoint")
@@ -116,7 +116,9 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         default="none",
         help="change the scene: background, light, object, distractors, camera, joined with +; default: none",
     )
-    evaluate.add_argument("--backend", default="torch", help="what runs the policy: torch, onnxruntime; default: torch")
+    evaluate.add_argument(
+        "--backend", default="torch", help="library that runs the policy: torch, onnxruntime; default: torch"
+    )
     evaluate.add_argument(
         "--precision", default="fp32", help="fp32, bf16 (torch), fp16, int8 (onnxruntime); default: fp32"
     )
@@ -142,7 +144,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument(
         "--through-ros",
         action="store_true",
-        help="through the three nodes and sim_robot in real time, instead of in this process",
+        help="run the three nodes and sim_robot in real time, instead of simulated time in this process",
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 

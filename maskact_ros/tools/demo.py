@@ -1,6 +1,6 @@
-"""`maskact demo`: bringup with the simulated robot, episode after episode, a live status line, pictures at the end.
+"""`maskact demo`: runs episodes with the simulated robot, with a live status line; writes pictures at the end.
 
-In: how many episodes or seconds, which scene. Out: a summary, `overlay.mp4`, `overview.png` and `log.txt`.
+In: the number of episodes or seconds, the scene. Out: a summary, `overlay.mp4`, `overview.png` and `log.txt`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from maskact_ros.tools.demo_pictures import OVERVIEW, VIDEO, Film
 from maskact_ros.tools.episode_runner import EpisodeRunner
 
 _LOG = "log.txt"
-EPISODE_LIMIT_S = 15.0  # longer than the expert ever needs; then the episode counts as failed
+EPISODE_LIMIT_S = 15.0  # after this an episode has failed; the expert always needs less
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoArguments:
-    """What to show."""
+    """The command's arguments."""
 
     policy_path: str = ""
     episodes: int = 3
-    seconds: float | None = None  # ends the demonstration, whatever episode it is in
+    seconds: float | None = None  # ends the demonstration, even during an episode
     seed: int = 0
     shift: str = NO_SHIFT
     expert: bool = False
@@ -43,7 +43,7 @@ class DemoArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class Percentiles:
-    """Of a latency, in milliseconds; None where nothing was measured."""
+    """Percentiles of a latency, in milliseconds; None if nothing was measured."""
 
     p50: float | None
     p95: float | None
@@ -52,7 +52,7 @@ class Percentiles:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What `--json` prints."""
+    """The content of `--json`."""
 
     episodes: int
     successes: int
@@ -79,7 +79,7 @@ def run_demo(arguments: DemoArguments) -> DemoResult:
             sim=True,
             expert=arguments.expert,
             sim_parameters={"seed": arguments.seed, "shift": arguments.shift},
-            # Between episodes the simulation puts the arm home; commands must not pull it back.
+            # Between episodes the simulation moves the arm home; commands must not move it back.
             publisher_parameters={"release_on_disable": True},
         )
     )
@@ -132,7 +132,7 @@ class _Demo:
         self.successes = 0
 
     def run(self, runner: EpisodeRunner) -> None:
-        """Until the wanted episodes or seconds are over, Ctrl-C, or the end of a node, which raises."""
+        """Run until the requested episodes or seconds are over, or Ctrl-C; raises if a node ends."""
         self._observer = runner.observer
         if not self._arguments.headless and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
@@ -149,7 +149,7 @@ class _Demo:
 
     def _episode(self, runner: EpisodeRunner, until_s: float) -> None:
         outcome = runner.episode(EPISODE_LIMIT_S, until_s)
-        if outcome is None:  # an episode that the clock or Ctrl-C cut off is none
+        if outcome is None:  # an episode that the time limit or Ctrl-C ended does not count
             return
         self.episodes += 1
         self.successes += outcome.success
@@ -157,12 +157,12 @@ class _Demo:
         self._console.print(f"episode {self.episodes} (seed {outcome.seed}): {how}")
 
     def show(self, doing: str) -> None:
-        """Bring the status line up to date."""
+        """Update the status line."""
         if self._live is not None:
             self._live.update(self._status(doing))
 
     def _status(self, doing: str) -> Text:
-        """Two lines that fit 80 columns: what is going on, and the figures."""
+        """Two lines for 80 columns: the state, and the figures."""
         figure, state = self._observer.figure, self._observer.state
         rates = (
             f"images {figure('camera_encoder', 'features_hz'):.1f} Hz  "
@@ -170,7 +170,7 @@ class _Demo:
             f"commands {figure('action_publisher', 'commands_hz'):.1f} Hz"
         )
         latency = [figure("action_publisher", f"image_to_command_ms_{p}") for p in ("p50", "p95")]
-        if not self._arguments.expert:  # which plans from no image
+        if not self._arguments.expert:  # the expert does not plan from images
             rates += "  image→command {:.0f}/{:.0f} ms".format(*latency)
         episodes = f"  episodes {self.episodes}/{self._arguments.episodes}, solved {self.successes}"
         return Text.assemble((doing or str(state.rung), "bold"), episodes, f"  {state.reason}\n", (rates, "cyan"))

@@ -1,6 +1,6 @@
-"""What a demonstration leaves to look at: a video of overlays, and an overview of moments and joints.
+"""The pictures of a demonstration: a video of overlays, and an overview of moments and joints.
 
-In: pictures with their masks, joint positions, commands. Out: `overlay.mp4` and `overview.png`, if anything was seen.
+In: pictures with their masks, joint positions, commands. Out: `overlay.mp4` and `overview.png`, if a picture came.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ VIDEO, OVERVIEW = "overlay.mp4", "overview.png"
 MOMENTS = 6  # columns of the overview
 MOMENT_EVERY_NS = 500_000_000
 ALPHA = 0.45  # of the overlay
-GAP_NS = 300_000_000  # a trace is not drawn across a longer silence …
-JUMP = 0.15  # … nor across more rad or m from one sample to the next: the arm was put elsewhere
+GAP_NS = 300_000_000  # a trace is interrupted at a longer silence
+JUMP = 0.15  # rad or m; a trace is interrupted at a larger step: the simulation has moved the arm
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -48,7 +48,7 @@ class Trace:
         self._values: list[Sequence[float]] = []
 
     def add(self, stamp_ns: int, positions: Sequence[float]) -> None:
-        """Take positions; the picture has a gap where they do not continue the last ones."""
+        """Add positions; the trace has a gap where they do not continue the last ones."""
         if self._times_ns:
             leap = max(abs(new - old) for new, old in zip(positions, self._values[-1], strict=True))
             if leap > JUMP or stamp_ns - self._times_ns[-1] > GAP_NS:
@@ -64,7 +64,7 @@ class Trace:
 
 
 class Film:
-    """Collects while the demonstration runs; `add_picture` may be called from another thread than the rest."""
+    """Collects pictures and traces of a demonstration; `add_picture` may be called from another thread."""
 
     def __init__(self, out: Path, class_names: Sequence[str]) -> None:
         self._out = out
@@ -90,7 +90,7 @@ class Film:
             self._moments.append(Moment(stamp_ns, small[0], nearest, small[1]))
 
     def finish(self) -> list[Path]:
-        """Close the video, draw the overview, and say which files were written: none if nothing was seen."""
+        """Close the video, draw the overview, and return the files written: none if no picture came."""
         if self._video is None:
             return []
         self._video.close()
@@ -99,7 +99,7 @@ class Film:
         return [self._out / VIDEO, self._out / OVERVIEW]
 
     def _draw(self, path: Path) -> None:
-        from matplotlib.figure import Figure  # takes a second to import, which the running nodes need more
+        from matplotlib.figure import Figure  # not at the top: the import takes a second of the running nodes' CPU time
 
         figure = Figure(figsize=(2.6 * MOMENTS, 10.5), dpi=100, layout="constrained")
         pictures, traces = figure.subfigures(2, 1, squeeze=False, height_ratios=(6, 4.5)).ravel()
@@ -136,7 +136,7 @@ class Film:
 
 
 class _Video:
-    """An H.264 file whose frames are shown when they were captured."""
+    """An H.264 file whose frames have their capture times."""
 
     def __init__(self, path: Path, start_ns: int, height: int, width: int) -> None:
         self._start_ns, self._last_ms = start_ns, -1
@@ -149,7 +149,7 @@ class _Video:
         self._stream.codec_context.time_base = MILLISECOND
 
     def add(self, stamp_ns: int, rgb: NDArray[np.uint8]) -> None:
-        """Append a frame; one that is not newer than the last is left out."""
+        """Append a frame, if it is newer than the last one."""
         at_ms = (stamp_ns - self._start_ns) // 1_000_000
         if at_ms <= self._last_ms:
             return
@@ -159,7 +159,7 @@ class _Video:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Write what is still in the encoder, and the index."""
+        """Write the encoder's remaining frames, and the index."""
         self._container.mux(self._stream.encode())
         self._container.close()
 

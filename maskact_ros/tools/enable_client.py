@@ -1,4 +1,4 @@
-"""`maskact enable`, `disable` and `reset`: the action publisher's services, where there is no `ros2 service call`."""
+"""`maskact enable`, `disable` and `reset`: call the action publisher's services without `ros2`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def switch(namespace: str, *, on: bool) -> str:
 
 
 def reset(namespace: str) -> str:
-    """Let the action publisher of a namespace begin anew, without a fault whose cause is gone; return its answer.
+    """Reset the action publisher of a namespace, which clears a fault whose cause is gone; return its answer.
 
     Raises:
         MaskACTError: it cannot be found, does not answer, or refuses.

@@ -1,6 +1,6 @@
-"""Episodes through the nodes: starts a bringup with the simulated robot, enables, watches, disables, resets, and so on.
+"""Runs episodes through the nodes: a bringup with the simulated robot; enable, watch, disable and reset each time.
 
-In: processes to run. Out: one `Outcome` for each episode. Ctrl-C sets `stop`; leaving it brings the arm to rest.
+In: processes to run. Out: one `Outcome` for each episode. Ctrl-C sets `stop`; the context's end brings the arm to rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from maskact_ros.tools.supervisor import Supervisor
 
 ASKED_AGAIN_S, ANSWERED_WITHIN_S = 3.0, 30.0
 ENABLED_WITHIN_S, ENABLED_AGAIN_S = 5.0, 0.1
-CLEARED_WITHIN_S = 20.0  # a fault that persists: what ended it does not come back
+CLEARED_WITHIN_S = 20.0  # a fault that lasts longer than this ends the run
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,10 @@ class Outcome:
 
 
 class EpisodeRunner:
-    """A context manager: the nodes run, in a ROS domain of their own, as long as it is open.
+    """A context manager: while it is open the nodes run, in a ROS domain of their own.
 
-    From the beginning, SIGINT and SIGTERM set `stop`, which ends whatever is waited for.
-    What they print goes to `say(name, line)`; `show(doing)` is called while something is waited for, at most every
-    quarter of a second.
+    From construction on, SIGINT and SIGTERM set `stop`, which ends any waiting. The nodes' output goes to
+    `say(name, line)`. During any waiting `show(doing)` is called, at most four times a second.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class EpisodeRunner:
         show: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._described, self._say, self._show = described, say, show
-        self._begun = False  # an episode
+        self._begun = False  # whether an episode has begun
         self.stop = StopRequest()
 
     def __enter__(self) -> Self:
@@ -113,7 +112,7 @@ class EpisodeRunner:
         return Outcome(observer.episode["seed"], solved, observer.episode["seconds"] if solved else limit_s)
 
     def _enable(self) -> None:
-        """Enable; a scene that was reset puts the arm elsewhere, which is believed only after half a second."""
+        """Enable, with retries: a reset of the scene moves the arm, and its new pose is believed only after 0.5 s."""
         until_s = time.monotonic() + ENABLED_WITHIN_S
         while refusal := self._answer(self.observer.enable, "enabling"):
             if time.monotonic() > until_s:
@@ -122,7 +121,7 @@ class EpisodeRunner:
             self._until(lambda: time.monotonic() > again_s, "enabling")  # noqa: B023
 
     def _clear_fault(self) -> None:
-        """Reset the publisher if the episode ended in a fault, as soon as its cause is gone."""
+        """If the episode ended in a fault, reset the publisher when its cause is gone."""
         until_s, asked_s = time.monotonic() + CLEARED_WITHIN_S, 0.0
 
         def cleared_or_later() -> bool:
@@ -136,16 +135,16 @@ class EpisodeRunner:
             self._until(cleared_or_later, "clearing a fault")
 
     def _ask(self, ask: Ask, doing: str, *, done: Callable[[], bool] = lambda: False) -> None:
-        """Ask until it is granted; raises MaskACTError where it is refused."""
+        """Send a request, and wait for success; raises MaskACTError if it is refused."""
         refusal = self._answer(ask, doing, done)
         if refusal:
             raise MaskACTError(f"{doing} failed: {refusal}")
 
     def _answer(self, ask: Ask, doing: str, done: Callable[[], bool] = lambda: False) -> str:
-        """Why it is refused; "" when it is granted, or `done` without an answer, or it is time to stop.
+        """Why a request is refused; "" on success, when `done` holds without an answer, or when `stop` is set.
 
-        A request, or its answer, is lost where DDS has not yet made known to each other all that is needed, so it is
-        asked again; whatever is asked for here may be asked for twice.
+        During DDS discovery a request or its answer can be lost, so requests are repeated. All requests here may be
+        served twice.
         """
         until_s = time.monotonic() + ANSWERED_WITHIN_S
         while not self.stop.is_set() and not done():
@@ -159,7 +158,7 @@ class EpisodeRunner:
         return ""
 
     def _until(self, condition: Callable[[], bool], doing: str) -> None:
-        """Spin until the condition holds or it is time to stop; raises when a node ends by itself."""
+        """Spin until the condition holds or `stop` is set; raises MaskACTError when a node ends by itself."""
         shown_s = 0.0
         while not condition():
             if self.stop.is_set():

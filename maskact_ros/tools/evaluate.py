@@ -1,6 +1,6 @@
-"""`maskact evaluate`: a policy's rate of success in the simulated task, in this process or through the three nodes.
+"""`maskact evaluate`: a policy's success rate in the simulated task, in this process or through the three nodes.
 
-In: what to measure. Out: an `Evaluation`; of fewer episodes, if Ctrl-C ended it.
+In: the command's arguments. Out: an `Evaluation`, with fewer episodes if Ctrl-C ended it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class EvaluateArguments:
     shift: str = "none"
     backend: str = "torch"
     precision: str = "fp32"
-    ensemble: str | None = None  # a number or none; left out: as in the checkpoint
+    ensemble: str | None = None  # a number, or "none"; None: as in the checkpoint
     n_action_steps: int | None = None
-    latency: float | None = None  # seconds, modelled; None: 0.1, or what it is through ROS
+    latency: float | None = None  # modelled seconds from image to chunk; None: 0.1, or the real latency through ROS
     time_limit: float = 20.0
     workers: Workers = HERE
     film: Path | None = None
@@ -40,7 +40,7 @@ class EvaluateArguments:
 
 
 def run_evaluate(arguments: EvaluateArguments) -> Evaluation:
-    """Measure; raises MaskACTError when it cannot be done as asked."""
+    """Measure; raises MaskACTError for arguments that are wrong, alone or together."""
     check_counts(episodes=arguments.episodes, seed=arguments.seed)
     setup = _setup(arguments)
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
@@ -51,7 +51,7 @@ def run_evaluate(arguments: EvaluateArguments) -> Evaluation:
 
 
 def _through_ros(arguments: EvaluateArguments, setup: Setup, seeds: range) -> Evaluation:
-    """In real time, one episode at a time."""
+    """Measure in real time through the nodes, one episode at a time."""
     from maskact_ros.tools.evaluate_nodes import run_through_nodes  # loads rclpy
 
     if not setup.checkpoint:

@@ -1,4 +1,4 @@
-"""The same measure as in one process, through the three nodes and the simulated robot, in real time.
+"""The same measurement as in one process, through the three nodes and the simulated robot, in real time.
 
 In: a `Setup` and seeds in a row. Out: an `EpisodeResult` for each.
 """
@@ -26,7 +26,7 @@ Labels = NDArray[np.uint8]
 
 
 def run_through_nodes(setup: Setup, seeds: range, say: Callable[[str], None]) -> Iterator[EpisodeResult]:
-    """The episodes of `seeds`, as they end; fewer after Ctrl-C. What nodes warn of goes to `say`.
+    """The episodes of `seeds`, as they end; fewer after Ctrl-C. The nodes' warnings go to `say`.
 
     Raises:
         MaskACTError: a node does not start, or ends by itself.
@@ -66,9 +66,9 @@ def _processes(setup: Setup, seed: int) -> list[Process]:
         BringupArguments(
             policy_path=setup.checkpoint,
             sim=True,
-            # A true mask is drawn once a second, as in one process: the machine has enough to do.
+            # One true mask a second, as in one process: rendering them takes time from the nodes.
             sim_parameters={"seed": seed, "shift": setup.shift, "mask_truth_every": 30},
-            # Between episodes the simulation puts the arm home; commands must not pull it back.
+            # Between episodes the simulation moves the arm home; commands must not move it back.
             publisher_parameters={"release_on_disable": True},
         )
     )

@@ -1,4 +1,4 @@
-"""Keeps the traffic of demonstrations and tests on this machine, each in a ROS domain of its own."""
+"""Keeps the traffic of each demonstration or test on this machine, in a ROS domain of its own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import IO
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.outputs import OutputError, open_own
 
-_DOMAINS = range(40, 100)  # their ports lie below the range from which Linux picks ports by itself
+_DOMAINS = range(40, 100)  # their ports are below the range of Linux's ephemeral ports
 
 
 class IsolatedDomain:
     """A free ROS domain, held until `close` or the end of the process; discovery is limited to this machine.
 
     Raises:
-        MaskACTError: all domains set aside for this are in use.
+        MaskACTError: all domains for this purpose are in use.
     """
 
     def __init__(self) -> None:
@@ -42,11 +42,11 @@ class IsolatedDomain:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every process in the domain needs in its environment."""
+        """The environment variables that every process in the domain needs."""
         return {"ROS_DOMAIN_ID": str(self.id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
     def close(self) -> None:
-        """Let others have the domain."""
+        """Release the domain."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None

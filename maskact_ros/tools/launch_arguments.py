@@ -1,7 +1,7 @@
-"""Names of launch arguments: `ros2 launch` takes any, and what is misspelt leaves the default in its place.
+"""Checks the names of launch arguments: `ros2 launch` accepts any name, so a misspelt one would have no effect.
 
-In: the command line, and the names that the launch system holds. Out: a refusal of a name that is none of ours, or,
-where a launch file of the user's includes ours and may have names of its own, what to warn of.
+In: the command line, and the names in the launch system. Out: an error for a name that is none of ours. If a user's
+launch file includes ours it may have names of its own: then only warnings.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from maskact_ros.core.config import unknown_key
 from maskact_ros.core.errors import MaskACTError
 
 _PACKAGE = "maskact_ros"
-_LAUNCHS_OWN = {"emulate_tty", "launch-prefix", "launch-prefix-filter"}  # for the processes of any launch file
-_ALIKE = 0.8  # of difflib: one wrong, missing or doubled letter in a short name
+_LAUNCHS_OWN = {"emulate_tty", "launch-prefix", "launch-prefix-filter"}  # arguments that any launch file accepts
+_ALIKE = 0.8  # difflib's cutoff: one wrong, missing or doubled letter in a short name
 
 
 class LaunchArgumentError(MaskACTError):
@@ -26,16 +26,16 @@ class LaunchArgumentError(MaskACTError):
 def check_names(
     command_line: Sequence[str], launch_file: Path, held: Iterable[str], known: Collection[str]
 ) -> list[str]:
-    """Check the names of the arguments that a launch was given.
+    """Check the names of the arguments of a launch.
 
     Args:
-        command_line: of `ros2 launch`.
-        launch_file: ours.
-        held: every name that has a value in the launch system; ours, and those of a launch file that includes ours.
+        command_line: the command line of `ros2 launch`.
+        launch_file: our launch file.
+        held: every name that has a value in the launch system: ours, and those of a launch file that includes ours.
         known: the names of our arguments.
 
     Returns:
-        A warning for each name that looks like one of ours, where another launch file includes ours.
+        A warning for each name that is similar to one of ours, if another launch file includes ours.
 
     Raises:
         LaunchArgumentError: the command line starts our launch file, with a name that is none of ours.

@@ -1,6 +1,7 @@
-"""`maskact monitor`: listens to /diagnostics and `state`, whatever started the nodes, and shows them as they are now.
+"""`maskact monitor`: listens to /diagnostics and `state`, and shows the present values.
 
-In: a namespace. Out: a live table on a terminal, else a text a second; or JSON. It only listens, so it can do no harm.
+In: a namespace. Out: a live table on a terminal, else a text each second; or JSON. It only subscribes, so it cannot
+disturb the nodes.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from maskact_ros.nodes.ros.messages import MessageError, state_from_message
 from maskact_ros.nodes.ros.stop_request import StopRequest
 from maskact_ros.tools.monitor_view import HINT_S, NodeReport, Snapshot, as_count, as_json, as_table, as_text
 
-GREW_S = 5.0  # for how long a count that grew stands out
-ONCE_S = 2.0  # from the first report on, or from that of a node that was found later: then all are heard
+GREW_S = 5.0  # for how long a count that grew is highlighted
+ONCE_S = 2.0  # since the first report, and since the first report of any node found later: then all are heard
 AT_MOST_S = 15.0
-MOST_NODES = 100  # whose names are kept; strangers may make up any number
+MOST_NODES = 100  # nodes that are kept, as strangers may send any number of names
 LINE_S = 1.0  # between two lines or texts
-FRAME_S = 0.5  # between two pictures of the table
-PLAIN_WIDTH = 120  # columns where there is no terminal
+FRAME_S = 0.5  # between two updates of the table
+PLAIN_WIDTH = 120  # columns without a terminal
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorArguments:
-    """What to listen to, and how to show it."""
+    """The command's arguments."""
 
     namespace: str = "/maskact"
     once: bool = False
@@ -49,11 +50,11 @@ class MonitorArguments:
 
 
 def run_monitor(arguments: MonitorArguments) -> int:
-    """Show what is heard until Ctrl-C, or once.
+    """Show reports until Ctrl-C, or once.
 
     Returns: 0; with `once` 1 when nothing was heard or a node reports an error.
     Raises:
-        MaskACTError: the namespace or the seconds are not what they may be.
+        MaskACTError: the namespace or the seconds are invalid.
     """
     if arguments.seconds is not None and not 0 < arguments.seconds < 1e6:
         raise MaskACTError(f"--seconds is {arguments.seconds:g}; allowed: a number > 0")
@@ -62,7 +63,7 @@ def run_monitor(arguments: MonitorArguments) -> int:
     try:
         monitor = _Monitor(Listener(arguments.namespace), stop)
         return monitor.once(arguments) if arguments.once else monitor.live(arguments)
-    except BrokenPipeError:  # `| head` has seen enough; Python must not find that out again at its end
+    except BrokenPipeError:  # the reader has ended, such as `| head`; prevents a second error when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:
@@ -70,7 +71,7 @@ def run_monitor(arguments: MonitorArguments) -> int:
 
 
 class Listener(Node):  # type: ignore[misc]
-    """A plain node that remembers what it hears.
+    """A plain node that keeps the reports it receives.
 
     Raises:
         MaskACTError: the namespace is no name.
@@ -93,14 +94,14 @@ class Listener(Node):  # type: ignore[misc]
         self._state: FollowerState | None = None
         self._state_problem = ""
         self.news_s: float | None = None  # when a node, or the state, was heard for the first time
-        # Best effort: who asks for repeats can make others wait.
+        # Best effort: a reliable subscription can make publishers wait.
         newest = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._receive_diagnostics, newest)
         self.create_subscription(String, "state", self._receive_state, latched)
 
     def snapshot(self) -> Snapshot:
-        """What is known now."""
+        """The reports and the state as of now."""
         now_s = time.monotonic()
         names = sorted(self._heard)
         return Snapshot(
@@ -136,7 +137,7 @@ class Listener(Node):  # type: ignore[misc]
 
 
 class _Heard:
-    """A node's last report, and which of its counts grew when."""
+    """A node's last report, and when each of its counts last grew."""
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
@@ -162,7 +163,7 @@ class _Heard:
 
 
 class _Monitor:
-    """Listens and shows in turn, in one thread."""
+    """Listens and shows alternately, in one thread."""
 
     def __init__(self, listener: Listener, stop: StopRequest):
         self._listener = listener
@@ -172,7 +173,7 @@ class _Monitor:
         self._console = Console(highlight=False)
 
     def once(self, arguments: MonitorArguments) -> int:
-        """One picture, and whether all is well in it."""
+        """Show one table; return the exit code."""
         began_s = now_s = time.monotonic()
         while not self._stop.is_set():
             news_s = self._listener.news_s
@@ -188,7 +189,7 @@ class _Monitor:
         return 1 if snapshot.failed else 0
 
     def live(self, arguments: MonitorArguments) -> int:
-        """Picture after picture until the end."""
+        """Show updates until the end; return the exit code."""
         end_s = time.monotonic() + (arguments.seconds or float("inf"))
         if arguments.json or not self._console.is_terminal or self._console.is_dumb_terminal:
             while self._listen_for(LINE_S, end_s):
@@ -200,7 +201,7 @@ class _Monitor:
         return 0
 
     def _listen_for(self, seconds: float, end_s: float) -> bool:
-        """Listen so long; False when that was cut off by the end."""
+        """Listen for `seconds`; return False if the end came first."""
         self._listen(until_s=min(time.monotonic() + seconds, end_s))
         return not self._stop.is_set() and time.monotonic() < end_s
 

@@ -1,4 +1,4 @@
-"""What `maskact monitor` shows: the nodes' reports and the publisher's state, as a table or as JSON; without ROS.
+"""The output of `maskact monitor`: the nodes' reports and the publisher's state, as a table or as JSON; without ROS.
 
 In: a `Snapshot` of what was heard. Out: a rich renderable for people, a dictionary for programs.
 """
@@ -20,9 +20,9 @@ from maskact_ros.control.ladder import FollowerState
 from maskact_ros.core.errors import printable
 
 LOST_S = 3.0  # a node reports once a second
-HINT_S = 5.0  # nothing heard for so long deserves a hint
+HINT_S = 5.0  # if nothing is heard for longer, a hint is shown
 
-# In the order in which an image passes; others follow by name.
+# In the order in which an image passes through them; other stages follow by name.
 STAGES = (
     "image_age_at_receipt",
     "prepare",
@@ -35,7 +35,7 @@ STAGES = (
     "image_to_command",
     "command_lateness",
 )
-_UNITS = ("_hz", "_ms", "_s")  # what is measured in one is no count
+_UNITS = ("_hz", "_ms", "_s")  # a value whose name ends so is no count
 _IN_THE_STATE = ("rung", "epoch", "reason")
 _LEVELS = {0: "ok", 1: "warning", 2: "error", 3: "stale"}
 _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red", "lost": "bold red"}
@@ -50,50 +50,50 @@ _RUNG_STYLES = {
     "fault": "bold white on red",
 }
 _PERCENTILE = re.compile(r"(\w+)_ms_(p50|p95|p99)")
-_SHOWN_AT_MOST = 500  # letters of one text; JSON has all of it
+_SHOWN_AT_MOST = 500  # characters of one text; JSON has the whole text
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node last said, and what became of it since."""
+    """A node's last report, its age, and the counts that grew."""
 
     name: str  # with its namespace
     level: int
     message: str
     values: dict[str, str]
-    age_s: float  # since it was heard
+    age_s: float  # since the report
     grown: frozenset[str] = frozenset()  # the counts that grew in the last seconds
 
     @property
     def lost(self) -> bool:
-        """Whether it has been silent for too long."""
+        """Whether the node has been silent for too long."""
         return self.age_s > LOST_S
 
     @property
     def level_name(self) -> str:
-        """The level in words; `lost` is none."""
+        """The level in words; being lost is no level."""
         return _LEVELS.get(self.level, f"level {self.level}")
 
     @cached_property
     def figures(self) -> Figures:
-        """The values by what they are."""
+        """The values, sorted by kind."""
         return Figures.of(self.values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """A report's values by what they are; each is in exactly one of these, what nobody knows in `settings`."""
+    """A report's values, sorted by kind. Each value is in exactly one field; unknown ones are in `settings`."""
 
     rates_hz: dict[str, float] = field(default_factory=dict)
     stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)  # stage -> p50, p95, p99
-    totals: dict[str, int] = field(default_factory=dict)  # of what has a rate, or is a stage
+    totals: dict[str, int] = field(default_factory=dict)  # number of events and of stages' runs
     counts: dict[str, int] = field(default_factory=dict)
     mask: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: dict[str, str]) -> Figures:
-        """From key and value; a number that is none counts as a setting, so that it is seen."""
+        """From keys and values. A value that should be a number but is none becomes a setting, so that it is shown."""
         figures = cls()
         for key, text in values.items():
             percentile, number = _PERCENTILE.fullmatch(key), _number(text)
@@ -114,16 +114,16 @@ class Figures:
 
 
 def as_count(text: str) -> int | None:
-    """A text as a whole number; None where it is none."""
+    """A string as a non-negative integer, or None."""
     return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """All that was heard until now."""
+    """All reports and the state until now."""
 
     namespace: str
-    domain_id: str  # as the environment says
+    domain_id: str  # as in the environment
     discovery_range: str
     listened_s: float
     nodes: tuple[NodeReport, ...] = ()
@@ -133,12 +133,12 @@ class Snapshot:
 
     @property
     def state_is_old(self) -> bool:
-        """Whether the node that published the state is lost: nobody knows what holds now."""
+        """Whether the node that published the state is lost, so that the present state is unknown."""
         return any(node.lost for node in self.nodes if "rung" in node.values)
 
     @property
     def hint(self) -> str:
-        """What to look for when nothing is heard for long; else empty."""
+        """What to check if nothing was heard for long; else empty."""
         if self.nodes or self.listened_s < HINT_S:
             return ""
         return (
@@ -154,7 +154,7 @@ class Snapshot:
 
 
 def as_json(snapshot: Snapshot) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The content of `--json`."""
     state = snapshot.state
     return {
         "namespace": snapshot.namespace,
@@ -181,7 +181,7 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def as_table(snapshot: Snapshot) -> RenderableType:
-    """What people see."""
+    """The table for people."""
     parts: list[RenderableType] = [_state(snapshot)]
     if snapshot.nodes:
         details = Table.grid(padding=(0, 1))
@@ -196,7 +196,7 @@ def as_table(snapshot: Snapshot) -> RenderableType:
 
 
 def as_text(snapshot: Snapshot, width: int) -> str:
-    """What people see where there is no terminal: the same without colours."""
+    """The table as plain text, for output without a terminal."""
     console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
     with console.capture() as capture:
         console.print(as_table(snapshot))
@@ -238,7 +238,7 @@ def _nodes(snapshot: Snapshot) -> Table:
 
 
 def _counts(node: NodeReport) -> Text:
-    """Each count; one that grew stands out, one that is still zero does not."""
+    """All counts: those that grew are highlighted, zeros are dimmed."""
     line = Text(style="dim" if node.lost else "")
     for name, count in node.figures.counts.items():
         style = "bold yellow" if name in node.grown and not node.lost else "" if count else "dim"
@@ -261,7 +261,7 @@ def _stages(snapshot: Snapshot) -> Table:
 
 
 def _settings(snapshot: Snapshot) -> Table:
-    """Mask health, what is in force, and what nobody knows, node by node."""
+    """Mask health, settings in force and unknown values, node by node."""
     known = {"state"} | (set() if snapshot.state is None else set(_IN_THE_STATE))
     table = _table("masks and settings", "")
     for node in snapshot.nodes:
@@ -290,5 +290,5 @@ def _number(text: str) -> float | None:
 
 
 def _clean(text: str) -> str:
-    """A text of somebody else's as a terminal can take it: no control characters, no novel."""
+    """A stranger's text, safe for a terminal: no control characters, limited length."""
     return printable(text, _SHOWN_AT_MOST)

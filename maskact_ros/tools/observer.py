@@ -1,7 +1,7 @@
-"""Watches a running bringup and speaks to it: figures from /diagnostics, state and episode; enable and reset.
+"""Watches a running bringup, and calls its services: figures from /diagnostics, state, episode; enable and reset.
 
-In: the topics of the nodes. Out: what they say; pictures and joints for a film, or the policy's masks beside the true
-ones, if asked for. It subscribes to no picture that nobody wants: making one takes time that the nodes need.
+In: the topics of the nodes. Out: their reports; on request pictures and joints for a film, or the policy's masks with
+the true ones. It subscribes to pictures only on request, because the nodes need time to make them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from maskact_ros.nodes.ros.latest_worker import NewestWorker
 from maskact_ros.nodes.ros.messages import stamp_to_ns, state_from_message
 from maskact_ros.tools.demo_pictures import Film
 
-IMAGES_KEPT = 30  # until their mask comes
+IMAGES_KEPT = 30  # images that wait for their mask
 
 Labels = NDArray[np.uint8]  # (H, W)
 Ask = Callable[[], AbstractContextManager[Future]]  # sends a request
 
 
 class Observer(Node):  # type: ignore[misc]
-    """A plain node beside the others."""
+    """A plain node that runs beside the bringup's nodes."""
 
     def __init__(self) -> None:
         super().__init__("demo", namespace="/maskact")
@@ -57,15 +57,15 @@ class Observer(Node):  # type: ignore[misc]
         self._clear = self.create_client(Trigger, "action_publisher/reset")
 
     def active(self) -> set[str]:
-        """The names of the nodes that say they are active."""
+        """The names of the nodes that report to be active."""
         return {name for name, (_, values) in self._last.items() if values.get("state") == "active"}
 
     def figure(self, node: str, key: str) -> float:
-        """A figure of a node's last report; 0 where it has none yet."""
+        """A figure of a node's last report; 0 if there is none yet."""
         return float(self._last.get(node, (0, {}))[1].get(key, 0.0))
 
     def mean_rate_hz(self, node: str, event: str) -> float:
-        """Mean rate of an event between a node's first report of it and the last; 0 where there are not two."""
+        """Mean rate of an event between a node's first and last report of it; 0 if there are not two."""
         began_ns, first = self._first.get(f"{node} {event}", (0, {}))
         ended_ns, last = self._last.get(node, (0, {}))
         if began_ns == ended_ns or not first:
@@ -74,7 +74,7 @@ class Observer(Node):  # type: ignore[misc]
         return round((float(last[key]) - float(first[key])) / (ended_ns - began_ns) * 1e9, 2)
 
     def enable(self) -> AbstractContextManager[Future]:
-        """Ask the action publisher to begin motion; the answer is awaited within the `with` block."""
+        """Ask the action publisher to begin motion; wait for the answer within the `with` block."""
         return _asked(self._enable, SetBool.Request(data=True))
 
     def disable(self) -> AbstractContextManager[Future]:
@@ -101,7 +101,7 @@ class Observer(Node):  # type: ignore[misc]
         self.create_subscription(Float64MultiArray, "command", self._receive_command, every)
 
     def compare_masks(self, compare: Callable[[Labels, Labels], None]) -> None:
-        """Call `compare` with a policy's mask and the true one, as often as the simulation draws one."""
+        """Call `compare` with the policy's mask and the true one, for each true mask of the simulation."""
         self._compare = compare
         self.create_subscription(Image, "mask", self._receive_mask, _best_effort(depth=1))
         self.create_subscription(Image, "mask_truth", self._receive_truth, _best_effort(depth=10))
@@ -155,7 +155,7 @@ class Observer(Node):  # type: ignore[misc]
 
     def _receive_command(self, message: Float64MultiArray, info: Mapping[str, int]) -> None:
         if self._film is not None:
-            self._film.commanded.add(info["source_timestamp"], message.data)  # when it was sent, not when we had time
+            self._film.commanded.add(info["source_timestamp"], message.data)  # the time of sending, not of receipt
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _asked(client: Client, request: Any) -> Iterator[Future]:
     try:
         yield answer
     finally:
-        client.remove_pending_request(answer)  # one that is lost would be kept for ever
+        client.remove_pending_request(answer)  # else a lost request would be kept for ever
 
 
 def _best_effort(*, depth: int) -> QoSProfile:

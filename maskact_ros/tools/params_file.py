@@ -1,7 +1,7 @@
-"""Checks a parameter file before the nodes start: ROS ignores a section that matches no node, without a word.
+"""Checks a parameter file before the nodes start: ROS ignores a section that matches no node, without a message.
 
-In: the file, and the names of the nodes that will read it. Out: nothing, or one sentence on the first section that
-reaches none of them, with the key that would.
+In: the file, and the names of the nodes that will read it. Out: an error for the first section that matches none of
+them, with the key that would match.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _PARAMETERS = "ros__parameters"
 
 
 class ParamsFileError(MaskACTError):
-    """A parameter file of which something would be ignored."""
+    """A parameter file with a part that would be ignored."""
 
 
 def check_params_file(file: Path, namespace: str, names: Sequence[str]) -> None:
     """Check that each section of a file matches a node of one of these names in the namespace.
 
     Raises:
-        ParamsFileError: a section that matches none, or something that stands outside of any `ros__parameters`.
+        ParamsFileError: a section that matches none, or a value outside of any `ros__parameters`.
         DocumentError, PathError: the file is no YAML, or cannot be read.
     """
     content = read_yaml(file)
     if content is None:
-        return  # an empty file leaves every parameter as it is
+        return  # an empty file sets no parameter
     example = f"allowed: sections such as /**/{names[-1]}, with {_PARAMETERS} in them"
     if not isinstance(content, Mapping):
         raise ParamsFileError(f"{file}: {_shown(content)} is no section; {example}")
@@ -49,7 +49,7 @@ def check_params_file(file: Path, namespace: str, names: Sequence[str]) -> None:
 
 
 def _sections(file: Path, level: Mapping[Any, Any], outer: str, example: str) -> Iterator[tuple[str, Any]]:
-    """Each section's key, joined as ROS joins nested ones, with what stands under its `ros__parameters`."""
+    """Each section's key, joined as ROS joins nested keys, with the content of its `ros__parameters`."""
     for key, value in level.items():
         name = f"{outer}{'' if not outer or outer.endswith('/') else '/'}{key}"
         if key == _PARAMETERS:

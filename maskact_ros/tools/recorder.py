@@ -1,7 +1,7 @@
-"""`maskact record`: topics of the live graph into a bag, as bytes, which nobody decodes on the way.
+"""`maskact record`: records topics of the live graph into a bag, as serialised bytes.
 
-In: topics, and where the bag is to be. Out: a rosbag2 folder with receive times and the QoS that was offered; it is
-closed properly on Ctrl-C, on SIGTERM and after a given time. What a kill leaves can be read up to its last second.
+In: topics, and the bag's folder. Out: a rosbag2 folder with receive times and the offered QoS. It is closed properly
+on Ctrl-C, on SIGTERM and after a given time. After a kill it can be read up to the last second.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from maskact_ros.nodes.ros.stop_request import StopRequest
 from maskact_ros.tools.bringup import environment
 
 QUEUE = 200  # messages of a topic that wait while the disk is slow
-DRAIN_S = 2.0  # at most, in the end, for what waits
-LOOK_EVERY_S = 0.2  # for publishers
+DRAIN_S = 2.0  # longest time at the end to write waiting messages
+LOOK_EVERY_S = 0.2  # between two searches for publishers
 SAY_EVERY_S = 1.0
 SAY_EVERY_S_WITHOUT_TERMINAL = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordRequest:
-    """What to record, and where to."""
+    """What to record, and where to write it."""
 
-    streams: tuple[tuple[str, ...], ...]  # absolute topics; of several in one stream, the first that somebody publishes
+    streams: tuple[tuple[str, ...], ...]  # absolute topics; of several in one stream, the first with a publisher
     out: Path
     storage: Storage = "mcap"
     seconds: float | None = None  # from the first message on
@@ -54,7 +54,7 @@ class RecordRequest:
     def of(
         cls, contract: Contract, out: Path, *, storage: Storage = "mcap", seconds: float | None = None
     ) -> RecordRequest:
-        """All that a contract makes features of."""
+        """All topics of a contract."""
         others = [contract.mask_topic, contract.state_topic]
         others += [contract.action_topic] if contract.action_source == "command" else []
         streams = (contract.image_topics, *((topic,) for topic in others if topic is not None))
@@ -90,8 +90,7 @@ def record(request: RecordRequest) -> RecordSummary:
     """Record until a signal or the end of `seconds`.
 
     Raises:
-        MaskACTError: there is something at `out` already, the disk refuses, no message came, or a topic's publishers
-            disagree about its type.
+        MaskACTError: `out` exists, writing fails, no message came, or a topic's publishers have different types.
     """
     os.environ.update(environment())
     stop = StopRequest()
@@ -112,7 +111,7 @@ def record(request: RecordRequest) -> RecordSummary:
 
 
 class Recorder:
-    """A node that subscribes what it finds, with the QoS it finds, and writes what it hears."""
+    """A node that subscribes the topics when they appear, with their publishers' QoS, and writes all messages."""
 
     def __init__(self, request: RecordRequest, bag: BagWriter) -> None:
         self._request, self._bag = request, bag
@@ -144,14 +143,14 @@ class Recorder:
         self._node.destroy_node()
 
     def summary(self) -> RecordSummary:
-        """How it stands."""
+        """The figures so far."""
         seconds = 0.0 if self._began_s is None else time.monotonic() - self._began_s
         quiet = [topic for topic, count in self._bag.counts.items() if not count]
         unpublished = [" or ".join(stream) for stream in self._waiting]
         return RecordSummary(dict(self._bag.counts), self._bag.bytes, self._lost, seconds, (*quiet, *unpublished))
 
     def _drain(self, executor: SingleThreadedExecutor) -> None:
-        """Write what has arrived and waits."""
+        """Write the messages that have arrived and wait."""
         until_s, idle = time.monotonic() + DRAIN_S, 0
         while idle < 20 and time.monotonic() < until_s:
             known = self._bag.bytes
@@ -165,7 +164,7 @@ class Recorder:
         return limit_s is not None and began_s is not None and time.monotonic() - began_s >= limit_s
 
     def _subscribe(self, stream: tuple[str, ...]) -> bool:
-        """Subscribe the first topic of a stream that has publishers; whether there was one."""
+        """Subscribe the first topic of a stream that has publishers; return whether there is one."""
         for topic in stream:
             publishers = self._node.get_publishers_info_by_topic(topic)
             if publishers:
@@ -198,7 +197,7 @@ class Recorder:
             self._began_s = time.monotonic()
         try:
             self._bag.write(topic, info["received_timestamp"] or time.time_ns(), message)
-        except MaskACTError as error:  # the executor would wrap it
+        except MaskACTError as error:  # kept for `run`, as the executor would wrap it
             self._failure = error
 
     def _count_lost(self, event: Any) -> None:
@@ -206,7 +205,7 @@ class Recorder:
 
 
 def _that_hears_all(profiles: list[QoSProfile]) -> QoSProfile:
-    """The QoS that is compatible with all of these offers, and takes as much as they give."""
+    """The strongest QoS that is compatible with all of these publishers."""
     reliable = all(profile.reliability == QoSReliabilityPolicy.RELIABLE for profile in profiles)
     latched = all(profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for profile in profiles)
     return QoSProfile(
@@ -234,7 +233,7 @@ def _message_class(topic: str, kind: str) -> Any:
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """A function to call each second with a summary: a live line on a terminal, a line now and then elsewhere."""
+    """A function to call each second with a summary: it updates a line on a terminal, or prints a line every 10 s."""
     console = Console(stderr=True)
     before = RecordSummary({}, 0, 0, 0.0, ())
     said_s = time.monotonic()

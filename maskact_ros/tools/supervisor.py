@@ -1,7 +1,7 @@
-"""Starts the processes of a bringup, passes on what they say, and stops them in the right order.
+"""Starts the processes of a bringup, passes on their output, and stops them in the right order.
 
-In: `Process` descriptions. Out: running nodes; the first that ends by itself, with its last lines; and at the end an
-arm at rest, because the action publisher is told first and the others only when it has come to rest.
+In: `Process` descriptions. Out: running nodes; the first one that ends by itself, with its last lines. At the end the
+arm is at rest: the action publisher is stopped first, the others after it has ended.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from maskact_ros.tools.bringup import (
     processes,
 )
 
-END_S = 0.6  # the others end within this, or are killed
-_LOOK_EACH_S = 0.01  # whether a process has ended
+END_S = 0.6  # the other nodes end within this time, or are killed
+_LOOK_EACH_S = 0.01  # between two checks whether a process has ended
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Ended:
 
 
 class Supervisor:
-    """Runs the processes until `stop`; what they print goes, line by line, to `say(name, line)`."""
+    """Runs the processes until `stop`; their output goes, line by line, to `say(name, line)`."""
 
     def __init__(self, processes: Sequence[Process], environment: Mapping[str, str], say: Callable[[str, str], None]):
         self._say = say
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._last_lines: dict[str, deque[str]] = {}
         self._readers: list[threading.Thread] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="maskact_ros_")  # of parameter files, removed with us
+        self._folder = tempfile.TemporaryDirectory(prefix="maskact_ros_")  # for parameter files; temporary
         self._rest_s = max(process.stops_within_s for process in processes) + END_S
         for process in processes:
             self._start(process, {**os.environ, **environment, **launcher_variable(), "PYTHONUNBUFFERED": "1"})
@@ -62,7 +62,7 @@ class Supervisor:
         return self._running[name].pid
 
     def ended(self) -> Ended | None:
-        """The first process that has ended, if any has."""
+        """The first process that has ended, or None."""
         for name, process in self._running.items():
             code = process.poll()
             if code is not None:
@@ -71,7 +71,7 @@ class Supervisor:
         return None
 
     def stop(self) -> None:
-        """Let the arm come to rest, then end all processes; the others have END_S then."""
+        """Let the arm come to rest, then end all other processes within END_S."""
         # SIGTERM, because SIGINT makes a Python that is still starting print a stack trace.
         publisher = self._running.get("action_publisher")
         if publisher is not None:
@@ -86,7 +86,7 @@ class Supervisor:
         self._folder.cleanup()
 
     def _start(self, process: Process, environment: dict[str, str]) -> None:
-        # A session of its own: Ctrl-C reaches us alone, and we decide the order.
+        # A session of its own, so that Ctrl-C reaches only this process, which decides the order.
         running = subprocess.Popen(
             process.command(Path(self._folder.name)),
             env=environment,
@@ -107,7 +107,7 @@ class Supervisor:
         assert process.stdout is not None
         for line in process.stdout:
             self._last_lines[name].append(line.rstrip())
-            with contextlib.suppress(OSError):  # nobody reads what we print any more; the node must not block on us
+            with contextlib.suppress(OSError):  # our reader may be gone; read on, or the node blocks
                 self._say(name, line.rstrip())
 
     def _join_reader(self, name: str) -> None:

@@ -1,1 +1,1 @@
-"""Demonstrations to a policy, and a policy to its rate of success."""
+"""Trains policies on demonstrations, and measures their success rates."""

@@ -1,4 +1,4 @@
-"""The subcommands of `maskact` that train policies, and measure them."""
+"""The subcommands of `maskact` that train and measure policies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from maskact_ros.core.parallel import add_workers, workers_of
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare them; what they need is loaded when they run."""
+    """Declare the subcommands; their modules are loaded when they run."""
     demos = commands.add_parser(
         "record-demos",
         help="let the scripted expert solve the simulated task, one bag for each episode",
-        description="The scripted expert solves the simulated task, pushed a little now and then so that its recovery "
-        "is seen, too. Each episode becomes a rosbag2 folder (mcap), OUT/episode_SEED. Episodes that were not solved "
-        "are not kept. The same command again goes on where it was stopped.",
+        description="The scripted expert solves the simulated task; small random pushes make it show recoveries, too. "
+        "Each episode becomes a rosbag2 folder (mcap), OUT/episode_SEED. Episodes that were not solved are not kept. "
+        "The same command again continues where it was stopped.",
     )
     demos.set_defaults(run=_record_demos)
     demos.add_argument("--episodes", type=int, required=True, metavar="N", help="how many to try, a seed each")
@@ -32,8 +32,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--begin",
         choices=("usual", "mishap"),
         default="usual",
-        help="usual: from home, or with the open hand anywhere; mishap: with the hand shut around nothing and the cube "
-        "perhaps astray, so that a policy learns to try again; default: usual",
+        help="usual: from home, or with the open hand anywhere; mishap: with the hand closed on nothing, and the cube "
+        "perhaps in an unusual place, so that a policy learns to try again; default: usual",
     )
     demos.add_argument(
         "--images",
@@ -55,21 +55,21 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
   maskact train --dataset D --stage stage1 --config policy.json --out RUN1
   maskact train --dataset D --stage stage2 --config policy.json --out RUN2 --init RUN1/checkpoint
 
-RUN/checkpoint is the latest policy, for the nodes; RUN/best that of the lowest held-out loss; RUN/curves.png shows how
-it went, as do RUN/log.jsonl and TensorBoard on RUN/tensorboard. Ctrl-C saves and ends; then, or after a crash,
+RUN/checkpoint is the latest policy, for the nodes; RUN/best is the policy of the lowest held-out loss. RUN/curves.png,
+RUN/log.jsonl and RUN/tensorboard have the losses. Ctrl-C saves and ends. After that, or after a crash,
 
   maskact train --resume --out RUN
 
-goes on as if nothing had happened. On several GPUs: accelerate launch --multi_gpu -m maskact_ros.cli train ...""",
+continues the run exactly. On several GPUs: accelerate launch --multi_gpu -m maskact_ros.cli train ...""",
     )
     train.set_defaults(run=_train)
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    train.add_argument("--resume", action="store_true", help="go on with the run in RUN, with its own settings")
+    train.add_argument("--resume", action="store_true", help="continue the run in RUN, with its own settings")
     train.add_argument("--dataset", type=Path, nargs="+", dest="datasets", metavar="D", help="datasets of one robot")
     train.add_argument("--stage", help="stage1: encoder and mask head; stage2: everything")
     train.add_argument("--config", type=Path, metavar="FILE", help="MaskACT JSON, such as config/demo_policy.json")
     train.add_argument(
-        "--init", type=Path, metavar="CHECKPOINT", help="weights to begin with; of a stage 1 checkpoint, those that see"
+        "--init", type=Path, metavar="CHECKPOINT", help="initial weights; of a stage 1 checkpoint, the perception's"
     )
     train.add_argument("--steps", type=int, metavar="N", help="default: 20000")
     train.add_argument("--batch-size", type=int, metavar="B", help="pictures a step, of all GPUs; default: 32")
@@ -78,8 +78,8 @@ goes on as if nothing had happened. On several GPUs: accelerate launch --multi_g
     train.add_argument(
         "--augment",
         metavar="PRESET",
-        help="none, colour, standard (colour and space), full (and class by class), or a YAML file with a preset and "
-        "what differs from it; default: standard",
+        help="none, colour, standard (colour and space), full (also class by class), or a YAML file with a preset and "
+        "the values that differ from it; default: standard",
     )
     train.add_argument("--ema", type=float, metavar="DECAY", help="average the weights, such as 0.999; default: 0, off")
     train.add_argument("--val-episodes", type=float, metavar="F", help="share that is held out; default: 0.1")
@@ -99,8 +99,8 @@ goes on as if nothing had happened. On several GPUs: accelerate launch --multi_g
     train.add_argument(
         "--cache-features",
         metavar="WHEN",
-        help="auto, always or never: what a frozen backbone makes of pictures that nothing changes is computed once, "
-        "and kept on the disk; default: auto, where it is possible, worth it, and fits",
+        help="auto, always or never: compute a frozen backbone's features once and keep them on the disk, which needs "
+        "pictures without augmentation; default: auto, if that is possible, saves time, and fits on the disk",
     )
 
     _add_report(commands)
@@ -159,7 +159,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="compare policies in the simulated task, in the scene of training and under each shift",
         description="Evaluate each policy in the scene of training and under each shift, and the first one with "
         "temporal ensembling, too, over the same seeds; print the tables. Each evaluation is kept in OUT, so that the "
-        "same command goes on where it was stopped, and runs again what a new checkpoint changes.",
+        "same command continues where it was stopped, and repeats evaluations of a changed checkpoint.",
     )
     report.set_defaults(run=_report)
     report.add_argument(

@@ -172,3 +172,24 @@ def test_a_png_that_is_cut_off_is_refused_though_a_text_in_it_says_its_end():
 def test_a_header_is_read_without_decoding(monkeypatch, content, header):
     monkeypatch.setattr(cv2, "imdecode", None)
     assert header_of(content) == header
+
+
+@pytest.mark.parametrize("claimed", [2**32 - 1, 2**31, 100_000])
+@pytest.mark.parametrize("chunk", [b"IDAT", b"IEND", b"tEXt"])
+def test_a_png_whose_chunk_claims_more_than_there_is_is_not_decoded(monkeypatch, chunk, claimed):
+    whole = file_of(".png", COLOUR)
+    whole = whole[:33] + (4).to_bytes(4, "big") + b"tEXta\0bc" + (0).to_bytes(4, "big") + whole[33:]
+    at = whole.index(chunk) - 4
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV makes room for what the chunk claims"))
+    assert "a whole JPEG or PNG" in refusal("png", whole[:at] + claimed.to_bytes(4, "big") + whole[at + 4 :])
+
+
+def test_a_jpeg_of_more_scans_than_anyone_needs_is_not_decoded(monkeypatch):
+    """Each scan goes over all pixels again: 300 kB could keep a core busy for minutes."""
+    big = np.tile(COLOUR, (20, 20, 1))
+    whole = file_of(".jpg", big, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    last = whole.rfind(b"\xff\xda")
+    repeated = whole[:last] + whole[last:-2] * (2**30 // (big.shape[0] * big.shape[1])) + whole[-2:]
+    assert rgb_from_message(CompressedImage("jpeg", whole)).shape == big.shape
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is begun"))
+    assert "scans; allowed: fewer" in refusal("jpeg", repeated)

@@ -100,6 +100,12 @@ def test_a_document_that_takes_too_long_to_read_is_not_begun(tmp_path, read, mos
         read(tmp_path / "file")
 
 
+def test_a_document_of_a_million_empty_lists_is_not_begun(tmp_path):
+    (tmp_path / "file").write_text('{"a": [' + "[]," * 1_000_000 + "0]}")
+    with pytest.raises(DocumentError, match=r"file: has 1000002 lists and objects; allowed: 1000000"):
+        read_json(tmp_path / "file", any_size=True)
+
+
 def test_sound_documents_are_read_as_by_any_reader(tmp_path):
     values = {"a": [1, 2.5, None, True, "ü"], "b": {"c": {"a": "again"}}}
     (tmp_path / "file").write_text(json.dumps(values))

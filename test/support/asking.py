@@ -1,4 +1,4 @@
-"""Asks a node's parameter services, as `ros2 param set` and `ros2 param get` do."""
+"""Calls a node's parameter services, as `ros2 param set` and `ros2 param get` do."""
 
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import SetParametersResult
@@ -14,7 +14,7 @@ def ask(probe: Probe, node: str, **values) -> SetParametersResult:
 
 
 def ask_with(probe: Probe, node: str, *messages: ParameterMessage) -> SetParametersResult:
-    """Send these, well formed or not, in one request."""
+    """Send these parameters, valid or not, in one request."""
     request = SetParametersAtomically.Request(parameters=list(messages))
     return probe.call(SetParametersAtomically, f"{node}/set_parameters_atomically", request).result
 

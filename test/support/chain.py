@@ -20,7 +20,7 @@ PLANNING_S = 0.25  # from an image that is young enough to its chunk: 0.02 s, or
 
 @dataclass
 class Chain:
-    """All three nodes; `began` is the first command that concerns the present test."""
+    """All three nodes; `began` is the index of the present test's first command."""
 
     vision: Vision
     publisher: Program
@@ -95,7 +95,7 @@ class Chain:
         self.arm.wait_for_commands(20)
 
     def settle(self) -> None:
-        """Take all faults away, come to rest, and hold what came since `move` against what must hold."""
+        """Remove all faults, come to rest, and check all commands since `move`."""
         self.vision.heal()
         if self.rung not in ("idle", "fault"):
             assert self.probe.enable(False).success

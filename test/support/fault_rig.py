@@ -1,4 +1,4 @@
-"""An action publisher behind the proxy, with a stand-in planner and arm: it moves, is hurt, and is healed again."""
+"""An action publisher behind the proxy, with a stand-in planner and arm: tests inject faults and remove them."""
 
 import itertools
 import time
@@ -14,7 +14,7 @@ from support.proxy import Stream, faulty
 from support.soundness import Pulse, assert_sound, begin_index, periods_to_stop, rest_index
 from support.stand_ins import Arm, Planner
 
-DATED = 5  # the joint that tells the age of the plan: wrist_roll, which has the widest range
+DATED = 5  # the joint whose position encodes the age of the plan: wrist_roll, which has the widest range
 STEP = 0.02  # rad, by which it moves on with each chunk; small, so that it takes no part in what limits the motion
 REMAPPINGS = faulty("action_chunk", "joint_states")
 CHUNK_S, EVERY_S, AGE_S = 2.0, 0.2, 0.1  # a chunk's length, how often one comes, how old its image is
@@ -74,7 +74,7 @@ EARLY_S = 0.05  # an injection comes up to two measurements after the last good 
 
 @dataclass
 class Rig:
-    """The publisher and what surrounds it; `began` is the first command that concerns the present test."""
+    """The publisher and its surroundings; `began` is the index of the present test's first command."""
 
     bench: Bench
     robot: RobotSpec
@@ -89,7 +89,7 @@ class Rig:
 
     @classmethod
     def start(cls, bench: Bench, robot: RobotSpec, *, at: np.ndarray | None = None, **parameters) -> "Rig":
-        """All of it, the publisher active; the arm stands at a pose (D,), or in the middle of its range."""
+        """The whole rig with an active publisher; the arm stands at a pose (D,), or in the middle of its range."""
         probe = bench.probe
         chunks = Stream(probe, JointTrajectory, "action_chunk")
         joints = Stream(probe, JointState, "joint_states")
@@ -109,7 +109,7 @@ class Rig:
 
     @property
     def pose(self) -> np.ndarray:
-        """Where the arm is, (D,)."""
+        """The arm's position (D,)."""
         return set_points(self.arm.commands[-1:])[0] if self.arm.commands else self.arm.middle
 
     def rungs_since(self, index: int) -> list[str]:
@@ -136,12 +136,12 @@ class Rig:
         self.arm.wait_for_commands(20)
 
     def heal(self) -> None:
-        """Take all faults away."""
+        """Remove all faults."""
         self.chunks.heal()
         self.joints.heal()
 
     def settle(self) -> None:
-        """Take all faults away, come to rest, and hold what was commanded since `move` against the limits."""
+        """Remove all faults, come to rest, and check all commands since `move` against the limits."""
         self.heal()
         self.planner.end()
         if self.rung not in ("idle", "fault"):

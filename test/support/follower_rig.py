@@ -1,4 +1,4 @@
-"""A follower, an arm that does what it says, and a clock: `Rig` turns them tick by tick."""
+"""A follower, an arm that executes its commands, and a clock: `Rig` advances them tick by tick."""
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Rig:
         self.steady_ns += by_ns
 
     def tick(self, periods: int = 1) -> np.ndarray | None:
-        """The last of so many set points; each is checked against the one before."""
+        """The last of `count` set points; each is checked against the one before."""
         for _ in range(periods):
             self.pass_time(PERIOD_NS)
             if self.joints_alive:

@@ -1,4 +1,4 @@
-"""What nobody should send: messages with numbers that are none, of absurd size, or of wrong sizes; each in place."""
+"""Invalid messages: with numbers that are not finite or too large, or with wrong sizes; changed in place."""
 
 import array
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Makes the committed tiny checkpoint anew: `.venv/bin/python test/support/make_tiny.py`.
+"""Makes the committed tiny checkpoint again: `.venv/bin/python test/support/make_tiny.py`.
 
 In: tiny/policy.json and tiny/backbone/. Out: tiny/checkpoint/, untrained, of seed 0, for the simulated robot.
 """

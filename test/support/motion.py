@@ -1,4 +1,4 @@
-"""What any sequence of set points must be, judged from the numbers that go out alone."""
+"""Checks that hold for any sequence of set points, on the published numbers alone."""
 
 import numpy as np
 

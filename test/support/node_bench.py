@@ -1,4 +1,4 @@
-"""What the ROS tests are written with: real nodes in processes of their own, and a probe that listens and speaks.
+"""Tools of the ROS tests: real nodes in processes of their own, and a probe that subscribes and publishes.
 
 `Bench` is a ROS domain of its own with nodes and a probe in it; at the end of its `with` block all of them are gone.
 Waiting is for events, each with a deadline that is generous on a loaded machine; nothing sleeps for luck.
@@ -58,7 +58,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class Report:
-    """What a node last said on /diagnostics."""
+    """A node's report on /diagnostics."""
 
     level: bytes
     message: str
@@ -364,7 +364,7 @@ def shared_memory_in_use() -> set[Path]:
 
 
 def state_of(heard: Heard) -> dict:
-    """What a message of the `state` topic says."""
+    """The content of a message of the `state` topic."""
     return json.loads(heard.message.data)
 
 

@@ -1,4 +1,4 @@
-"""What curve, plan and safety filter compute, joint by joint as their docstrings say it: slow, and easy to check."""
+"""Naive versions of curve, plan and safety filter, joint by joint after their docstrings: slow, easy to check."""
 
 import math
 

@@ -27,7 +27,7 @@ def faulty(*topics: str) -> dict[str, str]:
 
 
 class Stream:
-    """One topic on its way through the proxy; `fault` may be exchanged at any time."""
+    """One relayed topic; `fault` may be replaced at any time."""
 
     def __init__(self, probe: Probe, kind: type, topic: str, qos: QoSProfile = RELIABLE):
         self.fault: Fault = passed
@@ -45,7 +45,7 @@ class Stream:
                 self._out.publish(delivered)
 
     def heal(self) -> None:
-        """Relay as it comes; what is still under way is lost."""
+        """Relay without a fault; delayed messages are lost."""
         self.fault = passed
         self._courier.lose_all()
 
@@ -110,12 +110,12 @@ def lossy(share: float, random: np.random.Generator) -> Fault:
 
 
 def reordered(at_most_s: float, random: np.random.Generator) -> Fault:
-    """Delays each message by another time, so that they overtake each other."""
+    """Delays each message by a different time, so that messages overtake each other."""
     return lambda message: [(random.uniform(0.0, at_most_s), message)]
 
 
 def altered(change: Callable[[object], object]) -> Fault:
-    """Lets a function falsify each message, in place."""
+    """Lets a function change each message, in place."""
 
     def alter(message: object) -> list[Delivery]:
         change(message)

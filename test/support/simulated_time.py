@@ -1,4 +1,4 @@
-"""A simulation's clock as a node sees it: coarse ticks, at a pace of its own, late, and in bursts."""
+"""A simulated clock as a node receives it: coarse ticks, at any pace, late, and in bursts."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What must hold of every message that comes out of the action publisher, whatever was done to it.
+"""Checks that hold for every message of the action publisher, whatever faults were injected.
 
 In: the messages as they were heard. Out: an assertion that names the message, the joint and both values.
 """
@@ -100,7 +100,7 @@ def velocities_of(commands: Sequence[Heard], rate_hz: float = 100.0) -> np.ndarr
 
 
 def assert_ends_at_rest(commands: Sequence[Heard]) -> None:
-    """The last command says the same as the one before it."""
+    """The last command equals the one before it."""
     before, last = commands[-2:]
     assert last.message.data == before.message.data, "the last command is at rest"
 

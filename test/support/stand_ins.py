@@ -1,4 +1,4 @@
-"""Stand-ins, inside the test's process, for what surrounds a node under test: arm, planner and camera."""
+"""Stand-ins, inside the test's process, for the surroundings of a node under test: arm, planner and camera."""
 
 import array
 import os
@@ -108,7 +108,7 @@ class Witness:
 
 
 class Arm(Witness):
-    """An arm that is where it was last commanded to be, and says so at 100 Hz."""
+    """An arm that is always at the last command, and sends joint states at 100 Hz."""
 
     def __init__(self, probe: Probe, robot: RobotSpec):
         super().__init__(probe)

@@ -30,7 +30,7 @@ NOTHING = np.zeros(0)
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a JointTrajectory message says; a stamp of zero means: from now on."""
+    """The content of a JointTrajectory message; a stamp of zero means: from now on."""
 
     joint_names: tuple[str, ...]
     points: tuple[Point, ...]

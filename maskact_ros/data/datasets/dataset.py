@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskact_ros.core.documents import read_json, shortened
+from maskact_ros.core.documents import LONGEST_NAME, read_json, shortened
 from maskact_ros.core.outputs import Kind
 from maskact_ros.core.robot import RobotSpec
 from maskact_ros.core.statistics import FeatureStatistics, Statistics
@@ -25,6 +25,7 @@ from maskact_ros.data.datasets.lerobot_reader import INFO, LeRobotFolder
 from maskact_ros.data.datasets.report_checks import check_report
 
 _END_BYTES = 1 << 20
+_MOST_CLASSES = 256  # ids of eight bits
 _LATEST_NS = 2.0**62  # a century after 1970
 ROBOT, CONTRACT, REPORT = f"{OURS}/robot.yaml", f"{OURS}/contract.yaml", f"{OURS}/report.json"
 
@@ -163,11 +164,16 @@ def mask_classes(source: LeRobotFolder, name: str) -> tuple[str, ...] | None:
         return None
     declared = source.features[name].get("info")
     classes = declared.get("classes") if isinstance(declared, Mapping) else None
-    if not isinstance(classes, list) or not classes or not all(isinstance(entry, str) for entry in classes):
+    if not isinstance(classes, list) or not 0 < len(classes) <= _MOST_CLASSES or not all(map(_is_name, classes)):
         raise DatasetError(
-            f"{source.folder / INFO}: info.classes of {name} is {shortened(repr(classes))}; allowed: a list of names"
+            f"{source.folder / INFO}: info.classes of {name} is {shortened(repr(classes))}; allowed: a list of names, "
+            f"at most {_MOST_CLASSES}"
         )
     return tuple(classes)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from maskact_ros.data.datasets.lerobot_layout import DatasetError
 
 _READ_BYTES = 1 << 20  # at a time, of a column of pictures that may be larger than memory
 _NUMBER_BYTES = 8
+_ROW_BYTES = 4  # of an index, a stamp and joints that move, however well they are compressed
 
 
 def reading_parquet(path: Path) -> Any:
@@ -35,8 +36,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
     with reading_parquet(path), pq.ParquetFile(path, buffer_size=_READ_BYTES) as table:
         about = table.metadata
         groups = sum(about.row_group(group).num_rows for group in range(about.num_row_groups))
-        # A row has an index, a stamp and joints that move: it takes a byte, however well it is compressed.
-        if not 0 <= about.num_rows <= regular_size(path):
+        if not 0 <= about.num_rows * _ROW_BYTES <= regular_size(path):
             raise DatasetError(f"{path}: claims {about.num_rows} rows in {regular_size(path)} bytes")
         if groups != about.num_rows:
             raise DatasetError(f"{path}: claims {about.num_rows} rows, its row groups {groups}")
@@ -85,9 +85,9 @@ def numbers(column: pa.Array, shown: str) -> NDArray[Any]:
         widths = (
             np.unique(pc.list_value_length(column).to_numpy(zero_copy_only=False)) if len(column) else np.zeros(1, int)
         )
-        if len(widths) > 1:
-            raise DatasetError(f"{shown}: rows have {widths.min()} to {widths.max()} numbers; allowed: all as many")
-        return values.reshape(len(column), -1 if widths[0] else 0)
+        if len(widths) > 1 or not values.size:
+            raise DatasetError(f"{shown}: rows have {widths.min()} to {widths.max()} numbers; allowed: as many, some")
+        return values.reshape(len(column), -1)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
         raise DatasetError(f"{shown} is of type {column.type}; allowed: numbers")
     return np.asarray(column.to_numpy(zero_copy_only=False))

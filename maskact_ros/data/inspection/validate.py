@@ -28,6 +28,8 @@ from maskact_ros.data.inspection.validate_motion import check_motion
 from maskact_ros.data.inspection.validate_pictures import check_masks, check_pictures
 from maskact_ros.data.inspection.validate_rows import check_rows, check_statistics, check_times
 
+_MOST_TIMES = 2  # as many rows as there are; beyond, episodes are not just a little wrong
+
 
 def run(folder: Path) -> int:
     """Print what is wrong, or what is there; the exit code, 1 when anything is wrong."""
@@ -83,6 +85,10 @@ def validate(folder: str | Path) -> Iterator[Finding | Remark | int]:
         yield from check_times(source, read_report(folder))
     yield from check_motion(source, robot)
     yield from check_statistics(source)
+    claimed = sum(episode.length for episode in source.episodes)
+    if claimed > _MOST_TIMES * source.rows:  # each claims all pictures, and each would be decoded again and again
+        yield Finding("meta/episodes", f"the pictures are not looked at, as episodes of {claimed} rows share them")
+        return
     yield from check_pictures(source, layout)
     yield from check_masks(source, layout)
 

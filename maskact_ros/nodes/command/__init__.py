@@ -1,1 +1,1 @@
-"""The action publisher's parts: what it is asked, what it sends, and who else sends."""
+"""The action publisher's parts: its requests, its command topics, and checks for other nodes that send commands."""

@@ -1,6 +1,6 @@
-"""How long each chunk is meant to serve: inference decides it, and the action publisher must expect the same.
+"""How many steps of each chunk are executed. Inference decides it; the action publisher must expect the same.
 
-In: the configuration that each of the two has in effect. Out: what differs, and whether the arm would stop of it.
+In: the configuration in effect on each of the two nodes. Out: the differences, and whether they would stop the arm.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _TEXT = re.compile(r"(\d{1,9}) (none|[\d.e+-]{1,30})", re.ASCII)
 
 @dataclass(frozen=True)
 class ChunkUse:
-    """`n_action_steps` and `temporal_ensemble_coeff`, the latter as parameters spell it."""
+    """`n_action_steps` and `temporal_ensemble_coeff`; the latter is spelled as in parameters ("none" for off)."""
 
     n_action_steps: int
     coeff: str
 
     @classmethod
     def of(cls, config: MaskACTConfig) -> ChunkUse:
-        """As a configuration says."""
+        """From a configuration."""
         coeff = config.temporal_ensemble_coeff
         return cls(config.n_action_steps, "none" if coeff is None else f"{coeff:g}")
 
@@ -34,16 +34,16 @@ class ChunkUse:
 
     @property
     def text(self) -> str:
-        """As a node tells another."""
+        """The text that a node sends to another."""
         return f"{self.n_action_steps} {self.coeff}"
 
     @property
     def steps(self) -> int:
-        """After how many steps a newer chunk is to be there; with ensembling, each image brings one."""
+        """The number of steps after which a newer chunk is expected; with ensembling 1, as each image gives a chunk."""
         return self.n_action_steps if self.coeff == "none" else 1
 
     def difference(self, inference: ChunkUse) -> str | None:
-        """How inference uses chunks otherwise than this, the publisher's use; or None."""
+        """How inference's use differs from this one, the publisher's; or None."""
         named = (
             ("n_action_steps", self.n_action_steps, inference.n_action_steps),
             ("temporal_ensemble_coeff", self.coeff, inference.coeff),

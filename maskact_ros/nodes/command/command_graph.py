@@ -1,6 +1,6 @@
-"""Who else is on the command's topics: the controllers that listen there, and other nodes that publish there.
+"""The other nodes on the command topics: controllers that subscribe, and nodes that publish there, too.
 
-In: the ROS graph. Out: why nothing takes the commands, or None; the names of the others.
+In: the ROS graph. Out: why nothing takes the commands, or None; the names of the other publishing nodes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TYPES = {"position": "std_msgs/msg/Float64MultiArray", "trajectory": "trajectory
 
 
 class CommandGraph:
-    """Looks at the graph when it is asked; `publishers` are those that a controller is to listen to."""
+    """Reads the graph at each call; `publishers` are those that the controllers subscribe to."""
 
     def __init__(self, node: LifecycleNode, publishers: Sequence[LifecyclePublisher], interface: str):
         self._node, self._publishers, self._interface = node, publishers, interface

@@ -1,7 +1,7 @@
-"""`CommandLoop`: the thread that empties the inbox, hears, asks the follower for a set point, and publishes it.
+"""`CommandLoop`: the thread that serves the inbox, reads joint states and chunks, and publishes set points.
 
-In: what its parts hold. Out: one command each control period. After a bug the arm brakes, and the node ends once it
-rests.
+In: requests, joint states, chunks. Out: one command each control period. After a bug the arm brakes; when it is at
+rest, the node ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from maskact_ros.nodes.command.loop_inbox import LoopInbox
 from maskact_ros.nodes.command.loop_intake import LoopIntake
 from maskact_ros.nodes.ros.diagnostics import Diagnostics
 
-# Who gives a sign of life so soon after one was missed was only kept waiting: while the plan lasts, and after that.
+# A peer that is heard again within these times after it was lost counts as delayed by the scheduler, not as gone.
+# The first time holds while a plan is valid, the second without a plan.
 _HICCUP_NS, _PAUSE_NS = 400_000_000, 100_000_000
 
 
@@ -45,14 +46,14 @@ class CommandLoop:
         say_state: Callable[[], None],
         diagnostics: Diagnostics,
     ):
-        """Prepare it.
+        """Prepare the loop.
 
         Args:
-            follower: decides; its rate is the loop's.
+            follower: makes the decisions; the loop has its rate.
             cpu: the core to run on, or None.
-            clock: dates the periods.
-            intake: what is heard.
-            inbox: what other threads ask.
+            clock: gives the time of each period.
+            intake: the newest joint state and chunk.
+            inbox: requests of other threads.
             lost: peers that gave no sign of life.
             output: where commands go; None in a dry run.
             say_state: called in each period, in this thread.
@@ -74,7 +75,7 @@ class CommandLoop:
         self.rate_loop.stop()
 
     def comes_to_rest(self, within_s: float) -> bool:
-        """Wait until all that was asked is done, and the set point rests; whether it does."""
+        """Wait until all requests are served and the set point is at rest; return whether it is."""
         until_s = time.monotonic() + within_s
         while self._inbox or not self.follower.at_rest:
             if self.rate_loop.failure is not None or time.monotonic() > until_s:
@@ -84,7 +85,7 @@ class CommandLoop:
 
     @property
     def crash(self) -> BaseException | None:
-        """A bug that ended the loop, or that will when the arm has come to rest."""
+        """A bug that has ended the loop, or will end it when the arm is at rest."""
         return self.rate_loop.failure or (self._bug if self._bug is not None and self.follower.at_rest else None)
 
     def _tick(self, deadline_ns: int) -> None:
@@ -104,20 +105,20 @@ class CommandLoop:
     def _command(self, deadline_ns: int) -> None:
         """Decide on a set point, and send it."""
         follower = self.follower
-        # More than a period late, it is another period: a stall is told by when commands are sent, not were due.
-        # A horizon begins when it is sent, however late that is.
+        # A call that is more than a period late belongs to another period: stalls are measured by when commands are
+        # sent, not by when they were due. A horizon always begins when it is sent.
         most_late_ns = 0 if isinstance(follower, TrajectoryFollower) else follower.period_ns
         moment, now_ns = self._clock.moment(deadline_ns, most_late_ns)
         set_point = self._decide(moment, now_ns)
         if set_point is None:
             return
         if steady_ns() - moment.steady_ns > stall_ns(follower.period_ns):
-            follower.retract()  # the process was stopped in the middle; the next period begins from rest
+            follower.retract()  # the process was stopped during this period; the next period begins from rest
         elif self._output is not None:
             self._send(self._output, set_point, moment)
 
     def _decide(self, moment: Moment, now_ns: int) -> NDArray[np.float64] | None:
-        """The set point of this period; after a bug the arm brakes, whatever else is the matter."""
+        """The set point of this period. After a bug the arm brakes in any case."""
         follower = self.follower
         if self._bug is not None:
             self._inbox.clear()

@@ -1,7 +1,7 @@
-"""What the action publisher sends: set points or trajectories, whole on `command`, and each controller's part.
+"""The command topics: `command` has all joints, and each controller can have a topic for its own joints.
 
-In: set points (D,), or positions and velocities (N, D) of a short horizon. Out: messages, prepared beforehand, on the
-topic of the whole vector, which bags are recorded from, and on those of the robot's controllers, if it has any.
+In: set points (D,), or positions and velocities (N, D) of a short horizon. Out: messages, which are built once and
+refilled. `command` is always sent, as bags record it; the other topics exist where the robot lists controllers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Part:
 
 
 class _Output:
-    """The publishers; raises RobotError when a topic's name is none, or two come out the same by remapping."""
+    """The publishers. Raises RobotError for an invalid topic name, or two topics with one name after remapping."""
 
     def __init__(self, node: LifecycleNode, robot: RobotSpec, kind: type):
         carried = {"command": robot.joint_names} | {c.command_topic: c.joints for c in robot.controllers}
@@ -53,21 +53,21 @@ class _Output:
 
     @property
     def to_controllers(self) -> list[LifecyclePublisher]:
-        """The publishers that controllers listen to; where these have topics of their own, `command` is for bags."""
+        """The publishers that controllers subscribe to: their own topics if there are any, else `command`."""
         return [part.publisher for part in self._parts[1:] or self._parts]
 
     def settle(self) -> None:
-        """Wait until all listeners have the last message, or for a tenth of a second: it goes with its sender."""
+        """Wait until all subscribers have the last message, at most 0.1 s: it is lost with its publisher."""
         until_s = time.monotonic() + _SETTLE_S
         for part in self._parts:
             left_s = max(0.0, until_s - time.monotonic())
             try:
                 part.publisher.wait_for_all_acked(Duration(seconds=left_s))
-            except RuntimeError:  # rcl's, from an RMW that cannot tell
+            except RuntimeError:  # of rcl, where the RMW does not support waiting
                 time.sleep(left_s)
 
     def destroy(self) -> None:
-        """Take the publishers from the node."""
+        """Destroy the publishers."""
         for part in self._parts:
             self._node.destroy_lifecycle_publisher(part.publisher)
         self._parts = []
@@ -96,15 +96,15 @@ class TrajectoryOutput(_Output):
     def publish(self, positions: NDArray[np.float64], velocities: NDArray[np.float64], step_ns: int) -> None:
         """Send positions and velocities (N, D), point i due at `i * step_ns` from receipt; the last one is at rest.
 
-        The first point, due at once, is where the controller's spline starts, whatever
-        `interpolate_from_desired_state` says. Without one it starts at the measured state, which lags behind.
+        The controller's spline starts at the first point, which is due at once, with any value of
+        `interpolate_from_desired_state`. Without such a point it starts at the measured state, which lags behind.
         """
         for part, message in zip(self._parts, self._messages, strict=True):
             part.publisher.publish(message.of(positions[:, part.columns], velocities[:, part.columns], step_ns))
 
 
 class _TrajectoryMessage:
-    """A trajectory that begins on receipt, as its stamp is zero, in a message whose points are built once."""
+    """A message whose points are built once and refilled. Its stamp is zero, so the trajectory begins on receipt."""
 
     def __init__(self, joint_names: tuple[str, ...]):
         self._message = JointTrajectory(joint_names=list(joint_names))
@@ -132,7 +132,7 @@ def _check_topics(node: LifecycleNode, topics: list[str]) -> None:
     for topic in topics:
         try:
             name = node.resolve_topic_name(topic)
-        except RuntimeError:  # what rclpy makes of an error of rcl
+        except RuntimeError:  # rclpy's exception for an error of rcl
             raise RobotError(f"controller {topic}: its command_topic is no ROS topic's name") from None
         if name in resolved:
             raise RobotError(f"{resolved[name]} and {topic} are both the topic {name}; allowed: a topic for each")

@@ -1,6 +1,7 @@
-"""What the action publisher says on /diagnostics, once a second: figures of the command loop, and what is wrong.
+"""The action publisher's /diagnostics, once a second: figures of the command loop, and problems.
 
-In: the follower, its loop, its topics and the graph. Out: values and problems. The follower hears of the graph, too.
+In: the follower, its loop, its topics and the ROS graph. Out: values and problems. The follower is told, too, whether
+a controller subscribes to the commands, and whether other nodes publish them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from maskact_ros.nodes.ros.publishers import publishing_nodes
 
 
 class CommandReport:
-    """Reports from its making until it is destroyed; its methods are called in the executor's thread."""
+    """Reports from its construction until `destroy`; its methods are called in the executor's thread."""
 
     def __init__(
         self,
@@ -33,11 +34,11 @@ class CommandReport:
         """Report from now on.
 
         Args:
-            node: whose diagnostics it is.
+            node: the action publisher, whose diagnostics are filled.
             loop: the command loop.
-            graph: who takes the commands, and who sends some, too; None in a dry run.
-            sole_driver: who else drives.
-            difference: how inference uses chunks otherwise, or None.
+            graph: the nodes on the command topics; None in a dry run.
+            sole_driver: finds other action publishers of the same topic.
+            difference: how inference's use of chunks differs, or None.
         """
         self._node, self._diagnostics = node, node.diagnostics
         self._follower, self._intake, self._rate_loop = loop.follower, loop.intake, loop.rate_loop
@@ -47,11 +48,11 @@ class CommandReport:
         self._timer = node.create_steady_timer(1.0, self._report)
 
     def destroy(self) -> None:
-        """Report no more."""
+        """Stop reporting."""
         self._node.destroy_timer(self._timer)
 
     def look_at_graph(self) -> None:
-        """Who takes the commands, and who sends some, too; a fault tells of it."""
+        """Find out who takes the commands, and who else sends some; the reason of a fault mentions it."""
         if self._graph is not None:
             others = ", ".join(self._graph.others)
             self._unheard = self._graph.unheard or ""
@@ -115,7 +116,7 @@ class CommandReport:
                 self._diagnostics.solved(name)
 
     def _two_arms(self) -> str | None:
-        """Several nodes that send joint states, when some of these are not believed."""
+        """The nodes that publish joint states, if there are several and some states are not believed; else None."""
         before, self._doubted = self._doubted, self._follower.poses_refused
         topic = self._node.resolve_topic_name("joint_states")
         nodes = publishing_nodes(self._node, topic) if self._doubted > before else []

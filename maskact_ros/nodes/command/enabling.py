@@ -1,7 +1,7 @@
-"""The action publisher's services `~/enable` and `~/reset`: what they say is true when they say it.
+"""The action publisher's services `~/enable` and `~/reset`. An answer is sent only after the command loop has acted.
 
-In: requests, and why the graph rules them out. Out: the command loop's own answer, once it has done what is asked; or
-why it is refused.
+In: service requests; reasons against them from the ROS graph. Out: the command loop's answer, after it has served the
+request, or the reason why it is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from maskact_ros.nodes.ros.managed import ManagedNode
 
 
 class Enabling:
-    """Offers both services."""
+    """Both services."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class Enabling:
         refusal: Callable[[], str | None],
         missing: Callable[[], Sequence[str]],
     ):
-        """Offer them from now on.
+        """Create the services.
 
         Args:
             node: the action publisher.
-            ask: has a question answered in the command loop; raises MaskACTError.
+            ask: runs a function in the command loop and returns its answer; raises MaskACTError.
             standing: what is wrong with the clock, or None; called in the command loop.
-            refusal: why the arm cannot be enabled, as far as the graph and the parameters tell, or None.
+            refusal: why the graph or the parameters do not allow enabling now, or None.
             missing: the peers that gave no sign of life.
         """
         self._node, self._ask, self._standing = node, ask, standing
@@ -47,7 +47,7 @@ class Enabling:
         ]
 
     def destroy(self) -> None:
-        """Offer them no more."""
+        """Destroy the services."""
         for service in self._services:
             self._node.destroy_service(service)
 
@@ -67,7 +67,7 @@ class Enabling:
         )
 
     def _enabled(self, follower: PlanFollower, moment: Moment) -> str:
-        """In the command loop."""
+        """Enable the follower and return the answer; in the command loop."""
         if follower.state.rung is Rung.FAULT:
             raise MaskACTError(f"not enabled: it is in a fault ({follower.state.reason}); call ~/reset first")
         refusal = follower.cannot_engage(moment, self._standing(moment))
@@ -91,7 +91,7 @@ class Enabling:
 
 
 def _reset(follower: PlanFollower, moment: Moment) -> str:
-    """In the command loop."""
+    """Reset the follower and return the answer; in the command loop."""
     if follower.fault_persists is not None:
         raise MaskACTError(f"not reset: {follower.fault_persists}")
     return follower.reset(moment.now_ns)

@@ -1,7 +1,7 @@
-"""What other threads ask of the command loop's follower, and the loop's answers.
+"""Requests of other threads to the command loop's follower, and the loop's answers.
 
-In: functions of the follower. Out: their calls, in the loop's thread, in order. Who asks for an answer waits for it, so
-that what a service says is true when it says so.
+In: functions of the follower. Out: their calls, in the loop's thread, in order. A caller that needs the answer waits
+for it, so a service answers only after the loop has acted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from maskact_ros.control.curves import Moment
 from maskact_ros.control.follower import PlanFollower
 from maskact_ros.core.errors import MaskACTError
 
-ANSWER_S = 1.0  # a period is at most 0.1 s
+ANSWER_S = 1.0  # longest wait for an answer; a control period is at most 0.1 s
 
 Request = Callable[[PlanFollower, Moment], object]
 Question = Callable[[PlanFollower, Moment], str]
@@ -27,18 +27,18 @@ class LoopInbox:
         self._requests: deque[Request] = deque()
 
     def __bool__(self) -> bool:
-        """Whether something waits."""
+        """Whether a request is waiting."""
         return bool(self._requests)
 
     def post(self, request: Request) -> None:
-        """Call it in the loop's thread, when the next period begins."""
+        """Call the function in the loop's thread, when the next period begins."""
         self._requests.append(request)
 
     def ask(self, question: Question) -> str:
-        """Call it in the loop's thread, and return its answer.
+        """Call the function in the loop's thread, and return its answer.
 
         Raises:
-            MaskACTError: the question raised it, or the loop did not take it within a second; nothing is done then.
+            MaskACTError: by the question itself; or the loop did not begin with it within a second, and never will.
         """
         answer: Future[str] = Future()
 
@@ -59,10 +59,10 @@ class LoopInbox:
             return answer.result()
 
     def clear(self) -> None:
-        """Forget what waits; who asked is told after its time."""
+        """Discard the waiting requests. Callers that wait for an answer get a timeout."""
         self._requests.clear()
 
     def serve(self, follower: PlanFollower, moment: Moment) -> None:
-        """Call all that waits; in the loop's thread."""
+        """Serve all waiting requests; in the loop's thread."""
         while self._requests:
             self._requests.popleft()(follower, moment)

@@ -1,7 +1,7 @@
-"""What the command loop hears: the newest joint state and the newest chunk, asked for once a period.
+"""The command loop's subscriptions: it polls for the newest joint state and the newest chunk once a period.
 
-In: the topics joint_states and action_chunk. Out: calls of the follower, in the loop's thread. What is refused is said
-on /diagnostics.
+In: the topics joint_states and action_chunk. Out: calls of the follower, in the loop's thread. Refused messages are
+reported on /diagnostics.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NEWEST = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 
 
 class LoopIntake:
-    """The two subscriptions; raises ParameterError for a wrong joint_states_stamp_source."""
+    """The two polled subscriptions; raises ParameterError for a wrong joint_states_stamp_source."""
 
     def __init__(self, node: ManagedNode, robot: RobotSpec, clock: LoopClock, chunk_size: int):
         self._diagnostics, self._clock = node.diagnostics, clock
@@ -42,29 +42,29 @@ class LoopIntake:
         self._joint_states = PolledSubscription(node, JointState, "joint_states", _NEWEST, share=share)
         self.sole_planner = SolePlanner(node, "action_chunk")
         self._follower: PlanFollower | None = None
-        self._asked_ns = 0  # when joint states were last asked for, on the steady clock
+        self._asked_ns = 0  # when joint states were last polled, on the steady clock
 
     def destroy(self) -> None:
-        """Hear no more."""
+        """Destroy the subscriptions."""
         for entity in (self._chunks, self._joint_states, self.sole_planner):
             entity.destroy()
 
     def begin(self, follower: PlanFollower) -> None:
-        """A loop begins, of this follower."""
+        """Take messages for this follower from now on; called when its loop begins."""
         self._follower, self._asked_ns = follower, 0
 
     def allow_chunks_of(self, chunk_size: int) -> None:
-        """Take chunks of a policy with so many points, too."""
+        """Accept chunks of up to `chunk_size` points, too."""
         self._read_chunk.most_points = max(MOST_POINTS, chunk_size)
 
     @property
     def chunks_skipped(self) -> int:
-        """Chunks that a newer one took the place of."""
+        """Number of chunks that a newer one replaced before they were read."""
         return self._chunks.skipped
 
     @property
     def joint_states_skipped(self) -> int:
-        """Joint states that a newer one took the place of."""
+        """Number of joint states that a newer one replaced before they were read."""
         return self._joint_states.skipped
 
     def observe(self) -> None:
@@ -81,13 +81,13 @@ class LoopIntake:
             return
         (stamp_ns, positions), age_ns = heard
         stamp_ns = self._receipts.stamp_ns(age_ns) if self._receipts else stamp_ns
-        # It came after the last one was asked for, whatever the system's clock has done since.
+        # It came after the last poll, even if the system's clock has been set since.
         received_ns = max(before_ns, self._asked_ns - age_ns)
         assert self._follower is not None
         refusal = self._follower.observe(Measured(positions, stamp_ns, received_ns))
         if refusal is None:
             self._diagnostics.solved("joint_states")
-        elif self._follower.sends:  # else an arm was moved while nobody looked, or a simulation was reset
+        elif self._follower.sends:  # else a jump is normal: the arm was moved by hand, or a simulation reset
             self._diagnostics.problem("joint_states", f"joint_states is not believed: {refusal}")
 
     def hear_chunk(self) -> None:
@@ -105,7 +105,7 @@ class LoopIntake:
             ahead_s = (chunk.stamp_ns - now_ns) / 1e9
             raise MessageError(f"the chunk is from the future: its stamp is {ahead_s:.3f} s ahead of this clock")
         self._diagnostics.solved("action_chunk")
-        if self.sole_planner.heard(self._chunks.number) is not None:  # which is said once a second
+        if self.sole_planner.heard(self._chunks.number) is not None:  # its reason is reported once a second
             self._diagnostics.count("chunks_refused")
             return
         self._diagnostics.event("chunks")

@@ -1,7 +1,7 @@
-"""The action publisher's parameters: what each means, and what they make of the follower's settings and the limits.
+"""The action publisher's parameters: their declarations, and the follower's settings and limits that result.
 
-In: the node, which declares them, and the robot. Out: `FollowerSettings` and `Limits` for the values in force, or for
-those of a request that is to be judged first.
+In: the node, which declares them, and the robot. Out: `FollowerSettings` and `Limits`, for the values in force or for
+the values of a request that is checked before it is applied.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from maskact_ros.nodes.ros.params import NodeParameter, ParameterError, declare
 from maskact_ros.nodes.ros.receipt import JOINT_STATES_STAMP_SOURCE
 
 _HOUR_S = 3600.0
-# With trajectories the loop computes each horizon, up to where the arm rests, between two ticks.
+# With trajectories the loop computes a whole horizon, until the arm is at rest, within one period.
 _TRAJECTORY_MOST_HZ, _TRAJECTORY_MOST_S = 100.0, 1.5
 PARAMETERS = (
     POLICY_PATH,
@@ -155,7 +155,7 @@ PARAMETERS = (
 
 @dataclass(frozen=True)
 class JointLimit:
-    """A limit that each joint has, as parameter `limits.JOINT.<name>`; its default is the robot's own."""
+    """A limit of each joint, as the parameter `limits.JOINT.<name>`; the default is the robot's own limit."""
 
     meaning: str
     unit: str  # {} stands for rad, or for the m of a prismatic joint
@@ -168,13 +168,13 @@ LIMITS = {
     "acceleration": JointLimit("Largest acceleration, at most the robot's own.", "{}/s²"),
 }
 _SETTINGS = {field.name for field in fields(FollowerSettings)}
-_TIGHTEST = 1e-3  # of a limit: what a parameter may leave of it
+_TIGHTEST = 1e-3  # smallest value of a parameter, as a fraction of the robot's own limit
 
 
 class PublisherParameters:
-    """Tightened limits (`limits.<joint>.velocity` and so on, declared here), settings, and the rules between them.
+    """Declares the limit parameters (`limits.<joint>.velocity` and so on), and checks that all parameters fit together.
 
-    `described` are the limits of a URDF, once there is one.
+    `described` are the limits of the URDF; None until one has come.
     """
 
     def __init__(self, node: ManagedNode, robot: RobotSpec):
@@ -216,7 +216,7 @@ class PublisherParameters:
             fresh_s=served / self._robot.policy_rate_hz + self._value("plan_timeout_s", values),
             lead_s=self._value("command_lead_s", values),
         )
-        # In a dry run no arm follows.
+        # In a dry run no arm follows the set points, so following is not checked.
         return replace(settings, following_tolerance_s=0.0) if self._node.get("dry_run") else settings
 
     def check(self, values: Mapping[str, Any]) -> None:
@@ -238,5 +238,5 @@ class PublisherParameters:
             )
 
     def _value(self, name: str, values: Mapping[str, Any]) -> Any:
-        """A parameter's value, once those of a request are set."""
+        """A parameter's value: from the request `values` if it is there, else the present one."""
         return values.get(name, self._node.get(name))

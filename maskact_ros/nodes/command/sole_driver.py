@@ -1,6 +1,6 @@
-"""Does another node drive the same topic? Each that does says so twice a second, on a topic beside it.
+"""Finds other action publishers of the same command topic. Each announces itself twice a second on `<topic>/driver`.
 
-In: a topic that only one may drive. Out: how many others drive it, within half a second.
+In: a topic that only one node may drive. Out: the number of other nodes that drive it, within half a second.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.peers import BEAT_S
 from maskact_ros.nodes.ros.slow_topic import SlowTopic
 
-SILENT_S = 3 * BEAT_S  # who says nothing for so long does not drive any more
-MOST_OTHERS = 100  # told apart; who drives besides is not noticed
-_DRIVER = re.compile(r"\d{20} [0-9a-f]{32}", re.ASCII)  # when it began, in ns, and a number of its own
-_LATCHED = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)  # a newcomer hears it when it finds us
+SILENT_S = 3 * BEAT_S  # a driver that is silent for longer has ended
+MOST_OTHERS = 100  # drivers that are counted; more are ignored
+_DRIVER = re.compile(r"\d{20} [0-9a-f]{32}", re.ASCII)  # when it began, in ns, and a random identifier
+_LATCHED = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)  # a new node gets it on discovery
 
 
 class SoleDriver:
-    """Tells whether another node drives a topic, too, by a topic beside it that each such node offers.
+    """Detects other nodes that drive a topic, through the topic `<topic>/driver`, on which each of them publishes.
 
-    `give_way` is called, in the executor's thread, when one appears that began before us, so that of two that meet, at
-    whatever time, it is always the same one that goes on.
+    `give_way` is called, in the executor's thread, when a node appears that began earlier. So of two drivers always the
+    earlier one continues, whenever they discover each other.
     """
 
     def __init__(self, node: ManagedNode, topic: str, give_way: Callable[[], None]):
         self._node, self._give_way = node, give_way
-        self._own = String(data=f"{time.time_ns():020} {uuid.uuid4().hex}")  # the elder sorts first
-        self._heard_s: dict[str, float] = {}  # the others, on the steady clock
+        self._own = String(data=f"{time.time_ns():020} {uuid.uuid4().hex}")  # the earlier one sorts first
+        self._heard_s: dict[str, float] = {}  # when each other driver was last heard, on the steady clock
         self._publisher = node.create_publisher(String, f"{topic}/driver", _LATCHED)
         self._subscription = SlowTopic(node, String, f"{topic}/driver", self._hear, _LATCHED)
         self._timer = node.create_steady_timer(BEAT_S, self._beat)
@@ -42,12 +42,12 @@ class SoleDriver:
 
     @property
     def others(self) -> int:
-        """How many others there are."""
+        """The number of other drivers."""
         now_s = time.monotonic()
         return sum(now_s - heard_s < SILENT_S for heard_s in self._heard_s.values())
 
     def destroy(self) -> None:
-        """Stop offering and hearing."""
+        """Destroy publisher and subscription."""
         self._subscription.destroy()
         self._node.destroy_publisher(self._publisher)
         self._node.destroy_timer(self._timer)

@@ -1,7 +1,7 @@
-"""Do chunks come from one source only? Two that take turns would pull the arm to and fro, each within the limits.
+"""Checks that chunks come from one planner only. Two planners would pull the arm to and fro, within the limits.
 
-In: who offers the topic, once a second, and the numbers under which chunks are sent. Out: why no chunk is to be
-followed now, or None. Who of two is the right one cannot be known, so neither is followed: the arm comes to rest.
+In: the publishing nodes of the topic, once a second, and the sequence numbers of chunks. Out: why no chunk is followed
+now, or None. We cannot know which of two planners is the right one, so neither is followed: the arm comes to rest.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.publishers import publishing_nodes
 
 LOOK_S = 1.0
-TURNS_S = 2.0  # two of one name that take turns do so within this
+TURNS_S = 2.0  # two planners of one name both send within this time
 
 
 class SolePlanner:
-    """Knows the sources of a topic by their nodes' names, and two of one name by their numbers, which go up in each."""
+    """Tells planners apart by node name, and two of one name by their sequence numbers, which rise in each of them."""
 
     def __init__(self, node: ManagedNode, topic: str):
         self._node, self._topic = node, node.resolve_topic_name(topic)
         self._names: tuple[str, ...] = ()
         self._number = 0
-        self._back_s: deque[float] = deque(maxlen=2)  # when numbers last went back; a restart does so once
+        self._back_s: deque[float] = deque(maxlen=2)  # when numbers last decreased; a restart causes one decrease only
         self._timer = node.create_steady_timer(LOOK_S, self.look)
         self.look()
 
     def destroy(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._node.destroy_timer(self._timer)
 
     def look(self) -> str | None:
-        """Find out who offers the topic, in the executor's thread; `refusal` then."""
+        """Find the publishing nodes, in the executor's thread; returns `refusal`."""
         self._names = tuple(publishing_nodes(self._node, self._topic))
         return self.refusal
 
     def heard(self, number: int) -> str | None:
-        """Note the number of a chunk that came, in any one thread; `refusal` then."""
+        """Note the sequence number of a received chunk, always in one and the same thread; returns `refusal`."""
         if number <= self._number:
             self._back_s.append(time.monotonic())
         self._number = number
@@ -46,7 +46,7 @@ class SolePlanner:
 
     @property
     def refusal(self) -> str | None:
-        """Why no chunk is to be followed, or None."""
+        """Why no chunk is followed now, or None."""
         names = self._names
         if len(names) > 1:
             shown = printable(", ".join(names), 300)

@@ -1,1 +1,1 @@
-"""What camera_encoder and inference make of pictures and joint states."""
+"""The inputs of camera_encoder and inference, pictures and joint states, and their parameters."""

@@ -1,4 +1,4 @@
-"""The camera encoder's parameters, and those of them that may change between two images."""
+"""The camera encoder's parameters; `Settings` holds those that may change between two images."""
 
 from __future__ import annotations
 

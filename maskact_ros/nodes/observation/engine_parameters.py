@@ -1,6 +1,6 @@
-"""What runs the policy, as parameters of camera_encoder and inference: backend, precision, device and threads.
+"""Parameters of camera_encoder and inference for running the policy: backend, precision, device and threads.
 
-In: a node that has declared them. Out: the `Engine` that it loads with. The rule for the threads is `threads_here`.
+In: a node that has declared them. Out: the `Engine` to load the policy with. `threads_here` sets the default threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENGINE_PARAMETERS = (
 
 
 def engine_of(node: ManagedNode) -> Engine:
-    """What the node's parameters ask for; raises PolicyError for a value or a combination that does not exist."""
+    """The engine by the node's parameters; raises PolicyError for a value or a combination that does not exist."""
     backend, precision, device = (node.get(name) for name in ("backend", "precision", "device"))
     return Engine(
         backend=backend, precision=precision, device=device, threads=node.get("num_threads") or threads_here()
@@ -44,18 +44,18 @@ def engine_of(node: ManagedNode) -> Engine:
 
 
 def threads_here() -> int:
-    """The cores that this process may use.
+    """The number of cores that this process may use.
 
-    Encoder and planner mostly take turns, since a plan begins with the features of an image: then each has the machine
-    to itself. Where they overlap, each slows down by a tenth more than by the sharing itself, provided that threads
-    that wait for each other sleep; threads that spin would take several times as long. `let_waiting_threads_sleep`.
+    Encoder and planner mostly take turns, as a plan begins with the features of an image. So each can use all cores.
+    Where they overlap, each is a tenth slower than by the sharing itself. That needs waiting threads that sleep (see
+    `let_waiting_threads_sleep`): with spinning threads both take several times as long.
     """
     return len(os.sched_getaffinity(0))
 
 
 def let_waiting_threads_sleep() -> None:
-    """Have OpenMP's threads sleep while they wait for work, unless the user's environment says otherwise.
+    """Let OpenMP's threads sleep while they wait for work, unless the user's environment says otherwise.
 
-    Called before the library that computes is loaded, which reads this once.
+    Call it before torch or onnxruntime is loaded: the library reads this setting once.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

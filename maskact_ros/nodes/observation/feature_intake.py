@@ -1,6 +1,6 @@
-"""`FeatureIntake`: from a message on `features` to `Received`: parsed, of the right policy, and recent.
+"""`FeatureIntake`: turns messages on `features` into `Received`, if they parse, are recent and of the right policy.
 
-What does not pass is counted, and said in the diagnostics.
+Other messages are dropped, counted, and reported in the diagnostics.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from maskact_ros.nodes.ros.even_clock import EvenClock
 from maskact_ros.nodes.ros.image_cdr import see_compressed_image
 from maskact_ros.nodes.ros.messages import MessageError, features_from_message
 
-AHEAD_S = 0.2  # that features may be of the future: a simulation's clock has coarse ticks
+AHEAD_S = 0.2  # how far in the future features may be stamped: a simulated clock has coarse ticks
 
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """Features as they came."""
+    """Received features."""
 
     features: Features
     received_s: float  # on the steady clock
-    under_way_s: float  # by the system's clocks of sender and receiver
+    under_way_s: float  # transport time, by the system clocks of sender and receiver
 
 
 class FeatureIntake:
-    """Looks at features twice: when they come, and when their turn to be planned from has come (watched by `turn`).
+    """Checks features twice: on receipt, and again when planning from them begins (counted by `turn`).
 
     Args:
         diagnostics: the node's.
-        clock: the node's, which dates what comes.
-        limit_s: `max_image_age_s`, as it is now.
-        expected: the weights that features must be of; it is given those that they are of.
+        clock: the node's clock.
+        limit_s: returns the present `max_image_age_s`.
+        expected: returns the hash that features must have; it is given the hash that they have.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class FeatureIntake:
         self.turn = DropWatch(diagnostics, "features whose turn has come are not planned from")
 
     def reset(self) -> None:
-        """The node begins anew."""
+        """Forget what was dropped so far; called when the node is activated."""
         self._receipt.reset()
         self.turn.reset()
 
     def is_recent(self, received: Received) -> bool:
-        """Whether features whose turn has come are still of an image that is not too old."""
+        """Whether the image of these features is still recent enough when planning from them begins."""
         return self._is_recent(received, "image_age_at_plan", self.turn)
 
     def receive(self, data: bytes, about: Mapping[str, int]) -> Received | None:
-        """The features of a serialised message, with rclpy's `MessageInfo`; None where they are not to be used."""
+        """The features of a serialised message, with rclpy's `MessageInfo`; None if they must not be used."""
         try:
             features = features_from_message(see_compressed_image(data))
         except MessageError as error:
@@ -78,7 +78,7 @@ class FeatureIntake:
         self._diagnostics.solved("features")
         self._diagnostics.event("features")
         came_ns = about["received_timestamp"]
-        sent_ns = about["source_timestamp"] or came_ns  # zero where the middleware does not tell
+        sent_ns = about["source_timestamp"] or came_ns  # zero where the middleware does not give it
         received = Received(features, time.monotonic(), (came_ns - sent_ns) / 1e9)
         if not self._is_recent(received, "features_age_at_receipt", self._receipt):
             return None
@@ -86,7 +86,7 @@ class FeatureIntake:
         return received
 
     def _is_recent(self, received: Received, stage: str, watch: DropWatch) -> bool:
-        """Whether features are of an image that is not too old, by its stamp and by their receipt."""
+        """Whether the features' image is recent enough, by its stamp and by their receipt."""
         age_s = (self._clock.now_ns() - received.features.stamp_ns) / 1e9
         waited_s = time.monotonic() - received.received_s
         self._diagnostics.duration(stage, age_s * 1e3)

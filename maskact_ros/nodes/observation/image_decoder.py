@@ -1,8 +1,8 @@
-"""`ImageDecoder`: the nodes' way from an image message to RGB, through cv_bridge where that can be trusted.
+"""`ImageDecoder`: image messages to RGB, with cv_bridge for those encodings that it decodes correctly.
 
-A check at start compares cv_bridge with `core.images`, bit by bit, for every encoding. Where they differ, and where
-cv_bridge is missing or broken, `core.images` decodes. The check runs in a process of its own, because a cv_bridge
-built for another NumPy can end its process.
+A check at start compares cv_bridge with `core.images`, bit by bit, for every encoding. `core.images` decodes the
+encodings that differ, and all of them if cv_bridge is missing or broken. The check runs in a process of its own,
+because a cv_bridge that was built for another NumPy can crash its process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WITHOUT = "images are decoded by OpenCV: cv_bridge"
 
 @dataclass
 class PlainImage:
-    """An image message without padding and in this machine's byte order, since cv_bridge fails at both."""
+    """An image message without padding and in this machine's byte order; cv_bridge fails with other messages."""
 
     height: int
     width: int
@@ -44,13 +44,13 @@ class PlainImage:
 
 
 class ImageDecoder:
-    """Decodes image messages; `reason` says, in a sentence for the log, who decodes what and why."""
+    """Decodes image messages; `reason` is a sentence for the log: which library decodes which encodings, and why."""
 
     def __init__(self) -> None:
         self._encodings, self.reason = _trusted_encodings()
         try:
             self._bridge = _new_bridge() if self._encodings else None
-        except Exception as error:  # noqa: BLE001  # it may fail beside a library that only this process has loaded
+        except Exception as error:  # noqa: BLE001  # it may conflict with a library that only this process has loaded
             self._encodings, self.reason = [], f"{WITHOUT} fails to load ({error})"
 
     def __call__(self, message: ImageMessage | CompressedImageMessage) -> NDArray[np.uint8]:
@@ -85,7 +85,7 @@ def _trusted_encodings() -> tuple[list[str], str]:
 
 
 def _new_bridge() -> Any:
-    from cv_bridge import CvBridge  # not at the top: it need not be installed, nor survive its import
+    from cv_bridge import CvBridge  # not at the top: it may be missing, or crash on import
 
     return CvBridge()
 
@@ -105,7 +105,7 @@ def _bridge_rgb(bridge: Any, message: ImageMessage) -> NDArray[np.uint8]:
 
 
 def _agreeing_encodings() -> list[str]:
-    """The encodings of which cv_bridge gives the same picture as `images`."""
+    """The encodings that cv_bridge decodes to the same picture as `core.images`."""
     bridge = _new_bridge()
     return [name for name in ENCODINGS if _agrees(bridge, name)]
 
@@ -119,7 +119,7 @@ def _agrees(bridge: Any, encoding: str) -> bool:
     expected = rgb_from_samples(samples_from_message(message), encoding)
     try:
         rgb = _bridge_rgb(bridge, message)
-    except Exception:  # noqa: BLE001  # whatever it raises, it does not decode this encoding
+    except Exception:  # noqa: BLE001  # any exception means that it does not decode this encoding
         return False
     return isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and np.array_equal(rgb, expected)
 

@@ -1,6 +1,6 @@
-"""`ImageIntake`: from a message on `image_raw` to `Captured`: dated, recent, in order, and decoded when its turn comes.
+"""`ImageIntake`: turns messages on `image_raw` into `Captured`, if they are recent and in order; decodes them later.
 
-What does not pass is counted, and said in the diagnostics; so is a camera that falls silent.
+Other images are dropped, counted, and reported in the diagnostics. A silent camera is reported, too.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from maskact_ros.policy.infer import Picture
 
 TOPIC = "image_raw"
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-CLOCK_TOLERANCE_NS = 50_000_000  # a stamp further in the future, and than a tick of /clock, is another clock's
+CLOCK_TOLERANCE_NS = 50_000_000  # a stamp further ahead than this plus a tick of /clock is of another clock
 
 
 @dataclass(frozen=True, eq=False)
 class Captured:
-    """An image as it came."""
+    """A received image, not decoded yet."""
 
     message: SeenImage | SeenCompressedImage
     stamp_ns: int
@@ -45,12 +45,12 @@ class Captured:
 
 
 class ImageIntake:
-    """Of one camera's topic. `receive` is for the executor's thread, `picture` for the worker's.
+    """Receives the images of one camera. The executor's thread calls `receive`, the worker's calls `picture`.
 
     Args:
         node: camera_encoder; its parameters `compressed` and `stamp_source` are read once.
-        clock: the node's, which dates what comes.
-        limit_s: `max_image_age_s`, as it is now.
+        clock: the node's clock.
+        limit_s: returns the present `max_image_age_s`.
     """
 
     def __init__(self, node: ManagedNode, clock: EvenClock, *, limit_s: Callable[[], float]):
@@ -65,13 +65,13 @@ class ImageIntake:
         self._received_s = time.monotonic()
 
     def reset(self) -> None:
-        """The node begins anew; silence counts from now on."""
+        """Forget what was dropped so far, and measure silence from now on; called when the node is activated."""
         self._receipt.reset()
         self._turn.reset()
         self._received_s = time.monotonic()
 
     def receive(self, data: bytes) -> Captured | None:
-        """The image of a serialised message; None where it is not to be used."""
+        """The image of a serialised message; None if it must not be used."""
         now_ns = self._clock.now_ns()
         self._received_s = time.monotonic()
         self._diagnostics.event("images")
@@ -89,7 +89,7 @@ class ImageIntake:
         return Captured(message, stamp_ns, self._received_s)
 
     def picture(self, captured: Captured) -> Picture | None:
-        """The picture of an image whose turn has come; None where it is too old by now, or cannot be decoded."""
+        """The decoded picture, when encoding begins; None if the image is too old by now, or cannot be decoded."""
         if not self._is_recent(captured):
             return None
         try:
@@ -101,12 +101,12 @@ class ImageIntake:
         return Picture(captured.stamp_ns, rgb, sent)
 
     def refuse(self, error: MaskACTError) -> None:
-        """Show why an image cannot be used."""
+        """Report why an image cannot be used."""
         self._diagnostics.problem("image", f"the camera's image is refused: {error}")
         self._diagnostics.count("frames_refused")
 
     def watch_silence(self) -> None:
-        """Say that no image has come for too long, and who publishes what on the topic."""
+        """Report that no image has come for too long, and what is published on the topic."""
         limit_s = self._limit_s()
         if time.monotonic() - self._received_s > self._clock.steady_s(limit_s):
             wanted, other, set_to = (COMPRESSED, RAW, "false") if self._compressed else (RAW, COMPRESSED, "true")
@@ -115,7 +115,7 @@ class ImageIntake:
             self._diagnostics.problem("silence", f"no image on {topic} for {limit_s:g} s{why}")
 
     def _is_usable(self, stamp_ns: int, now_ns: int) -> bool:
-        """Whether the stamp is this clock's, recent, and newer than the last one."""
+        """Whether the stamp is of this clock, recent, and newer than the last one."""
         age_s = (now_ns - stamp_ns) / 1e9
         self._diagnostics.duration("image_age_at_receipt", age_s * 1e3)
         limit_s = self._limit_s()
@@ -137,7 +137,8 @@ class ImageIntake:
                 ),
             )
             return False
-        # Out of order is dropped, a clock that jumped back by more than an image may be old begins anew.
+        # An image out of order is dropped. A stamp further back than the largest allowed age means that the clock was
+        # set back: then images are accepted again.
         if self._last_stamp_ns is not None and 0 < (late_ns := self._last_stamp_ns - stamp_ns) < limit_s * 1e9:
             self._receipt.dropped(
                 "frames_out_of_order",
@@ -152,7 +153,7 @@ class ImageIntake:
         return True
 
     def _is_recent(self, captured: Captured) -> bool:
-        """Whether an image is not too old by the time that work on it begins, by its stamp and by its receipt."""
+        """Whether an image is recent enough when work on it begins, by its stamp and by its receipt."""
         limit_s = self._limit_s()
         age_s = (self._clock.now_ns() - captured.stamp_ns) / 1e9
         self._diagnostics.duration("image_age_at_encode", age_s * 1e3)

@@ -1,6 +1,6 @@
-"""The joint states of the last seconds, as inference asks for them: that in force at an image's stamp.
+"""The joint states of the last seconds. Inference asks for the one in force at an image's stamp.
 
-They are polled: waking rclpy's executor costs 1 to 2 ms, and they may arrive at 1 kHz.
+Joint states are polled: waking rclpy's executor costs 1 to 2 ms, and they may arrive at 1 kHz.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from maskact_ros.nodes.ros.managed import ManagedNode
 from maskact_ros.nodes.ros.polled import PolledSubscription
 from maskact_ros.nodes.ros.receipt import joint_states_clock
 
-HEAR_EVERY_S = 0.1  # while nobody asks for them
-WAITING_STATES = 1000  # that may come in this time, and while the process is kept from running
+HEAR_EVERY_S = 0.1  # polling interval while inference does not ask for joint states
+WAITING_STATES = 1000  # queue depth: for the states of one interval, and of a time when the process cannot run
 
 
 class JointHistory:
-    """Subscribes joint_states and keeps them, by the stamps that `joint_states_stamp_source` says; for any thread.
+    """Subscribes joint_states and keeps them with their stamps (see `joint_states_stamp_source`); for any thread.
 
-    Raises ParameterError where that parameter is neither header nor receipt.
+    Raises ParameterError if that parameter is neither header nor receipt.
     """
 
     def __init__(self, node: ManagedNode, robot: RobotSpec, *, tolerance_s: float, now_ns: Callable[[], int]):
@@ -38,18 +38,18 @@ class JointHistory:
         self._reader = JointStateReader(JointOrder(robot.joint_names))
         self._states = StateBuffer(tolerance_s=tolerance_s)
         self._hearing = threading.Lock()
-        self._last: tuple[int, int] | None = None  # the newest one's own stamp, and its receipt on the steady clock
+        self._last: tuple[int, int] | None = None  # the newest state's stamp, and its receipt on the steady clock
         all_since = QoSProfile(depth=WAITING_STATES, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._subscription = PolledSubscription(node, JointState, "joint_states", all_since)
         self._timer = node.create_steady_timer(HEAR_EVERY_S, self.hear)
 
     def destroy(self) -> None:
-        """Take it from the node."""
+        """Destroy timer and subscription."""
         self._node.destroy_timer(self._timer)
         self._subscription.destroy()
 
     def hear(self) -> None:
-        """Take all that have come."""
+        """Take all joint states that have come since the last call."""
         diagnostics = self._node.diagnostics
         with self._hearing:
             for _ in range(WAITING_STATES):
@@ -75,7 +75,7 @@ class JointHistory:
         self._states.tolerance_s = tolerance_s
 
     def at(self, stamp_ns: int, off_ns: int = 0) -> NDArray[np.float64]:
-        """As `StateBuffer.at`, of all that have come until now; raises AlignmentError."""
+        """As `StateBuffer.at`, after taking all joint states that have come until now; raises AlignmentError."""
         self.hear()
         return self._states.at(stamp_ns, off_ns)
 
@@ -84,7 +84,7 @@ class JointHistory:
         return self._states.moved_since(stamp_ns)
 
     def why_none(self, reason: str) -> str:
-        """Why there is no joint state for an image: the reason, and what to do where stamps are of another clock."""
+        """Why there is no joint state for an image, and the remedy if the stamps seem to be of another clock."""
         text = f"no chunk without the joints ({self._node.resolve_topic_name('joint_states')}): {reason}"
         if self._last is None or self._receipts is not None:
             return text

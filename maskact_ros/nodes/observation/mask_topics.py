@@ -1,6 +1,6 @@
-"""`MaskTopics`: what people see of a mask: class ids, overlay and confidence, at the camera's resolution.
+"""`MaskTopics`: publishes the mask for people: class ids, overlay and confidence, at the camera's resolution.
 
-Each is made only while somebody subscribes.
+Each of them is computed only while it has a subscriber.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from maskact_ros.policy.infer import Perceived, PerceptionPolicy, Picture
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which images somebody subscribes now."""
+    """Which of the images have a subscriber now."""
 
     mask: bool
     overlay: bool
@@ -43,12 +43,12 @@ class MaskTopics:
         self._confidence = node.create_lifecycle_publisher(Image, "mask_confidence", 10)
 
     def destroy(self) -> None:
-        """Take the publishers from the node."""
+        """Destroy the publishers."""
         for publisher in (self._mask, self._overlay, self._confidence):
             self._node.destroy_publisher(publisher)
 
     def wanted(self) -> Wanted:
-        """What is to be made of the next picture."""
+        """Which images to compute from the next picture."""
         return Wanted(_watched(self._mask), _watched(self._overlay), _watched(self._confidence))
 
     def publish(
@@ -61,7 +61,7 @@ class MaskTopics:
         *,
         overlay_alpha: float,
     ) -> None:
-        """Send what is wanted of a picture; nothing of what the policy did not give."""
+        """Publish the wanted images, as far as the policy computed them."""
         height, width = picture.rgb.shape[:2]
         encoding = perceived.encoding
         if encoding.label_image is not None:
@@ -78,7 +78,7 @@ class MaskTopics:
             self._confidence.publish(image_to_message(confidence, "32FC1", header))
 
     def is_good(self, mask: MaskFigures | None, classes: tuple[str, ...]) -> bool:
-        """Report a mask's figures; whether a policy should act on it, as it may where there is none."""
+        """Report a mask's figures; return whether a policy may act on it. Without a mask it may."""
         if mask is None:
             return True
         diagnostics = self._node.diagnostics

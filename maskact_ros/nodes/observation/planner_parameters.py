@@ -1,4 +1,4 @@
-"""The inference node's parameters, and those of them that may change between two plans."""
+"""The inference node's parameters; `Settings` holds those that may change between two plans."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""`Refusals`: shows in diagnostics and log why inference makes no chunk, and that a cause is gone.
+"""`Refusals`: reports in diagnostics and log why inference makes no chunk, and when a cause is gone.
 
-In: what `ChunkPlanner.plan` returned. A cause that is the state of a stream (`DropWatch`) is told from one that lasts.
+In: the results of `ChunkPlanner.plan`. Late images are reported only if most of the stream is late (`DropWatch`);
+other causes are reported until they are gone.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from maskact_ros.nodes.ros.diagnostics import Diagnostics
 from maskact_ros.nodes.ros.drop_watch import DropWatch
 from maskact_ros.policy.infer import Cause, Planned, Refusal
 
-# Causes that an image is too late for: how such images are counted.
+# Causes that concern one late image: the name of their count in diagnostics.
 _LATE = {Cause.OTHER_POLICY: "features_of_another_policy", Cause.OLD_EPOCH: "features_of_an_old_epoch"}
-# The other causes, in the order in which the planner looks at them: the problem that each is shown as.
+# The other causes, in the order in which the planner checks them: the name of their problem in diagnostics.
 _LASTING = {Cause.NO_STATE: "alignment", Cause.FROZEN: "frozen", Cause.POLICY: "policy"}
 
 
 class Refusals:
-    """Of one node; `turn` watches the features whose turn to be planned from has come."""
+    """The refusals of one node; `turn` counts how many features are planned from, and how many are dropped."""
 
     def __init__(self, diagnostics: Diagnostics, joints: JointHistory, turn: DropWatch):
         self._diagnostics, self._joints, self._turn = diagnostics, joints, turn
 
     def say(self, outcome: Planned | Refusal) -> None:
-        """Show what came of one image."""
+        """Report the result for one image."""
         if not isinstance(outcome, Refusal):
             self._turn.used()
             for problem in _LASTING.values():
@@ -38,7 +39,7 @@ class Refusals:
         for cause, problem in _LASTING.items():
             if cause == refusal.cause:
                 break
-            self._diagnostics.solved(problem)  # the planner came past it
+            self._diagnostics.solved(problem)  # the planner's check for it has passed
         if refusal.cause == Cause.NO_STATE:
             text = self._joints.why_none(refusal.reason)
         else:

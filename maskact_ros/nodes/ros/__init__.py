@@ -1,1 +1,1 @@
-"""What all nodes share: lifecycle, parameters, diagnostics, signs of life, messages as bytes."""
+"""Shared by all nodes: lifecycle, parameters, diagnostics, signs of life, messages as bytes."""

@@ -1,6 +1,6 @@
-"""Times on /clock that no clock shows are refused: rclpy would raise at a negative one, and end the node.
+"""Refuses impossible times on /clock: a negative time would make rclpy raise, which ends the node.
 
-In: what comes on /clock while `use_sim_time` is true. Out: the node's clock, which such a time does not reach.
+In: messages on /clock while `use_sim_time` is true. Out: only valid times reach the node's clock.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from rosgraph_msgs.msg import Clock
 
 from maskact_ros.nodes.ros.diagnostics import Diagnostics
 
-MOST_S = 2**31 - 1_000_000  # what a stamp can say, and some days left to plan ahead
+MOST_S = 2**31 - 1_000_000  # the largest stamp, less some days for times ahead of it
 
 
 def guard_clock(node: Node, diagnostics: Diagnostics) -> None:
-    """Let a node's clock hear such times only as it can show."""
+    """Let only valid times reach the node's clock."""
     source = node._time_source
     set_clock = source.clock_callback
 
@@ -29,6 +29,6 @@ def guard_clock(node: Node, diagnostics: Diagnostics) -> None:
                 "clock", f"the time on /clock is {shown}; allowed: 0 to {MOST_S} s, and less than 1000000000 ns"
             )
 
-    source.clock_callback = hear  # of the subscription that is made when use_sim_time becomes true
+    source.clock_callback = hear  # for the subscription that is created when use_sim_time becomes true
     if source._clock_sub is not None:
         source._clock_sub.callback = hear

@@ -1,4 +1,4 @@
-"""The parameters that several nodes have: where the policy and the robot's description are, and who starts the node."""
+"""Parameters of several nodes: the checkpoint's folder, the robot's description, and autostart."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ CHANGEABLE_POLICY_PATH = replace(
     "while they run: both change to the new policy. If it does not fit, both keep the old one.",
     changeable=True,
 )
-# They differ from robot to robot, so that bringup sets them: its launch arguments win over a parameter file.
+# These differ from robot to robot, so bringup sets them: its launch arguments override a parameter file.
 SET_BY_BRINGUP = (AUTOSTART.name, POLICY_PATH.name, ROBOT_FILE.name)

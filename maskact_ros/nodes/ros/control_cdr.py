@@ -1,8 +1,8 @@
-"""Messages of the control path as their bytes (CDR): written, and read, where the numbers lie.
+"""Reads and writes the numbers of control messages directly in their serialised bytes (CDR).
 
-rclpy makes an object of each name and number, which on a busy machine takes 0.4 ms for a joint state and 2 ms for a
-chunk, with the command loop waiting for the interpreter. What is the same in all messages is laid out, or taken apart,
-once. A reader's first message goes through rclpy, and so does any that differs in more than stamp and numbers.
+rclpy makes an object of each name and number: 0.4 ms for a joint state and 2 ms for a chunk on a busy machine, while
+the command loop waits for the interpreter. So the layout of a message is found once. A reader uses rclpy for its first
+message, and for any message that differs in more than stamp and numbers.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from maskact_ros.core.align import AlignmentError, JointOrder
 from maskact_ros.core.chunk import Chunk
 from maskact_ros.nodes.ros.messages import MessageError, chunk_from_message, chunk_to_message, stamp_to_ns
 
-_STAMP = slice(4, 12)  # behind four bytes that say how the rest is encoded
-MOST_NAMES = 256  # of joints in one message, ours among them
-MOST_POINTS = 1000  # of a chunk, where the policy's own are not more
-COUNT = 4  # bytes that say how many of something follow
-# Between the positions of two points: how many velocities, accelerations and efforts, which is none, the time, and how
-# many positions follow.
+_STAMP = slice(4, 12)  # after the four bytes that name the encoding
+MOST_NAMES = 256  # joints in one message; other joints than ours count, too
+MOST_POINTS = 1000  # points of a chunk, unless the policy's chunks have more
+COUNT = 4  # bytes of the number in front of a sequence: its length
+# Between the positions of two points: the lengths of velocities, accelerations and efforts (all 0), the time, and the
+# length of the next positions.
 _BETWEEN_POINTS = 3 * COUNT + 8 + COUNT
 
 
@@ -44,20 +44,20 @@ class CommandMessage:
         self._head: bytes = whole.removesuffix(numbers)
 
     def of(self, set_point: NDArray[np.float64]) -> bytes:
-        """The message with this set point."""
+        """The bytes of the message with this set point."""
         numbers: bytes = set_point.tobytes()
         return self._head + numbers
 
 
 class ChunkMessage:
-    """The bytes of what `chunk_to_message` makes, laid out once for all chunks alike."""
+    """The bytes of `chunk_to_message`'s message. The layout is found once for all chunks of one shape and period."""
 
     def __init__(self, joint_names: tuple[str, ...]):
         self._joint_names = joint_names
         self._like: tuple[tuple[int, ...], int] | None = None  # shape, and period in ns
 
     def of(self, chunk: Chunk) -> bytes:
-        """The message with this chunk."""
+        """The bytes of the message with this chunk."""
         like = (chunk.actions.shape, chunk.period_ns)
         if like != self._like:
             self._like = like
@@ -67,20 +67,20 @@ class ChunkMessage:
         return bytes(self._bytes)
 
     def _lay_out(self, like: Chunk) -> None:
-        """Find where stamp and positions are among the bytes."""
-        numbers = np.arange(1, like.actions.size + 1, dtype=np.float64).reshape(like.actions.shape)  # to know them by
+        """Find the places of stamp and positions in the bytes."""
+        numbers = np.arange(1, like.actions.size + 1, dtype=np.float64).reshape(like.actions.shape)  # values to find
         whole = serialize_message(chunk_to_message(replace(like, actions=numbers), self._joint_names))
         layout = _Layout.of_chunk(whole, numbers)
         assert layout is not None, "a JointTrajectory is laid out in another way"
-        self._bytes = bytearray(whole[: layout.size])  # nobody reads what rclpy allocates behind
+        self._bytes = bytearray(whole[: layout.size])  # without the unused bytes that rclpy appends
         self._stamp: NDArray[np.int32] = np.ndarray(2, np.int32, self._bytes, _STAMP.start)  # sec, nanosec
         self._positions = layout.view(self._bytes)
 
 
 class ChunkReader:
-    """Reads what `ChunkMessage` writes, and any other trajectory that is a chunk of these joints.
+    """Reads chunks that `ChunkMessage` wrote, and any other trajectory that is a chunk of these joints.
 
-    How many points one may have is `most_points`, which may change.
+    `most_points` is the largest allowed number of points; it may change.
     """
 
     def __init__(self, joints: JointOrder, most_points: int = MOST_POINTS):
@@ -94,7 +94,7 @@ class ChunkReader:
         """The chunk of a serialized JointTrajectory; raises MessageError as `chunk_from_message` does."""
         numbers = None if self._layout is None else self._layout.numbers(data)
         if numbers is not None:
-            with contextlib.suppress(AlignmentError, ValueError):  # which are said in the same words below
+            with contextlib.suppress(AlignmentError, ValueError):  # the slow way below raises them again
                 return Chunk(stamp_of(data), self._period_ns, self._joints.pick(self._names, numbers))
         walk = _over_few_names(data)
         points = walk.count()
@@ -108,7 +108,7 @@ class ChunkReader:
 
 
 class JointStateReader:
-    """Reads where these joints are; whatever else the message has may differ from one to the next."""
+    """Reads the positions of these joints; everything else may differ from message to message."""
 
     def __init__(self, joints: JointOrder):
         self._joints = joints
@@ -119,8 +119,8 @@ class JointStateReader:
         """Stamp in ns and positions (D,) of a serialized JointState.
 
         Raises:
-            MessageError: it is none, or has too many joints.
-            AlignmentError: a joint is missing or repeated, or where it is is no finite number.
+            MessageError: the bytes are no JointState, or it has too many joints.
+            AlignmentError: a joint is missing or repeated, or its position is not finite.
         """
         numbers = None if self._layout is None else self._layout.numbers(data)
         if numbers is not None:
@@ -135,17 +135,17 @@ class JointStateReader:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Where the numbers are in all messages that equal one, up to its last number, but for the stamp and them."""
+    """The places of the numbers in messages that differ from a known one in stamp and numbers only."""
 
-    blank: bytes  # that one so far, with zeros in their place
-    ignored: tuple[slice, ...]  # the stamp, and what fills up between things, which is anything
+    blank: bytes  # the known message up to its last number, with zeros for stamp, numbers and padding
+    ignored: tuple[slice, ...]  # the stamp, and padding bytes, which may have any value
     begin: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
     @classmethod
     def of_joint_state(cls, data: bytes, positions: NDArray[np.float64]) -> _Layout | None:
-        """That of a message with these positions (N,), or None if it is encoded in a way that is not known here."""
+        """The layout of a message with these positions (N,), or None for an unknown encoding."""
         walk = Walk(data)
         walk.over_names()
         walk.to_numbers()
@@ -153,7 +153,7 @@ class _Layout:
 
     @classmethod
     def of_chunk(cls, data: bytes, positions: NDArray[np.float64]) -> _Layout | None:
-        """The same of positions (K, N), a row for each point."""
+        """The same for a chunk with positions (K, N), a row for each point."""
         walk = Walk(data)
         walk.over_names()
         walk.count()  # of the points
@@ -178,15 +178,15 @@ class _Layout:
 
     @property
     def size(self) -> int:
-        """Up to the end of the last number."""
+        """Bytes up to the end of the last number."""
         return len(self.blank)
 
     def view(self, data: bytearray) -> NDArray[np.float64]:
-        """The numbers in a message's own memory."""
+        """A view of the numbers in a message's memory."""
         return np.ndarray(self.shape, np.float64, data, self.begin, self.strides)
 
     def numbers(self, data: bytes) -> NDArray[np.float64] | None:
-        """Those of a message, or None if it differs in anything else."""
+        """The numbers of a message, or None if it differs from the known one in anything else."""
         blank = bytearray(data[: self.size])
         if len(blank) < self.size:
             return None
@@ -202,7 +202,7 @@ class _Layout:
 
 
 class Walk:
-    """Goes through a message's bytes, from behind its stamp on, and notes what fills up between things."""
+    """Goes through a message's bytes, beginning after the stamp, and notes the padding bytes."""
 
     def __init__(self, data: bytes, byteorder: Literal["little", "big"] = sys.byteorder):
         self._data, self._byteorder = data, byteorder
@@ -210,44 +210,44 @@ class Walk:
         self.filling: list[slice] = []
 
     def over_names(self) -> None:
-        """Over the rest of the header, and a list of names."""
+        """Skip the rest of the header, and a list of names."""
         self.over_text()
         for _ in range(self.count()):
             self.over_text()
             if self.at > len(self._data):
-                return  # it is in another byte order, and these are no counts
+                return  # the byte order is another one, so this was not a length
 
     def count(self) -> int:
-        """Over the number that says how many of something follow."""
+        """Read the length of a sequence, and skip it."""
         self._align(COUNT)
         self.at += COUNT
         return int.from_bytes(self._data[self.at - COUNT : self.at], self._byteorder)
 
     def to_numbers(self) -> None:
-        """To the first of a list of numbers."""
+        """Go to the first number of a list."""
         self.count()
         self._align(8)
 
     def over_text(self) -> None:
-        """Over a text."""
+        """Skip a string."""
         length = self.count()
         self.at += length
 
     def _align(self, size: int) -> None:
-        fill = (_STAMP.start - self.at) % size  # counted from where the stamp is
+        fill = (_STAMP.start - self.at) % size  # alignment counts from the stamp
         if fill:
             self.filling.append(slice(self.at, self.at + fill))
         self.at += fill
 
 
 def most_bytes(points: int, joints: int) -> int:
-    """Of a chunk, generously: of four times as many joints, with velocities, accelerations and efforts; and names."""
+    """An upper bound for a chunk: four times the joints, with velocities, accelerations and efforts, and names."""
     numbers = 4 * (8 + 8 * 4 * joints)
     return 65_536 + points * (8 + numbers)
 
 
 def _over_few_names(data: bytes) -> Walk:
-    """Behind the names of a message with a header and a list of names; raises MessageError where they are too many."""
+    """Skip header and names of a message; raises MessageError if there are too many names."""
     walk = Walk(data, "little" if data[1:2] and data[1] & 1 else "big")
     walk.over_text()
     names = walk.count()
@@ -265,8 +265,8 @@ def stamp_of(data: bytes) -> int:
 
 
 def deserialized(data: bytes, kind: type) -> Any:
-    """A message of its bytes, by rclpy; raises MessageError."""
+    """The message of these bytes, by rclpy; raises MessageError."""
     try:
         return deserialize_message(data, kind)
-    except Exception as error:  # noqa: BLE001 - rclpy's own has no public name
+    except Exception as error:  # noqa: BLE001 - rclpy's exception has no public name
         raise MessageError(f"what came is no {kind.__name__} ({error})") from None

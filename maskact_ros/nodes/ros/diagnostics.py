@@ -1,7 +1,7 @@
-"""What a node says of itself on /diagnostics, once a second: rates, percentiles, counts, and what is wrong.
+"""A node's /diagnostics, once a second: rates, percentiles, counts, and problems.
 
-In: events and durations, from any thread. Out: one diagnostic_msgs/DiagnosticStatus a second, all of it printable.
-The command loop records here, so recording waits for nobody: it appends to a queue, and `publish` does the sums.
+In: events and durations, from any thread. Out: one diagnostic_msgs/DiagnosticStatus a second; all text is printable.
+The command loop records here, so recording never waits: it appends to a queue, and `publish` computes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from maskact_ros.core.errors import printable
 RATE_WINDOW_S = 5.0
 STAGE_WINDOW_S = 10.0
 QUIET_S = 1.0  # a problem that comes back within this was not over
-LINE_S = 1.0  # between two lines about one topic in the log
-_QUEUED = 100_000  # what is recorded between two reports: 100 s at 1000 Hz, should nobody publish for so long
+LINE_S = 1.0  # least time between two lines in the log about one topic
+_QUEUED = 100_000  # most records between two reports: 100 s at 1000 Hz
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?(e[-+]?\d+)?|\b(nan|inf(inity)?)\b)", re.IGNORECASE)
 
 
@@ -37,14 +37,14 @@ class _Problem:
 
 
 class _Window:
-    """Numbers of the last seconds: any thread appends to `queue`, one thread moves them into blocks and asks."""
+    """Numbers of the last seconds. Any thread appends to `queue`; one thread moves them into blocks and reads them."""
 
     def __init__(self) -> None:
         self.queue: deque[float] = deque(maxlen=_QUEUED)
-        self._blocks: deque[tuple[float, NDArray[np.float64]]] = deque()  # when they were moved; the numbers (N,)
+        self._blocks: deque[tuple[float, NDArray[np.float64]]] = deque()  # time of the move; the numbers (N,)
 
     def move(self, now_s: float, window_s: float) -> int:
-        """Take in what was queued, let go of what is too old, and say how many were new."""
+        """Move queued numbers into a block, drop old blocks, and return how many were new."""
         new = np.array([self.queue.popleft() for _ in range(len(self.queue))], dtype=np.float64)
         self._blocks.append((now_s, new))
         while self._blocks[0][0] < now_s - window_s:
@@ -52,54 +52,54 @@ class _Window:
         return len(new)
 
     def numbers(self) -> NDArray[np.float64]:
-        """All of the window (N,)."""
+        """All numbers of the window (N,)."""
         return np.concatenate([block for _, block in self._blocks])
 
 
 class Diagnostics:
-    """Collects and publishes; `problem` tells what is wrong now, and logs it once per change (of more than numbers).
+    """Collects and publishes. A problem is logged once, and again when more than numbers in its text change.
 
-    Percentiles are of the last ten seconds, rates of the last five, totals and counts since the start. `publish` is
-    for one thread, the executor's; all else is for any.
+    Percentiles are of the last ten seconds, rates of the last five, totals and counts since the start. Only the
+    executor's thread may call `publish`; any thread may call the other methods.
     """
 
     OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
     def __init__(self, node: Node, *, period_s: float = 1.0):
         self._node = node
-        # Single operations on these are atomic in Python, and so need no lock.
+        # Single operations on these are atomic in Python, so they need no lock.
         self._events: dict[str, _Window] = {}
         self._durations_ms: dict[str, _Window] = {}
         self._more: deque[tuple[str, int]] = deque(maxlen=_QUEUED)
         self._values: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()  # touched by `publish` only
-        self._lock = threading.Lock()  # of the next two, which are rarely touched while all is well
+        self._counts: Counter[str] = Counter()  # used by `publish` only
+        self._lock = threading.Lock()  # for the next two; rarely taken while there is no problem
         self._problems: dict[str, _Problem] = {}
-        self._said: dict[str, tuple[float, str]] = {}  # topic -> when it had its last line in the log, and which
+        self._said: dict[str, tuple[float, str]] = {}  # topic -> time and text of its last line in the log
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(period_s, self.publish, clock=steady)
 
     def event(self, name: str) -> None:
-        """Something happened that has a rate."""
+        """Record an event, for its rate."""
         window = self._events.get(name) or self._events.setdefault(name, _Window())
         window.queue.append(time.monotonic())
 
     def duration(self, name: str, milliseconds: float) -> None:
-        """A stage took so long."""
+        """Record the duration of a stage."""
         window = self._durations_ms.get(name) or self._durations_ms.setdefault(name, _Window())
         window.queue.append(milliseconds)
 
     def count(self, name: str, more: int = 1) -> None:
-        """Something that should be rare happened again."""
+        """Count something that should be rare."""
         self._more.append((name, more))
 
     def value(self, name: str, value: object) -> None:
-        """Something is so now."""
+        """Set a value to show."""
         self._values[name] = printable(value)
 
     def problem(self, topic: str, text: str, level: bytes = DiagnosticStatus.ERROR) -> None:
-        """Something is wrong with `topic`, until `solved` is called for it."""
+        """Report a problem of `topic`, until `solved` is called for it."""
         problem = _Problem(level, printable(text), time.monotonic())
         with self._lock:
             self._problems[topic] = problem
@@ -108,20 +108,20 @@ class Diagnostics:
             self._log(problem)
 
     def solved(self, topic: str) -> None:
-        """Nothing is wrong with `topic` any more: believed, and said in the log, when it stays so for a second."""
-        if topic in self._problems:  # without the lock, as this is asked for every message
+        """The problem of `topic` is over. It is removed, and the log says so, if it does not return within a second."""
+        if topic in self._problems:  # without the lock, as this runs for every message
             with self._lock:
                 if topic in self._problems:
                     self._problems[topic] = replace(self._problems[topic], over=True)
 
     def forget(self, topic: str) -> None:
-        """As `solved`, but at once, and without a word in the log."""
+        """As `solved`, but at once, and without a line in the log."""
         with self._lock:
             self._problems.pop(topic, None)
             self._said.pop(topic, None)
 
     def publish(self) -> None:
-        """Publish the status as it is now."""
+        """Publish the present status."""
         self._settle()
         with self._lock:
             problems = list(self._problems.values())
@@ -134,7 +134,7 @@ class Diagnostics:
         self._publisher.publish(message)
 
     def _is_news(self, topic: str, problem: _Problem) -> bool:
-        """Whether the log gets a line now; where the topic has just had one, a later call or `_settle` says it."""
+        """Whether to log now. If the topic had a line within the last second, a later call or `_settle` logs it."""
         text, now_s = _NUMBER.sub("", problem.text), time.monotonic()
         at_s, said = self._said.get(topic, (-np.inf, ""))
         if text == said or now_s < at_s + LINE_S:
@@ -144,13 +144,13 @@ class Diagnostics:
 
     def _log(self, problem: _Problem) -> None:
         log = self._node.get_logger()
-        if problem.level == self.ERROR:  # on lines of their own: rclpy raises when one line logs at two severities
+        if problem.level == self.ERROR:  # two calls, as rclpy raises when one source line logs at two severities
             log.error(problem.text)
         else:
             log.warning(problem.text)
 
     def _settle(self) -> None:
-        """Take out the problems that are over and did not come back, and say what has had to wait for its line."""
+        """Remove problems that are over and did not return, and log those that had to wait for their line."""
         now_s = time.monotonic()
         with self._lock:
             settled = [t for t, problem in self._problems.items() if problem.over and problem.at_s < now_s - QUIET_S]

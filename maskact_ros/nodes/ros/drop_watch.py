@@ -1,6 +1,6 @@
-"""`DropWatch`: what a node drops is counted; where most of a stream is dropped, it is said in the log and diagnostics.
+"""`DropWatch`: counts dropped messages, and reports in log and diagnostics when most of a stream is dropped.
 
-A dropped message by itself is nothing to speak of. A stream of which nothing is used is why the arm does not move.
+One dropped message is normal. A stream of which nothing is used is the reason why the arm does not move.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from maskact_ros.nodes.ros.diagnostics import Diagnostics
 
 
 class DropWatch:
-    """Of one stage of a node, where each message is either used or dropped; for any thread.
+    """Watches one stage of a node, in which each message is either used or dropped; for any thread.
 
-    `what` begins the sentence, as in "images are not used"; `repeats` are as in `StreamUse`.
+    `what` begins the report, such as "images are not used"; `repeats` is as in `StreamUse`.
     """
 
     def __init__(self, diagnostics: Diagnostics, what: str, repeats: Collection[str] = ()):
@@ -22,12 +22,12 @@ class DropWatch:
         self._use = StreamUse(repeats)
 
     def used(self) -> None:
-        """One was used."""
+        """Note a message that was used."""
         if self._use.note(None) is None:
             self._diagnostics.solved(self._what)
 
     def dropped(self, count: str, why: Callable[[], str]) -> None:
-        """One was dropped, and is counted under this name; `why` makes the rest of the sentence."""
+        """Note a message that was dropped, and count it under this name; `why` returns the rest of the report."""
         self._diagnostics.count(count)
         reason = self._use.note(count)
         if reason is None:
@@ -36,6 +36,6 @@ class DropWatch:
             self._diagnostics.problem(self._what, f"{self._what}: {why()}")
 
     def reset(self) -> None:
-        """The node begins anew."""
+        """Forget all messages so far; called when the node is activated."""
         self._use.reset()
         self._diagnostics.solved(self._what)

@@ -1,6 +1,6 @@
-"""The node's clock for whoever compares stamps with it: a simulated one that ticks coarsely is made even.
+"""The node's clock, to compare stamps with: a simulated clock that ticks coarsely is interpolated between ticks.
 
-In: a node. Out: the time now, from any thread, and how far a right stamp may lie from it.
+In: a node. Out: the time now, from any thread, and how far a correct stamp may be from it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from maskact_ros.nodes.ros.managed import ManagedNode
 
 
 class EvenClock:
-    """The system's time, or with `use_sim_time` what `PlanClock` makes of the readings that it is asked for."""
+    """The system's time; with `use_sim_time` the simulated time, interpolated by `PlanClock` at each call."""
 
     def __init__(self, node: ManagedNode):
         self._clock = node.get_clock()
@@ -29,11 +29,11 @@ class EvenClock:
 
     @property
     def off_ns(self) -> int:
-        """How far a right stamp may lie from the time now: with `use_sim_time` about a tick, else 0."""
+        """How far a correct stamp may be from the time now: with `use_sim_time` about a tick, else 0."""
         return 0 if self._even is None else self._even.off_ns
 
     def steady_s(self, seconds: float) -> float:
-        """How long that is on the steady clock, where the simulation is slower; as long, where it is not."""
+        """The same duration on the steady clock: longer if the simulation is slower than real time."""
         return seconds if self._even is None else seconds * self._even.slowness
 
     def is_recent(self, age_s: float, received_s: float, limit_s: float) -> bool:

@@ -1,7 +1,7 @@
-"""Messages that end with one large block, as their bytes (CDR): the block is written, and seen, where it lies.
+"""Reads and writes messages that end with one large block as serialised bytes (CDR), without copies of the block.
 
-rclpy copies a picture or an image's features some four times on each side. Without its block a message is small: that
-part goes through rclpy, and the block is put behind it, or viewed in what came.
+rclpy copies a picture or an image's features about four times on each side. Here only the small rest of the message
+goes through rclpy. The block is appended when writing, and viewed in the received bytes when reading.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NATIVE = int(sys.byteorder == "little")  # the lowest bit of a message's second
 
 @dataclass(eq=False)
 class SeenImage:
-    """A sensor_msgs/Image whose `data` are a view on the message's bytes."""
+    """A sensor_msgs/Image whose `data` is a view of the message's bytes."""
 
     header: Header
     height: int
@@ -39,7 +39,7 @@ class SeenImage:
 
 @dataclass(eq=False)
 class SeenCompressedImage:
-    """The same of a sensor_msgs/CompressedImage."""
+    """The same for a sensor_msgs/CompressedImage."""
 
     header: Header
     format: str
@@ -47,19 +47,19 @@ class SeenCompressedImage:
 
 
 def see_image(data: bytes) -> SeenImage:
-    """A serialized Image; raises MessageError."""
+    """The image in a serialized message; raises MessageError."""
     head, block = _apart(data, Image, _over_image)
     return SeenImage(head.header, head.height, head.width, head.encoding, head.is_bigendian, head.step, block)
 
 
 def see_compressed_image(data: bytes) -> SeenCompressedImage:
-    """A serialized CompressedImage; raises MessageError."""
+    """The compressed image in a serialized message; raises MessageError."""
     head, block = _apart(data, CompressedImage, Walk.over_text)
     return SeenCompressedImage(head.header, head.format, block)
 
 
 def with_block(message: CompressedImage, *arrays: NDArray[Any]) -> bytes:
-    """The bytes of a message whose `data`, empty so far, are these arrays, one after the other."""
+    """The bytes of a message with these arrays, one after the other, as its `data`, which must be empty."""
     whole = serialize_message(message)
     walk = Walk(whole)
     walk.over_text()  # the rest of the header
@@ -71,7 +71,7 @@ def with_block(message: CompressedImage, *arrays: NDArray[Any]) -> bytes:
 
 
 def _apart(data: bytes, kind: type, over_fields: Callable[[Walk], None]) -> tuple[Any, memoryview]:
-    """The message without its block, and the block."""
+    """A message without its block, and the block."""
     if len(data) > 1 and data[1] & 1 != _NATIVE:
         whole = deserialized(data, kind)
         if len(data) - len(whole.data) > MOST_HEAD:
@@ -92,7 +92,7 @@ def _apart(data: bytes, kind: type, over_fields: Callable[[Walk], None]) -> tupl
 
 
 def _over_image(walk: Walk) -> None:
-    """Over height, width, encoding, byte order and step."""
+    """Skip height, width, encoding, byte order and step."""
     walk.count()
     walk.count()
     walk.over_text()

@@ -1,6 +1,6 @@
-"""Hands the newest item from the executor's thread to a worker thread; what the worker is too slow for is dropped.
+"""Hands the newest item from the executor's thread to a worker thread; older waiting items are dropped.
 
-In: items, and the function that works on one. Out: calls of that function, one at a time, always with the newest.
+In: items, and a function. Out: calls of the function, one at a time, always with the newest item.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-_GIVE_WAY_S = 1e-3  # about what a worker needs until it computes without the interpreter's lock
+_GIVE_WAY_S = 1e-3  # about the time until the worker computes without the interpreter's lock
 
 
 class NewestWorker(Generic[Item]):
@@ -19,7 +19,7 @@ class NewestWorker(Generic[Item]):
 
     def __init__(self, work: Callable[[Item], None], *, name: str, finish: Callable[[], None] = lambda: None):
         self._work = work
-        self._finish = finish  # called last, in the same thread
+        self._finish = finish  # called at the end, in the worker thread
         self._changed = threading.Condition()
         self._item: Item | None = None
         self._stopped = False
@@ -28,7 +28,7 @@ class NewestWorker(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> bool:
-        """Give the newest item; True when an older one, still waiting, was dropped for it."""
+        """Give the newest item; return whether an older waiting item was dropped for it."""
         with self._changed:
             dropped = self._item is not None
             self._item = item
@@ -36,13 +36,13 @@ class NewestWorker(Generic[Item]):
         return dropped
 
     def hand_over(self, item: Item) -> bool:
-        """As `put`, but let the worker begin; the caller would go on with the interpreter's lock in its hands."""
+        """As `put`, but sleep briefly, so that the worker begins: else the caller would keep the interpreter's lock."""
         dropped = self.put(item)
         time.sleep(_GIVE_WAY_S)
         return dropped
 
     def stop(self) -> None:
-        """End after the item in work, and wait for that; a waiting item is dropped."""
+        """Finish the present item, drop a waiting one, end the thread, and wait for its end."""
         with self._changed:
             self._stopped = True
             self._changed.notify()

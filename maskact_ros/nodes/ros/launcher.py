@@ -1,7 +1,7 @@
-"""Nodes end when their launcher is gone: one that is killed, as `ros2 launch` is by SIGTERM, stops nobody.
+"""Ends nodes when their launcher is gone: a killed launcher (`ros2 launch` after SIGTERM) does not stop its nodes.
 
-In: an environment variable that a bringup gives to its processes; a node that is started by hand has none, and does not
-end with its shell. Out: SIGTERM from the kernel, and whether that was why.
+In: an environment variable that bringup sets for its processes. A node that is started by hand has none, so it does not
+end with its shell. Out: SIGTERM from the kernel, and whether the launcher's end was the reason.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import os
 import select
 import signal
 
-LAUNCHER = "MASKACT_LAUNCHER"  # the process id of whoever started this process by a bringup
+LAUNCHER = "MASKACT_LAUNCHER"  # the process id of the launcher
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
 def launcher_variable() -> dict[str, str]:
-    """What to add to the environment of a process that is to end when this one does."""
+    """The variable for the environment of a process that must end when this one ends."""
     return {LAUNCHER: str(os.getpid())}
 
 
 class Launcher:
-    """Whoever started this process, if a bringup did: from when it is made, its end is a SIGTERM for us."""
+    """The process that started this one, if it is a bringup. From construction on, its end sends us SIGTERM."""
 
     def __init__(self) -> None:
         launcher = os.environ.get(LAUNCHER, "")
@@ -31,18 +31,18 @@ class Launcher:
             return
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         self._parent = os.getppid()
-        # It may have ended before that; or a command such as a debugger lies between, and it is that which counts.
+        # The launcher may have ended before this. If a command such as a debugger started us, that command counts.
         if self._parent != int(launcher) and not _lives(int(launcher)):
             self._parent = -1
 
     @property
     def gone(self) -> bool:
-        """Whether there was one, and it has ended."""
+        """Whether there was a launcher, and it has ended."""
         return self._parent != 0 and os.getppid() != self._parent
 
 
 def _lives(pid: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has asked for is there, but does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         process = os.pidfd_open(pid)
     except OSError:

@@ -1,7 +1,7 @@
-"""The frame of our nodes: parameters, lifecycle and diagnostics; `node_process` runs one.
+"""The base class of our nodes: parameters, lifecycle and diagnostics; `node_process` runs one.
 
-A node fills in `configure`, `activate`, `deactivate` and `clean_up`; a user's mistake in any of them becomes one
-logged sentence and a refused transition, never a stack trace.
+A node implements `configure`, `activate`, `deactivate` and `clean_up`. A user's mistake in any of them becomes one
+sentence in the log and a refused transition, never a stack trace.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     CHANGEABLE_SPEC: Collection[str] = ()  # the specification's parameters that the node can change while it runs
     DIAGNOSTICS: type[Diagnostics] = Diagnostics
-    STRANGERS_SHARE = 1.0  # of a thread's time, at most, for one topic; below 1, where other threads must be spared
+    STRANGERS_SHARE = 1.0  # largest share of a thread's time for one topic; < 1 where other threads need the time
 
     def __init__(self, name: str, parameters: Sequence[NodeParameter]):
         try:
@@ -67,7 +67,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         self.diagnostics.value("state", "unconfigured")
         guard_clock(self, self.diagnostics)
 
-    # What a node fills in. Each may raise MaskACTError.
+    # A node overrides these. Each may raise MaskACTError.
     def configure(self) -> None:
         """Load, check and warm up; create publishers and subscriptions."""
 
@@ -78,7 +78,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         """Stop working."""
 
     def clean_up(self) -> None:
-        """Let go of what `configure` made; also after a configure that failed half-way."""
+        """Destroy what `configure` created; also called after a configure that failed half-way."""
 
     def reconfigure(self, values: Mapping[str, Any]) -> None:
         """Apply the changed parameters of one request, all or, by raising MaskACTError, none; called while configured.
@@ -91,12 +91,12 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
 
     @property
     def may_end(self) -> bool:
-        """Whether it is this node's turn to end, of those of a bringup that end by themselves: the arm comes first."""
+        """Whether this node may end when a bringup ends: the action publisher ends first, with the arm at rest."""
         return bool(self.count_publishers("state") == 0)  # the action publisher has ended
 
     @property
     def crash(self) -> BaseException | None:
-        """A bug that ended one of the node's threads; the process ends with it."""
+        """The exception of a bug that ended one of the node's threads, or None; the process ends with it."""
         return None
 
     def get(self, name: str) -> Any:
@@ -104,11 +104,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return self.get_parameter(name).value
 
     def create_steady_timer(self, period_s: float, callback: Any) -> Timer:
-        """A timer on the steady clock, which neither simulation nor a correction of the time can stop."""
+        """A timer on the steady clock: neither simulated time nor a correction of the time can stop it."""
         return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def destroy_entities(self, *attributes: str) -> None:
-        """Destroy the publishers, subscriptions and services in these attributes, where `configure` got so far."""
+        """Destroy the publishers, subscriptions and services in these attributes, if `configure` has created them."""
         destroy = {
             Publisher: self.destroy_lifecycle_publisher,
             Subscription: self.destroy_subscription,
@@ -120,14 +120,14 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
                 next(how for kind, how in destroy.items() if isinstance(entity, kind))(entity)
 
     def policy_and_robot(self, *, also: Collection[str] = ()) -> tuple[CheckpointInfo, MaskACTConfig, RobotSpec]:
-        """The checkpoint, the configuration in effect, and the robot, which must be the checkpoint's own kind.
+        """The checkpoint, the configuration in effect, and the robot, which must match the checkpoint's.
 
-        `also` names groups of parameters that the node declares when it knows the robot.
+        `also` names groups of parameters that the node declares later, when it knows the robot.
 
         Raises:
-            MaskACTError: no checkpoint, a parameter that contradicts it, or another robot (every difference).
+            MaskACTError: no checkpoint, a parameter that contradicts it, or another robot (with every difference).
         """
-        refuse_unknown(self, also=[*PARAMETERS, *also])  # a misspelled policy_path is not a missing one
+        refuse_unknown(self, also=[*PARAMETERS, *also])  # first, so that a misspelled policy_path is named as such
         if not self.get("policy_path"):
             raise ParameterError("policy_path is not set; allowed: the folder of a checkpoint")
         info = CheckpointInfo.read(resolve_path(self.get("policy_path")))
@@ -136,10 +136,10 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return info, config, self._robot_of(info)
 
     def check_policy(self, path: str, robot: RobotSpec) -> CheckpointInfo:
-        """Another policy, to run instead of the present one on the same robot.
+        """Read the checkpoint of another policy, to run on the same robot in place of the present one.
 
         Raises:
-            MaskACTError: it is no checkpoint, for another robot, or not as the node's parameters say.
+            MaskACTError: it is no checkpoint, for another robot, or contradicts the node's parameters.
         """
         if not path:
             raise ParameterError("policy_path is ''; allowed: the folder of a checkpoint")
@@ -152,7 +152,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return info
 
     def config_under(self, info: CheckpointInfo) -> MaskACTConfig:
-        """The configuration of another policy with what the user has set, as far as that fits it; shown from now on."""
+        """The configuration of another policy, with the user's parameters that fit it. It is declared, too."""
         given = self._given_spec()
         carried = carried_over(info.config, given)
         for name in given:
@@ -163,7 +163,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return self._declare_spec(info.config, carried)
 
     def _given_spec(self) -> dict[str, Any]:
-        """The specification's parameters that the user has set, at the start or since."""
+        """The specification's parameters that the user has set, at the start or later."""
         names = {*self._parameter_overrides, *self._set_since_start}
         return {name: value for name, value in spec_values(self).items() if name in names}
 
@@ -171,7 +171,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return declare_spec(self, checkpoint, self.CHANGEABLE_SPEC, kept)
 
     def _robot_of(self, info: CheckpointInfo) -> RobotSpec:
-        """The robot that a policy is to run on, which must be its own kind; raises RobotError."""
+        """The robot to run a policy on. It must match the checkpoint's; raises RobotError."""
         if info.robot.name == UNKNOWN_ROBOT and not self.get("robot_file"):
             raise RobotError(
                 f"the checkpoint {info.folder} does not know its robot's limits, as it was imported without one; "
@@ -184,14 +184,14 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return robot
 
     def config_with(self, values: Mapping[str, Any]) -> MaskACTConfig:
-        """The configuration in effect once these parameters are set; raises ConfigError, also for a combination."""
+        """The configuration with these parameters set; raises ConfigError, also for a wrong combination."""
         changes = {name: value for name, value in values.items() if is_spec(name)}
         return MaskACTConfig.from_parameters(spec_values(self) | changes)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
-        """As rclpy's, but the node applies all of them before they are stored, or refuses them all with the reason.
+        """As rclpy's, but the node applies all parameters before they are stored, or refuses all of them.
 
-        What holds already is no change: nothing is applied, stored or announced for it.
+        A value that is already set is no change: nothing is applied, stored or announced for it.
         """
         try:
             values = self._changes(parameter_list)
@@ -205,7 +205,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return super().set_parameters_atomically([item for item in parameter_list if item.name in values])
 
     def _changes(self, parameter_list: list[Parameter[Any]]) -> dict[str, Any]:
-        """The values of a request that do not hold yet, which fit their parameters and each other."""
+        """The values of a request that differ from the present ones, checked alone and together."""
         named: set[str] = set()
         values: dict[str, Any] = {}
         for parameter in parameter_list:
@@ -251,7 +251,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         if state.label == "active":
             self._transition(self.deactivate, "inactive")
         self._configured = False
-        self.finalized = True  # the process ends with it: no transition leads out of there
+        self.finalized = True  # the process ends: no transition leads out of this state
         return self._transition(self.clean_up, "finalized")
 
     def _configure(self) -> None:
@@ -260,12 +260,12 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         self.configure()
 
     def _transition(self, step: Any, then: str, undo: Any = None) -> TransitionCallbackReturn:
-        self.diagnostics.forget("transition")  # a refusal is said each time, also the same one again
+        self.diagnostics.forget("transition")  # so that the same refusal is logged each time
         try:
             step()
         except MaskACTError as error:
             self.diagnostics.problem("transition", str(error))
-        except Exception as error:  # noqa: BLE001 - rclpy would swallow a bug without a word
+        except Exception as error:  # noqa: BLE001 - rclpy would hide a bug without a message
             self.diagnostics.problem("transition", f"a bug in maskact_ros, please report it: {error!r}")
             self.get_logger().error(traceback.format_exc())
         else:

@@ -1,4 +1,4 @@
-"""Messages to data and back: stamps, features, chunks, joint states, set points, the publisher's state.
+"""Converts messages to data and back: stamps, features, chunks, joint states, set points, the publisher's state.
 
 Features travel as a sensor_msgs/CompressedImage: the image's header, a `format` text that describes the layout (as
 image_transport's compressedDepth does), and one block of bytes: features (N, D) float16, then, if there are masks,
@@ -34,26 +34,26 @@ _FEATURES_FORMAT = re.compile(_FEATURES + r" ([1-9]\d{0,6}) ([1-9]\d{0,6}) (mask
 
 
 class MessageError(MaskACTError):
-    """A message that does not say what it should: the text names the field, its value and what is allowed."""
+    """A message with invalid content: the text names the field, its value and what is allowed."""
 
 
 def stamp_to_ns(stamp: Time) -> int:
-    """Nanoseconds of a message's stamp."""
+    """A message's stamp in nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def ns_to_stamp(stamp_ns: int) -> Time:
-    """A message's stamp of nanoseconds."""
+    """Nanoseconds as a message's stamp."""
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
 def ns_to_duration(duration_ns: int) -> Duration:
-    """A message's duration of nanoseconds."""
+    """Nanoseconds as a message's duration."""
     return Duration(sec=duration_ns // 1_000_000_000, nanosec=duration_ns % 1_000_000_000)
 
 
 def features_parts(features: Features, frame_id: str) -> tuple[CompressedImage, list[NDArray[Any]]]:
-    """One message with all that the planner needs of one image, but for its data: these arrays, one after the other."""
+    """A message with all that the planner needs of one image, without its data; and the arrays that are its data."""
     count, width = features.features.shape
     blocks: list[NDArray[Any]] = [features.features]
     if features.patch_labels is not None and features.patch_confidence is not None:
@@ -65,7 +65,7 @@ def features_parts(features: Features, frame_id: str) -> tuple[CompressedImage, 
 
 
 def features_from_message(message: CompressedImage) -> Features:
-    """The inverse of `features_parts`, viewing the message's memory; raises MessageError."""
+    """The inverse of `features_parts`; the arrays are views of the message's memory. Raises MessageError."""
     layout = _FEATURES_FORMAT.fullmatch(message.format)
     if layout is None:
         raise MessageError(f"the features' format is {message.format[:80]!r}; allowed: what camera_encoder sends")
@@ -133,7 +133,7 @@ def image_to_message(picture: NDArray[np.uint8] | NDArray[np.float32], encoding:
 
 
 def camera_info_message(camera: Camera, matrix: NDArray[np.float64]) -> CameraInfo:
-    """What a camera without distortion says of itself; `matrix` (3, 3) holds focal lengths and centre in pixels."""
+    """The CameraInfo of a camera without distortion; `matrix` (3, 3) holds focal lengths and centre in pixels."""
     info = CameraInfo(width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5)
     info.k = matrix.ravel()
     info.r = np.eye(3).ravel()
@@ -151,22 +151,22 @@ def pose_to_message(pose: NDArray[np.float64], header: Header) -> PoseStamped:
 
 
 def picture_used(stamp_ns: int, model_image: NDArray[np.uint8]) -> String:
-    """What the encoder was given, for whoever checks it: the picture's stamp and digest."""
+    """The encoder's input, for tests that compare it: the picture's stamp and digest."""
     return String(data=json.dumps({"stamp_ns": stamp_ns, "picture": picture_digest(model_image)}))
 
 
 def picture_digest(model_image: NDArray[np.uint8]) -> str:
-    """Two pictures have the same exactly when they are equal."""
+    """A hash of shape and bytes: equal for equal pictures only."""
     return hashlib.sha256(repr(model_image.shape).encode() + model_image.tobytes()).hexdigest()
 
 
 def state_used(stamp_ns: int, state: NDArray[np.float64]) -> String:
-    """What the planner was given, for whoever checks it: the picture's stamp and the joint state (D,), every bit."""
+    """The planner's input, for tests that compare it: the picture's stamp and the exact joint state (D,)."""
     return String(data=json.dumps({"stamp_ns": stamp_ns, "state": state.tolist()}))
 
 
 def _bytes_of(*arrays: NDArray[Any]) -> array.array[int]:
-    """Their bytes, one after the other, as they enter a message at once: anything but an array is checked bytewise."""
+    """The arrays' bytes, one after the other. A message checks any type but `array` byte by byte."""
     joined = array.array("B")
     for each in arrays:
         joined.frombytes(np.ascontiguousarray(each).data.cast("B"))  # the only copy

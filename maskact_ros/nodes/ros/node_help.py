@@ -1,4 +1,4 @@
-"""What `ros2 run maskact_ros NODE --help` prints, from the module's docstring and the declarations of parameters."""
+"""The text of `ros2 run maskact_ros NODE --help`, from the module's docstring and the declared parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH = 100
 
 
 def help_text(node_class: type[ManagedNode]) -> str:
-    """What a node does, its topics and services, and its parameters; ROS need not be initialised."""
+    """A node's purpose, topics, services and parameters; ROS need not be initialised."""
     module = inspect.getmodule(node_class)
     assert module is not None
     lines = [

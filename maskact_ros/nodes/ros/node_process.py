@@ -1,4 +1,4 @@
-"""A node as a process: its arguments, signals, the order in which the nodes of a bringup end, and exit codes."""
+"""Runs a node as a process: arguments, signals, the order in which the nodes of a bringup end, and exit codes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from maskact_ros.nodes.ros.node_help import help_text
 from maskact_ros.nodes.ros.serving import Serving
 from maskact_ros.nodes.ros.stop_request import StopRequest, end_signals
 
-ARM_FIRST_S = 5.0  # for so long the others wait for the action publisher, which brings the arm to rest
-# The kernel's SIGTERM comes when the launcher's first thread ends; while its others do, it still looks alive.
+ARM_FIRST_S = 5.0  # how long the other nodes wait for the action publisher, which brings the arm to rest
+# The kernel sends SIGTERM when the launcher's first thread ends. Until its other threads have ended, it looks alive.
 _LAUNCHER_SEEN_S = 0.05
-_LAST_WORDS_S = 0.1  # until what was said last, such as the answer to who asked for the end, has been read elsewhere
+_LAST_WORDS_S = 0.1  # time for other processes to read the last messages, such as a service's answer
 
 
 def main(node_class: type[ManagedNode]) -> None:
@@ -34,7 +34,7 @@ def main(node_class: type[ManagedNode]) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(node_class))
         return
-    # Loading weights takes seconds, and until the node is active there is nothing to bring to rest: it ends at once.
+    # While weights load, which takes seconds, a signal ends the process at once: there is nothing to bring to rest.
     for number in end_signals():
         signal.signal(number, lambda *_: os._exit(0))
     launcher = Launcher()
@@ -42,7 +42,7 @@ def main(node_class: type[ManagedNode]) -> None:
         return
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # arguments or a parameter file that rcl cannot read; it says which, and where in C
+    except RuntimeError as error:  # rcl cannot read an argument or parameter file; drop the place in its C code
         sys.exit(f"{node_class.__name__}: {' '.join(str(error).split()).partition(', at ')[0]}")
     unknown = remove_ros_args(sys.argv)[1:]
     if unknown:
@@ -54,18 +54,18 @@ def main(node_class: type[ManagedNode]) -> None:
     except MaskACTError as error:
         print(f"{node_class.__name__}: {error}", file=sys.stderr, flush=True)
         code = 2
-    gc.collect()  # the node is in circles of references, and its shared memory goes when it does
-    try_shutdown()  # not `rclpy.try_shutdown`, which lets a late signal end the process as if it had been killed
-    with contextlib.suppress(OSError):  # nobody reads what we say any more
+    gc.collect()  # the node has reference cycles, and its shared memory is freed only with it
+    try_shutdown()  # not `rclpy.try_shutdown`: with it a late signal would end the process as if it had been killed
+    with contextlib.suppress(OSError):  # the reader of our output may be gone
         sys.stdout.flush()
         sys.stderr.flush()
-    # Threads of torch and DDS sometimes crash while Python takes itself down; everything of ours is closed by now.
+    # Threads of torch and DDS sometimes crash while Python shuts down, so skip that: all of ours is closed by now.
     os._exit(code)
 
 
 def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
     node = node_class()  # type: ignore[call-arg]  # each node names itself
-    prefer_other_threads(DDS_PRIORITY)  # DDS's, as there are no others yet
+    prefer_other_threads(DDS_PRIORITY)  # only DDS has threads yet
     executor = Serving(node.diagnostics, sparing=node.STRANGERS_SHARE < 1.0)
     executor.add_node(node)
     if node.get("autostart"):
@@ -77,7 +77,7 @@ def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
     while not node.finalized and crash is None and not (stop.is_set() and _turn_to_end(node, launcher, stop)):
         try:
             executor.spin_once(timeout_sec=0.1)
-        except Exception as error:  # noqa: BLE001 - whatever ends a node, its arm comes to rest first
+        except Exception as error:  # noqa: BLE001 - after any exception the arm comes to rest before the node ends
             crash = error
         crash = crash or node.crash
     node.leave()
@@ -96,6 +96,6 @@ def _run(node_class: type[ManagedNode], launcher: Launcher) -> int:
 
 
 def _turn_to_end(node: ManagedNode, launcher: Launcher, stop: StopRequest) -> bool:
-    """Whether a node that was asked to end does: without a launcher to keep the order, it is the arm's turn first."""
+    """Whether a node may end now. Without a launcher that keeps the order, it waits for the action publisher."""
     waits_s = ARM_FIRST_S if launcher.gone else _LAUNCHER_SEEN_S
     return node.may_end or time.monotonic() > stop.asked_s + waits_s

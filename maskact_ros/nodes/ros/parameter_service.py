@@ -1,6 +1,6 @@
-"""rclpy's parameter services, but a request that is no parameter's is refused instead of raised in the executor.
+"""rclpy's parameter services, but an invalid request is refused; rclpy's would raise in the executor.
 
-In: SetParameters and SetParametersAtomically requests. Out: a refusal with its reason, or what the node answers.
+In: SetParameters and SetParametersAtomically requests. Out: a refusal with its reason, or the node's answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _KINDS = frozenset(kind.value for kind in Parameter.Type)
 
 
 class RefusingParameterService(ParameterService):  # type: ignore[misc]
-    """Create it in place of rclpy's, for a node with `start_parameter_services=False`."""
+    """Use it in place of rclpy's, for a node with `start_parameter_services=False`."""
 
     def _set_parameters_callback(
         self, request: SetParameters.Request, response: SetParameters.Response

@@ -1,7 +1,7 @@
-"""ROS parameters, declared once each: type, default, description, range, and whether they may change while running.
+"""Declares ROS parameters: type, default, description, range, and whether they may change while the node runs.
 
 In: a node's own parameters and the checkpoint's configuration. Out: declared parameters, and the configuration in
-effect. A parameter that does not fit raises `ParameterError`, whose text names it, its value and what is allowed.
+effect. An invalid parameter raises `ParameterError`; its text names the parameter, its value and what is allowed.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _FRACTIONS = (Parameter.Type.DOUBLE, Parameter.Type.DOUBLE_ARRAY)
 
 
 class ParameterError(MaskACTError):
-    """A ROS parameter that does not fit."""
+    """An invalid ROS parameter."""
 
 
 @dataclass(frozen=True)
 class NodeParameter:
-    """One parameter of a node: its type is the default's, its range is closed.
+    """One parameter of a node. Its type is the default's type; its range includes both ends.
 
-    `--help`, config/maskact.yaml and the reference page are made of these declarations.
+    `--help`, config/maskact.yaml and the reference page are generated from these declarations.
     """
 
     name: str
@@ -60,10 +60,10 @@ class NodeParameter:
     minimum: float | None = None
     maximum: float | None = None
     unit: str = ""
-    choices: tuple[str, ...] = ()  # of a text that is not changeable; checked when the node is configured
+    choices: tuple[str, ...] = ()  # allowed strings of a read-only parameter; checked when the node is configured
     changeable: bool = False
     fixed_because: str = "it is read once, when the node is configured; restart the node with another value"
-    heading: str = ""  # of the group that begins with this parameter
+    heading: str = ""  # heading of the group of parameters that begins with this one
 
     @property
     def type(self) -> str:
@@ -77,24 +77,24 @@ class NodeParameter:
 
     @property
     def range(self) -> str:
-        """What is allowed, in words, without the unit; empty where the type says all."""
+        """The allowed values in words, without the unit; empty if any value of the type is allowed."""
         if self.minimum is not None and self.maximum is not None:
             return f"{_shown(self.minimum)} to {_shown(self.maximum)}"
         return " or ".join(part for part in (", ".join(self.choices[:-1]), *self.choices[-1:]) if part)
 
     @property
     def facts(self) -> str:
-        """Range, unit and whether the value may change, in one line; empty where there is nothing to say."""
+        """Range, unit and whether the value may change, in one line; may be empty."""
         span = " ".join(part for part in (self.range, self.unit) if part)
         return "; ".join(part for part in (span, "changeable" if self.changeable else "") if part)
 
     def check_choice(self, value: Any) -> None:
-        """Raise ParameterError for a text that is none of the choices, where there are any."""
+        """Raise ParameterError for a string that is none of the choices, if there are choices."""
         if self.choices and value not in self.choices:
             raise ParameterError(f"{self.name} is {value!r}; allowed: {', '.join(self.choices)}")
 
     def descriptor(self) -> ParameterDescriptor:
-        """What `ros2 param describe` shows."""
+        """The descriptor that `ros2 param describe` shows."""
         about = self.description
         if self.unit:
             about += f" Unit: {self.unit}."
@@ -115,12 +115,12 @@ class NodeParameter:
 
 
 def snapshot(kind: type[Settings], get: Callable[[str], Any]) -> Settings:
-    """A frozen dataclass whose fields are named as parameters, filled with their values."""
+    """An object of a frozen dataclass whose fields have the names of parameters, with the parameters' values."""
     return kind(**{item.name: get(item.name) for item in fields(kind)})
 
 
 def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The settings with those values that are theirs."""
+    """The settings, with those of the values that are fields of theirs."""
     own = {item.name for item in fields(settings)}
     return replace(settings, **{name: value for name, value in values.items() if name in own})
 
@@ -136,12 +136,13 @@ def declare_spec(
 ) -> MaskACTConfig:
     """Declare every parameter of the specification, or show those of another checkpoint; return what is in effect.
 
-    `changeable` names those of scope runtime that the node can change while it runs, `kept` those that were set since
-    the node started. What the user left out is as in the checkpoint. What the checkpoint fixes, and the user sets
-    otherwise, raises ParameterError with both values; a value that is not allowed raises ParameterError or ConfigError.
+    `changeable` names the parameters of scope runtime that the node can change while it runs; `kept` names those that
+    were set since the node started. A parameter that the user has not set is as in the checkpoint. A value other than
+    the one that the checkpoint fixes raises ParameterError with both values. An invalid value raises ParameterError or
+    ConfigError.
     """
     defaults, before = checkpoint.to_parameters(), spec_values(node)
-    for name in before.keys() - defaults.keys():  # rules of labels that this checkpoint does not have
+    for name in before.keys() - defaults.keys():  # rules for labels that this checkpoint does not have
         del node._parameters[name], node._descriptors[name]
     for name, default in defaults.items():
         descriptor = _spec_descriptor(name, changeable)
@@ -153,7 +154,7 @@ def declare_spec(
 
 
 def effective_spec(checkpoint: MaskACTConfig, values: Mapping[str, Any]) -> MaskACTConfig:
-    """The configuration that these flat values make; raises as `declare_spec` does."""
+    """The configuration of these flat values; raises as `declare_spec` does."""
     defaults, effective = checkpoint.to_parameters(), MaskACTConfig.from_parameters(values)
     for name, value in effective.to_parameters().items():
         if scope(name) == "checkpoint" and value != defaults[name]:
@@ -165,7 +166,7 @@ def effective_spec(checkpoint: MaskACTConfig, values: Mapping[str, Any]) -> Mask
 
 
 def carried_over(checkpoint: MaskACTConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the given flat values, of scope runtime, that fit another checkpoint, too; the first ones win."""
+    """The given flat values of scope runtime that fit another checkpoint, too; earlier values have precedence."""
     values, carried = checkpoint.to_parameters(), dict[str, Any]()
     for name, value in given.items():
         if name in values and scope(name) == "runtime":
@@ -176,7 +177,7 @@ def carried_over(checkpoint: MaskACTConfig, given: Mapping[str, Any]) -> dict[st
 
 
 def overwrite(node: Node, name: str, value: Any, descriptor: ParameterDescriptor | None = None) -> None:
-    """Show another value of a declared parameter, be it read-only or not, and tell who listens for such changes."""
+    """Set the shown value of a declared parameter, read-only or not, and announce the change."""
     descriptor = descriptor or node.describe_parameter(name)
     if not descriptor.dynamic_typing:
         descriptor.type = Parameter.Type.from_parameter_value(value).value
@@ -190,7 +191,7 @@ def is_spec(flat_name: str) -> bool:
 
 
 def scope(flat_name: str) -> str:
-    """What fixes one of the specification's parameters: `checkpoint`, `training` or, nothing, `runtime`."""
+    """The scope of one of the specification's parameters: `checkpoint`, `training` or `runtime`."""
     return PARAMETERS[flat_name.partition(".")[0]].scope
 
 
@@ -200,9 +201,9 @@ def spec_values(node: Node) -> dict[str, Any]:
 
 
 def holds(wanted: Parameter[Any], present: Parameter[Any]) -> bool:
-    """Whether a request asks for what is so already.
+    """Whether a request asks for the present value.
 
-    `ros2 param load` sends a number that Python writes without a point, such as 1e-05, as a text.
+    `ros2 param load` sends a number that Python writes without a point, such as 1e-05, as a string.
     """
     value, held = _plain(wanted.value), _plain(present.value)
     if wanted.type_ == Parameter.Type.STRING and present.type_ in _FRACTIONS:
@@ -211,7 +212,7 @@ def holds(wanted: Parameter[Any], present: Parameter[Any]) -> bool:
 
 
 def checked(parameter: Parameter[Any], descriptor: ParameterDescriptor) -> Any:
-    """The value that a request gives to a declared parameter, in Python's own types.
+    """The value of a declared parameter in a request, in Python's own types.
 
     Raises:
         ParameterError: the parameter is read-only, or the value's type or range does not fit.
@@ -234,9 +235,9 @@ def checked(parameter: Parameter[Any], descriptor: ParameterDescriptor) -> Any:
 
 
 def refuse_unknown(node: Node, *, also: Collection[str] = ()) -> None:
-    """Raise ParameterError when the node was given a parameter that it does not have: a typing error, most likely.
+    """Raise ParameterError for a parameter that the node does not have: most likely a typing error.
 
-    `also` names parameters, and groups of them, that are not declared yet.
+    `also` names parameters, and groups of parameters, that are not declared yet.
     """
     overrides: Mapping[str, Any] = node._parameter_overrides
     known = dict.fromkeys([*node._parameters, *also])
@@ -286,5 +287,5 @@ def _shown(bound: float) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Python's own types from a parameter's value: arrays come as `array.array`."""
+    """A parameter's value in Python's own types; arrays come as `array.array`."""
     return value if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") else list(value)

@@ -1,7 +1,7 @@
-"""Do our other nodes live? Each offers a topic on which it gives signs of life, and hears the others'.
+"""Watches whether our other nodes are alive. Each node publishes signs of life on a topic, and hears the others'.
 
-In: names of nodes. Out: who was lost, and who lives again. With liveliness events a process that is killed or stopped
-is lost within a tenth of a second (within some seconds, if that happens as it starts); without, within 0.8 s.
+In: names of nodes. Out: which nodes were lost, and which are back. With liveliness events a process that is killed or
+stopped is lost within 0.1 s (within some seconds while it starts); without these events within 0.8 s.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from std_msgs.msg import Empty
 from maskact_ros.control.realtime import RateLoop
 from maskact_ros.nodes.ros.managed import ManagedNode
 
-LEASE_NS = 100_000_000  # without a sign of life from its process for so long, a node counts as lost
-BEAT_S = 0.5  # between two messages, where events tell of silences
-# Who is found but gives no sign for so many beats is lost. Turns are counted and not time: between two of them all is
-# heard that has come, however late we are.
+LEASE_NS = 100_000_000  # a node counts as lost this long after the last sign of life of its process
+BEAT_S = 0.5  # between two messages of a node, with liveliness events
+# A node that is discovered but silent for this many beats is lost. We count timer callbacks, not seconds: after a delay
+# of ours, queued messages are handled before the next callback.
 SILENT_BEATS = 4
-TURN_S = 0.1  # between two messages, and two looks at who was silent, where there are no events
-SILENT_TURNS = 5  # and how many turns may pass without a message; thrice as many as usual, if that is more
+TURN_S = 0.1  # between two messages, and between two checks for silence, without liveliness events
+SILENT_TURNS = 5  # turns without a message until a node is lost; or three times its usual number, if that is more
 _UNHEARD_TURNS = round(SILENT_BEATS * BEAT_S / TURN_S)
 _RAREST_TURNS = round(BEAT_S / TURN_S) + 1  # between two messages of a peer that has events itself
-LASTING_S = 0.5  # a shorter silence is a warning: a busy machine keeps processes waiting
-# RMWs that tell of liveliness. Others may accept to be asked for these events, and never tell.
+LASTING_S = 0.5  # a shorter silence is a warning only: on a busy machine processes have to wait
+# RMWs with liveliness events. Others may accept the event callbacks, but never call them.
 _WITH_LIVELINESS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp", "rmw_cyclonedds_cpp", "rmw_connextdds")
 _PLAIN = QoSProfile(depth=1)
 ALIVE = QoSProfile(
@@ -44,22 +44,22 @@ ALIVE = QoSProfile(
 
 @dataclass
 class _Loss:
-    silent_s: float  # when it was noticed
-    turns: int = 0  # that have passed since
-    said_to_last: bool | None = None  # None before anything was said
+    silent_s: float  # how long the node was silent when the loss was noticed
+    turns: int = 0  # turns since then
+    said_to_last: bool | None = None  # whether it was reported as lasting; None before any report
 
 
 class Peers:
-    """Offers `<name>/alive`, the node's own name unless given, and hears those of `others`.
+    """Publishes `<name>/alive` (`name` is the node's own name unless given), and hears those of `others`.
 
-    Who is lost, and found again, is said in the log and on /diagnostics, where the value `peer_<name>` tells how it is;
-    `lost` and `found` are called, in the executor's thread, with the name besides.
+    Lost and found nodes are reported in the log and on /diagnostics, where the value `peer_<name>` shows the state.
+    `lost` and `found` are called with the name, in the executor's thread.
 
-    Fast DDS tells at once of a process that falls silent, but not reliably of one that lives: it can miss a first sign
-    of life, and counts wrongly from then on, as it does from when a killed process is forgotten, after 20 s. So of its
-    events the changes count and not the sums, and messages tell of life, too. An RMW without liveliness events leaves
-    it all to the messages, which then come more often, from a thread of their own: that the process lives is what
-    they say, as DDS does. There a node that took its leave cannot be told from one that died.
+    Fast DDS reports a silent process at once, but a live one not reliably. It can miss a first sign of life, and its
+    counts are wrong from then on. They are wrong, too, after it has forgotten a killed process (20 s). So we use the
+    changes in its events, not the sums, and messages as further signs of life. Without liveliness events there are
+    messages only. They are sent more often, from a thread of their own, and so show that the process lives, as DDS
+    liveliness does. In that case a node that has shut down cannot be told from one that died.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Peers:
     ):
         self._node, self._lost, self._found = node, lost, found
         self._missing: dict[str, _Loss] = {}
-        self._offers = dict.fromkeys(others, 0)  # how many DDS knows of, living or not
-        self._heard: set[str] = set()  # who has ever given a sign of life, of those that offer
-        self._silent_beats = dict.fromkeys(others, 0)  # of those that offer and have not
-        self._silent_turns = dict.fromkeys(others, 0)  # since each one's last message
-        self._usual_turns = dict.fromkeys(others, _RAREST_TURNS)  # from one message to the next
+        self._offers = dict.fromkeys(others, 0)  # publishers that DDS knows of, alive or not
+        self._heard: set[str] = set()  # present nodes that have given a sign of life
+        self._silent_beats = dict.fromkeys(others, 0)  # beats of present nodes that have not given one yet
+        self._silent_turns = dict.fromkeys(others, 0)  # turns since each node's last message
+        self._usual_turns = dict.fromkeys(others, _RAREST_TURNS)  # usual turns from one message to the next
         for other in others:
             node.diagnostics.value(f"peer_{other}", "not met")
         rmw = get_rmw_implementation_identifier()
@@ -88,7 +88,7 @@ class Peers:
         self._turns = node.create_steady_timer(TURN_S, self._turn)
         self._thread: RateLoop | None = None
         if self._subscriptions is not None:
-            self._turns.cancel()  # until somebody is lost
+            self._turns.cancel()  # until a node is lost
             node.diagnostics.value("liveliness", f"by events of {rmw}")
             return
         self._subscriptions = [self._hear(other, None) for other in others]
@@ -103,11 +103,11 @@ class Peers:
 
     @property
     def missing(self) -> list[str]:
-        """Who was lost and is not back."""
+        """The nodes that were lost and are not back."""
         return sorted(self._missing)
 
     def destroy(self) -> None:
-        """Stop offering and hearing."""
+        """Stop publishing and hearing signs of life."""
         if self._thread is not None:
             self._thread.stop()
         for subscription in self._subscriptions or ():
@@ -117,7 +117,7 @@ class Peers:
         self._node.destroy_timer(self._turns)
 
     def _hear_events(self, names: Sequence[str]) -> list[Subscription[Empty]] | None:
-        """The subscriptions with their events; None where the RMW does not know those."""
+        """The subscriptions with liveliness events; None if the RMW does not support these."""
         try:
             return [self._hear(name, self._events(name)) for name in names]
         except UnsupportedEventTypeError:
@@ -143,7 +143,7 @@ class Peers:
             self._silent_beats[name] = 0
             if info.current_count == 0:
                 self._heard.discard(name)
-                if name not in self._missing:  # it took its leave
+                if name not in self._missing:  # it has shut down
                     self._node.diagnostics.value(f"peer_{name}", "gone")
 
         return SubscriptionEventCallbacks(liveliness=liveliness, matched=matched)
@@ -193,7 +193,7 @@ class Peers:
         self._lost(name)
 
     def _say_lost(self, name: str) -> None:
-        """A warning at first, an error once the silence lasts: each is said once, and at once."""
+        """Report a loss: a warning at first, an error when the silence lasts. Each is reported once, without delay."""
         loss, diagnostics = self._missing[name], self._node.diagnostics
         silent_s = loss.silent_s + loss.turns * TURN_S
         lasts = silent_s > LASTING_S - TURN_S / 2

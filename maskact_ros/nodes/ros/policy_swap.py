@@ -1,8 +1,8 @@
-"""Changes the policy of camera_encoder and inference together, while both go on with the one they have.
+"""Changes the policy of camera_encoder and inference together, while both continue with the old one.
 
-Whoever is given another `policy_path` begins, the other joins: both load beside the old policy. When both are ready
-the encoder switches, and inference does so at the first features of the new one. If either fails, neither changes; once
-inference has said that it is ready, the encoder decides alone. Each says on the latched topic `policy` where it stands.
+The node that gets another `policy_path` begins, the other joins: both load the new policy beside the old one. When both
+are ready the encoder switches; inference switches at the first features of the new policy. If either fails, neither
+changes. When inference has reported that it is ready, the encoder decides alone. Each reports on the latched `policy`.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from maskact_ros.nodes.ros.params import ParameterError, is_spec, overwrite
 from maskact_ros.nodes.ros.slow_topic import SlowTopic
 
 TOPIC = "policy"
-ANSWER_WITHIN_S = 5.0  # if the other node has not joined by then, there is no swap
-FEATURES_WITHIN_S = 1.0  # after the encoder's switch; inference waits no longer where there are no images
+ANSWER_WITHIN_S = 5.0  # if the other node has not joined by then, the swap is given up
+FEATURES_WITHIN_S = 1.0  # after the encoder's switch; then inference switches without features: there are no images
 _WATCH_S = 0.1
 _NICENESS = 10
 _NODE = re.compile(r"\w{1,255}", re.ASCII)
-_SWAP = re.compile(r"(\d{1,20})(-\w{1,255})?", re.ASCII)  # when it began, in ns, and who did
-_AHEAD_NS = 86_400_000_000_000  # by which the clocks of two machines may differ
+_SWAP = re.compile(r"(\d{1,20})(-\w{1,255})?", re.ASCII)  # when it began, in ns, and the node that began it
+_AHEAD_NS = 86_400_000_000_000  # largest allowed difference of two machines' clocks
 _LONGEST_PATH = 4096
 
 
 class Phase(StrEnum):
-    """Where a node stands in its newest swap."""
+    """A node's phase in its newest swap."""
 
-    RUNNING = "running"  # switched; or no swap yet
+    RUNNING = "running"  # it has switched; or there was no swap yet
     LOADING = "loading"
     READY = "ready"
-    FAILED = "failed"  # goes on with the policy it had
+    FAILED = "failed"  # it continues with the old policy
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a node says of itself; `swap` grows from one to the next and is empty before the first."""
+    """A node's report on the topic. Names of swaps rise from one to the next; `swap` is empty before the first."""
 
     node: str
     swap: str
     phase: Phase
     path: str
     reason: str = ""
-    chunk_use: str = ""  # `ChunkUse.text`, of inference
+    chunk_use: str = ""  # `ChunkUse.text` of inference
 
     def to_message(self) -> String:
         """As JSON."""
@@ -76,7 +76,7 @@ class Standing:
             standing = cls(**values | {"phase": Phase(values["phase"])})
             if not (_NODE.fullmatch(standing.node) and _is_swap(standing.swap) and len(standing.path) <= _LONGEST_PATH):
                 raise ValueError
-            standing.path.encode()  # which a parameter must be able to carry
+            standing.path.encode()  # the path must be a valid value of a parameter
             return standing
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             shown = message.data[:80]
@@ -84,13 +84,13 @@ class Standing:
 
 
 def _is_swap(name: str) -> bool:
-    """Whether it is empty, or begins with a time, as `begin` makes it, that is not of the distant future."""
+    """Whether a swap's name is empty, or begins with a time (see `begin`) that is not in the distant future."""
     made = _SWAP.fullmatch(name)
     return name == "" or (made is not None and int(made[1]) < time.time_ns() + _AHEAD_NS)
 
 
 class Runtime(Protocol):
-    """A policy's part that a node runs."""
+    """The part of a policy that a node runs."""
 
     info: CheckpointInfo
 
@@ -100,19 +100,19 @@ Loaded = TypeVar("Loaded", bound=Runtime)
 
 @dataclass(eq=False)
 class _Swap(Generic[Loaded]):
-    """One that is under way."""
+    """A swap in progress."""
 
     name: str
-    path: str  # as the user wrote it, where this node was told
+    path: str  # as the user wrote it, if the user set it on this node
     info: CheckpointInfo
     began_s: float
     loaded: Loaded | None = None
-    peer: Phase | None = None  # where the other node stands in it; None before it takes part
-    peer_running_s: float = 0.0  # when it said that it has switched
+    peer: Phase | None = None  # the other node's phase in it; None before it takes part
+    peer_running_s: float = 0.0  # when the other node reported that it has switched
 
 
 class PolicySwap(Generic[Loaded]):
-    """One node's part in it; all but the loading happens in the executor's thread."""
+    """One node's part in swaps. Loading has a thread of its own; all else happens in the executor's thread."""
 
     def __init__(
         self,
@@ -125,24 +125,24 @@ class PolicySwap(Generic[Loaded]):
         switch: Callable[[Loaded], None],
         chunk_use: Callable[[], str] = lambda: "",
     ):
-        """Take part from now on.
+        """Take part in swaps from now on.
 
         Args:
             node: camera_encoder or inference.
             running: the policy of its `policy_path`, which it runs.
-            leads: switches as soon as both are ready; the other node follows.
-            check: reads a checkpoint and raises MaskACTError for what can be told at once.
+            leads: whether this node switches as soon as both are ready; the other node follows.
+            check: reads a checkpoint, and raises MaskACTError for what is wrong with it before loading.
             load: loads and warms up, in a thread of its own; raises MaskACTError.
-            switch: takes what was loaded into use, at once.
-            chunk_use: how inference uses chunks now.
+            switch: takes the loaded policy into use, at once.
+            chunk_use: returns how inference uses chunks now.
         """
         self._node, self._leads = node, leads
         self._check, self._load, self._switch, self._chunk_use = check, load, switch, chunk_use
         self._path: str = node.get("policy_path")
         self._weights_hash = running.weights_hash
         self._swap: _Swap[Loaded] | None = None
-        self._newest = ""  # name of the newest swap that was heard of
-        self._lock = threading.Lock()  # of the next two
+        self._newest = ""  # name of the newest swap that is known
+        self._lock = threading.Lock()  # for the next two
         self._outcomes: deque[tuple[_Swap[Loaded], Loaded | str]] = deque()
         self._closed = False
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -154,19 +154,19 @@ class PolicySwap(Generic[Loaded]):
         self._say(Phase.RUNNING)
 
     def begin(self, values: Mapping[str, Any]) -> None:
-        """Begin to change to the `policy_path` of a request; raises MaskACTError where it can be refused at once."""
+        """Begin a swap to the `policy_path` of a request; raises MaskACTError if it can be refused at once."""
         if any(map(is_spec, values)):
             raise ParameterError("policy_path changes by itself; set the policy's parameters before or after it")
         if self._swap is not None:
             raise ParameterError(f"the policy is being changed to {self._swap.path}; wait until that is done")
         path = values["policy_path"]
         info = self._check(path)
-        newest_ns = int(self._newest.partition("-")[0] or 0)  # names grow, also when the clock goes back
+        newest_ns = int(self._newest.partition("-")[0] or 0)  # names must rise, also when the clock goes back
         name = f"{max(time.time_ns(), newest_ns + 1):020d}-{self._node.get_name()}"
         self._start(_Swap(name, path, info, time.monotonic()))
 
     def first_features(self, weights_hash: str) -> bool:
-        """Whether features of these weights mean that the encoder has switched; if so, inference now has, too."""
+        """Whether features of these weights show that the encoder has switched. If so, inference switches now."""
         swap = self._swap
         if self._leads or swap is None or swap.loaded is None or swap.info.weights_hash != weights_hash:
             return False
@@ -174,15 +174,15 @@ class PolicySwap(Generic[Loaded]):
         return True
 
     def lost(self, peer: str) -> None:
-        """The other node gives no sign of life: it died, or was stopped, or we were."""
+        """The other node gives no sign of life: it died, it was stopped, or this node was stopped."""
         swap = self._swap
         if swap is None or swap.peer is None:
             return
-        if self._leads or swap.loaded is None:  # else the encoder may have switched, and what it says is on its way
+        if self._leads or swap.loaded is None:  # else the encoder may have switched, and its report is on its way
             self._give_up(f"{peer} was lost meanwhile")
 
     def close(self) -> None:
-        """Take no part any more; what is under way is given up."""
+        """Stop taking part, and give up a swap in progress."""
         with self._lock:
             self._closed = True
         if self._swap is not None:
@@ -201,7 +201,7 @@ class PolicySwap(Generic[Loaded]):
         threading.Thread(target=self._load_beside, args=(swap,), name="load", daemon=True).start()
 
     def _load_beside(self, swap: _Swap[Loaded]) -> None:
-        """In a thread of its own, which leaves processor and interpreter to the policy that runs."""
+        """Load the new policy; in a thread of low priority, so that the running policy is not slowed down."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
@@ -212,7 +212,7 @@ class PolicySwap(Generic[Loaded]):
             outcome = self._load(swap.info)
         except MaskACTError as error:
             outcome = str(error)
-        except Exception as error:  # noqa: BLE001 - such as no memory for a second policy: the first one goes on
+        except Exception as error:  # noqa: BLE001 - such as no memory for a second policy: the first one continues
             outcome = f"the checkpoint {swap.info.folder} cannot be loaded ({type(error).__name__}: {error})"
         finally:
             sys.setswitchinterval(interval_s)
@@ -260,7 +260,7 @@ class PolicySwap(Generic[Loaded]):
         self._go_on()
 
     def _join(self, standing: Standing) -> None:
-        """The other node was told; of two that were told at the same time, the later one counts."""
+        """Join a swap that the other node began. If both nodes began one at the same time, the later one counts."""
         self._newest = standing.swap
         try:
             info = self._check(standing.path)
@@ -286,15 +286,15 @@ class PolicySwap(Generic[Loaded]):
         return bool(self._node.count_publishers(self._node.resolve_topic_name(TOPIC)) < 2)
 
     def _go_on(self) -> None:
-        """Switch if it is time to."""
+        """Switch if both nodes are ready for it."""
         swap = self._swap
         if swap is None or swap.loaded is None:
             return
         if swap.peer is None:
-            due = self._is_alone()  # nobody to wait for
+            due = self._is_alone()  # no other node to wait for
         elif self._leads:
             due = swap.peer == Phase.READY
-        else:  # features of the same weights do not tell which of the two policies they are from
+        else:  # if both policies have the same weights, features do not show which policy they are from
             same = swap.info.weights_hash == self._weights_hash
             due = swap.peer == Phase.RUNNING and (same or time.monotonic() > swap.peer_running_s + FEATURES_WITHIN_S)
         if due:
@@ -314,7 +314,7 @@ class PolicySwap(Generic[Loaded]):
         self._say(Phase.FAILED, reason)
 
     def say_again(self) -> None:
-        """Say where it stands, as chunks are used otherwise from now on."""
+        """Report again, as the use of chunks has changed."""
         if self._swap is None:
             self._say(Phase.RUNNING)
 

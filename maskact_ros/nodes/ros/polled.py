@@ -1,8 +1,8 @@
-"""A subscription that is asked instead of answered: who wants the newest message takes it, when it suits.
+"""A polled subscription: its owner takes messages when it needs them, without callbacks.
 
-The executor neither waits for it nor is woken by it. rclpy's takes a millisecond or more for each message on a busy
-machine, and joint states can come a thousand times a second. What a stranger sends is bounded here: a message of too
-many bytes is refused before it is looked at, and after one that took long the topic rests.
+It does not wake the executor: rclpy's takes 1 ms or more for each message on a busy machine, and joint states can come
+at 1 kHz. It also limits what strangers can cause: a message with too many bytes is refused before it is parsed, and
+after a message that took long the topic is not read for a while (it "rests").
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from rclpy.qos import QoSProfile
 
 from maskact_ros.nodes.ros.messages import MessageError
 
-MOST_BYTES = 65_536  # of a message, unless its reader knows better: 600 joints, with speeds and efforts
-SHORT_S = 0.5e-3  # what takes no longer needs no rest
-_MOST_SENDERS = 100  # whose messages are counted one by one
+MOST_BYTES = 65_536  # of a message, unless its reader sets another limit: 600 joints with velocities and efforts
+SHORT_S = 0.5e-3  # after a message that took no longer than this, the topic need not rest
+_MOST_SENDERS = 100  # senders whose messages are counted separately
 
 Read = TypeVar("Read")
 
 
 class _Nobody(CallbackGroup):  # type: ignore[misc]
-    """Whose entities no executor may serve."""
+    """A callback group whose entities no executor serves."""
 
     def can_execute(self, entity: object) -> bool:
         """Never."""
@@ -36,11 +36,11 @@ class _Nobody(CallbackGroup):  # type: ignore[misc]
         return False
 
     def ending_execution(self, entity: object) -> None:
-        """It never began."""
+        """Do nothing, as no execution ever begins."""
 
 
 class PolledSubscription:
-    """Messages of a topic, as bytes; at most `most_bytes` each, read in at most `share` of the reader's time."""
+    """The messages of a topic as bytes. Each has at most `most_bytes`; reading takes at most `share` of the time."""
 
     def __init__(
         self,
@@ -55,25 +55,25 @@ class PolledSubscription:
         self._node, self._kind = node, kind
         self._most_bytes, self._share = most_bytes, share
         self._rests_until_s = 0.0
-        self._numbers: dict[bytes, int] = {}  # of the last message taken, by sender
-        self.number = 0  # the same, whoever sent it
-        self.came_ns = 0  # when that was, by the system's clock
-        self.skipped = 0  # messages that a newer one took the place of
+        self._numbers: dict[bytes, int] = {}  # sender -> sequence number of its last message taken
+        self.number = 0  # sequence number of the last message taken, of any sender
+        self.came_ns = 0  # when that message came, by the system's clock
+        self.skipped = 0  # messages that a newer one replaced before they were taken
         self._subscription = node.create_subscription(
             kind, topic, lambda _: None, qos, callback_group=_Nobody(), raw=True
         )
 
     def destroy(self) -> None:
-        """Take it from the node."""
+        """Destroy the subscription."""
         self._node.destroy_subscription(self._subscription)
 
     @property
     def rests(self) -> bool:
-        """Whether `read` does not look, as the topic has had its share of the time."""
+        """Whether `read` takes no message now, because the topic has used its share of the time."""
         return time.monotonic() < self._rests_until_s
 
     def take(self) -> tuple[bytes, int] | None:
-        """The next message, and how long ago it came, in ns by the system's clock; None if none has come.
+        """The next message, and its age since receipt in ns by the system's clock; None if no message is waiting.
 
         Raises:
             MessageError: it has too many bytes.
@@ -90,14 +90,14 @@ class PolledSubscription:
         return data, max(0, time.time_ns() - self.came_ns)
 
     def read(self, parse: Callable[[bytes], Read]) -> tuple[Read, int] | None:
-        """What `parse` makes of the next message, and its age as `take` gives it; None also while the topic rests.
+        """The result of `parse` for the next message, and its age as `take` gives it; None also while the topic rests.
 
         Raises:
             MaskACTError: as `take` and `parse` do.
         """
         if self.rests:
             return None
-        began_s = time.thread_time()  # which does not run while the thread has to wait
+        began_s = time.thread_time()  # this clock stops while the thread has to wait
         try:
             taken = self.take()
             return None if taken is None else (parse(taken[0]), taken[1])
@@ -107,9 +107,9 @@ class PolledSubscription:
                 self._rests_until_s = time.monotonic() + took_s / self._share
 
     def _count(self, about: dict) -> None:  # type: ignore[type-arg]  # rclpy's own
-        """Find out from its number how many messages came before it and were not taken."""
+        """Count the messages that came before this one and were not taken, by its sequence number."""
         self.number = about["publication_sequence_number"]
-        known = "publisher_gid" in about  # not in each distribution
+        known = "publisher_gid" in about  # only some ROS distributions have it
         if not known and self._subscription.get_publisher_count() > 1:
             return
         sender = bytes(about["publisher_gid"]["data"]) if known else b""

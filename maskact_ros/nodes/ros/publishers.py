@@ -1,4 +1,4 @@
-"""Who publishes on a topic: which nodes, how many publishers, and of which type."""
+"""The publishers of a topic: their nodes, number and types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rclpy.node import Node
 
 
 def publishers_on(node: Node, topic: str) -> Counter[str]:
-    """How many publishers there are on a topic, by type, such as sensor_msgs/msg/Image; `topic` may be remapped."""
+    """The number of publishers on a topic by type, such as sensor_msgs/msg/Image; `topic` may be remapped."""
     return Counter(info.topic_type for info in node.get_publishers_info_by_topic(node.resolve_topic_name(topic)))
 
 
@@ -20,7 +20,7 @@ def publishing_nodes(node: Node, topic: str) -> list[str]:
 
 
 def silence_of(counts: Mapping[str, int], wanted: str, remedies: Mapping[str, str]) -> str:
-    """What may be why nothing of the type `wanted` comes; `remedies` says what to do, by the type that is there."""
+    """The likely reason why no message of type `wanted` comes; `remedies` maps other types to a remedy."""
     others = sorted(kind for kind in counts if kind != wanted)
     count = counts.get(wanted, 0)
     if count:

@@ -1,7 +1,7 @@
-"""A topic on which a word is said now and then: heard some twenty times a second, whoever says how much on it.
+"""A topic with few messages: it is polled about twenty times a second, however many messages are sent on it.
 
-In: a topic, and what to do with its messages. Out: that is done with a few messages a turn, in the executor's thread;
-what is too large, or no such message, is refused in one sentence, and what there is no time for is counted.
+In: a topic and a callback. Out: calls of the callback, a few messages a turn, in the executor's thread. A message that
+is too large or cannot be parsed is refused in one sentence. Messages that there is no time for are counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EVERY_S = 0.05
 
 
 class SlowTopic:
-    """Calls `receive` with each message that it has time for: as many in one turn as the subscription keeps."""
+    """Calls `receive` with each message that there is time for, in one turn at most as many as the queue holds."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class SlowTopic:
         most_bytes: int = MOST_BYTES,
     ):
         self._node, self._kind, self._receive = node, kind, receive
-        self._topic = topic.rsplit("/", 1)[-1]  # as it is called here, wherever it is
+        self._topic = topic.rsplit("/", 1)[-1]  # for reports: the name without namespace and before remapping
         self._turns = range(qos.depth)
         self._polled = PolledSubscription(node, kind, topic, qos, most_bytes=most_bytes, share=node.STRANGERS_SHARE)
         self._timer = node.create_steady_timer(EVERY_S, self._hear)
 
     def destroy(self) -> None:
-        """Hear no more."""
+        """Destroy timer and subscription."""
         self._node.destroy_timer(self._timer)
         self._polled.destroy()
 

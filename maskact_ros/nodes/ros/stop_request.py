@@ -7,16 +7,16 @@ import time
 
 
 def end_signals() -> list[signal.Signals]:
-    """What asks a process to end: Ctrl-C, `kill`, and a terminal that closes, unless started to outlive that."""
+    """The signals that end a process: SIGINT, SIGTERM, and SIGHUP of a closed terminal unless it is ignored (nohup)."""
     heeds_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if heeds_terminal else [])]
 
 
 class StopRequest:
-    """SIGINT, SIGTERM and SIGHUP, from when it is made; to look at, from any thread.
+    """A flag that SIGINT, SIGTERM and SIGHUP set, from its construction on; any thread may read it.
 
-    A flag, not a `threading.Event`: setting one takes a lock, and a signal that comes while the handler of another
-    holds it would wait for that for ever.
+    It is no `threading.Event`: setting one takes a lock, and a second signal during that would wait for the lock for
+    ever.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class StopRequest:
             signal.signal(number, self._ask)
 
     def is_set(self) -> bool:
-        """Whether one of them has come."""
+        """Whether one of the signals has come."""
         return self._asked
 
     def set(self) -> None:
-        """As if one had come."""
+        """Set the flag without a signal."""
         self.asked_s = self.asked_s or time.monotonic()
         self._asked = True
 

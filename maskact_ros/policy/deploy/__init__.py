@@ -1,1 +1,1 @@
-"""The network as it runs on a robot with torch: one picture at a time, all constants computed once."""
+"""The network for the robot, with torch: one picture at a time, all constants computed once."""

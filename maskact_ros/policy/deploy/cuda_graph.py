@@ -1,7 +1,7 @@
-"""A module's kernels recorded once and launched together: those of one picture take a GPU less time than their launch.
+"""Records a module's kernels once, to launch them together: for one picture, launching takes longer than computing.
 
-Recorded by hand, not by `torch.compile`, whose graphs may be replayed only in the thread that recorded them: a node
-warms up in one thread and runs in another.
+It does not use `torch.compile`: its graphs may be replayed only in the thread that recorded them, but a node warms up
+in one thread and runs in another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import torch
 from torch import Tensor, nn
 
-_WARM_UP_RUNS = 3  # libraries choose their kernels and take their memory before the recording
+_WARM_UP_RUNS = 3  # in these, libraries choose kernels and allocate memory, before the recording
 
 
 class GraphedModule:
@@ -29,7 +29,7 @@ class GraphedModule:
                     module(*self._inputs)
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
-            # Of this thread only: a policy that runs in another, while this one is loaded beside it, goes on.
+            # Record this thread only: another policy may be running in another thread meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._outputs = module(*self._inputs)
 

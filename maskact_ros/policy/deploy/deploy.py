@@ -1,8 +1,8 @@
-"""A checkpoint's weights as the modules that run on a robot: one picture each, tensors in and out, nothing of training.
+"""Loads a checkpoint's weights into the modules for the robot: one picture at a time, without the training's parts.
 
-They compute what `Perception` and `Planner` compute, faster. Rules, class weights and the choice of patches are
-inputs, and `forward` has no branch on a value, so that each can be exported as it is. LoRA is merged, gradients are
-off, and nothing is written to in a call, so that two threads may use them at once.
+They compute the same as `Perception` and `Planner`, faster. Rules, class weights and the choice of patches are inputs,
+and `forward` has no branch on a value, so that each module can be exported. LoRA is merged, gradients are off. A call
+changes no state, so two threads may call at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from maskact_ros.policy.model.weights import load_part
 
 
 def deployed_perception(info: CheckpointInfo) -> tuple[DeployedEncoder, DeployedMaskHead | None]:
-    """Encoder and mask head of a checkpoint, on the CPU; None where it has no masks; raises MaskACTError."""
+    """Encoder and mask head of a checkpoint, on the CPU. The mask head is None without masks. Raises MaskACTError."""
     perception = Perception(_without_training_parts(info))
     load_part(info, perception, "perception.", without=("auxiliary_head.",))
     perception.encoder.merge_lora()

@@ -1,6 +1,6 @@
-"""DINOv3 as it runs on a robot: bytes of a picture to features, all that never changes computed beforehand.
+"""DINOv3 for the robot: a picture's bytes to features, with all constants computed beforehand.
 
-The picture's normalisation is in the weights that embed its patches, LayerScale in those of the layers' outputs.
+The picture's normalisation is folded into the patch embedding's weights, LayerScale into those of the layers' outputs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from maskact_ros.policy.model.normalize import Normalizer
 
 
 class DeployedEncoder(nn.Module):
-    """Preprocessing, DINOv3 and the projection, of one picture."""
+    """Preprocessing, DINOv3 and the projection, for one picture."""
 
     prefix: Tensor
     rotation: Tensor
 
     def __init__(self, perception: Perception) -> None:
-        """Of a perception whose LoRA adapters are merged; its weights are copied."""
+        """Copy the weights of a perception whose LoRA adapters are merged."""
         super().__init__()
         backbone: Any = perception.encoder.backbone
         embeddings = backbone.embeddings
@@ -50,21 +50,21 @@ class DeployedEncoder(nn.Module):
     def compute_in(self, precision: torch.dtype) -> None:
         """Let the layers compute in another precision, in place.
 
-        What is added up along them stays in single precision, and so do norms, embedding and projection.
+        The residual stream, norms, embedding and projection stay in single precision.
         """
         compute_in(self.layers, precision)
 
 
 class _Layer(nn.Module):
-    """One layer: attention, then a feed-forward network, each added to what went in."""
+    """One layer: attention, then a feed-forward network, each added to its input."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
         attention, mlp = layer.attention, layer.mlp
         self.n_heads: int = attention.num_heads
         width = attention.head_dim
-        # A rotation turns channel i of a head with channel i + width / 2: side by side they are a complex number.
-        # Queries and keys are reordered alike, so that their products stay the same.
+        # The rotation acts on channels i and i + width / 2 of a head. Reordered side by side they are a complex number.
+        # Queries and keys are reordered in the same way, so their products stay the same.
         order = torch.arange(self.n_heads * width).view(self.n_heads, 2, width // 2).transpose(1, 2).flatten()
         self.qkv = Product.joined(
             _reordered(attention.q_proj, order), _reordered(attention.k_proj, order), attention.v_proj
@@ -111,7 +111,7 @@ def _reordered(layer: nn.Linear, order: Tensor) -> nn.Linear:
 
 
 def _rotation(backbone: Any, image_size: int, prefix: int) -> Tensor:
-    """(T, W / 2, 2): cosine and sine of the angle that a token's pairs of channels are turned by, 0 in the prefix."""
+    """(T, W / 2, 2): cosine and sine of the rotation of each token's channel pairs; no rotation in the prefix."""
     cosine, sine = backbone.rope_embeddings(torch.zeros(1, 3, image_size, image_size))  # (N, W), both halves the same
     half = cosine.shape[1] // 2
     table = torch.stack([cosine[:, :half], sine[:, :half]], dim=-1)
@@ -120,9 +120,9 @@ def _rotation(backbone: Any, image_size: int, prefix: int) -> Tensor:
 
 
 def _rotated(heads: Tensor, rotation: Tensor) -> Tensor:
-    """(T, H, W), its pairs of channels turned."""
+    """(T, H, W) with its channel pairs rotated."""
     pairs = heads.float().view(*heads.shape[:2], -1, 2)  # (T, H, W / 2, 2)
-    if torch.compiler.is_compiling():  # an export knows no complex numbers
+    if torch.compiler.is_compiling():  # ONNX has no complex numbers
         cosine, sine = rotation[:, None].unbind(dim=-1)
         first, second = pairs.unbind(dim=-1)
         turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

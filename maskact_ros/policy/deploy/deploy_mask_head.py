@@ -1,4 +1,4 @@
-"""Mask head and voting as they run on a robot: batch norm in the convolutions, channels last, pooled channels apart."""
+"""Mask head and voting for the robot: batch norm in the convolutions, channels last, pooled channels separate."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TAPS = 9  # of a 3x3 convolution
 
 
 class DeployedMaskHead(nn.Module):
-    """Mask head and voting, of one picture."""
+    """Mask head and voting, for one picture."""
 
     inside: Tensor
     resizing: Tensor
 
     def __init__(self, perception: Perception) -> None:
-        """Of a perception with a mask head; its weights are copied."""
+        """Copy the weights of a perception with a mask head."""
         super().__init__()
         assert perception.mask_head is not None
         head: Any = perception.mask_head
@@ -37,7 +37,7 @@ class DeployedMaskHead(nn.Module):
         weight, bias = _folded(head.bottleneck)
         channels = len(weight)
         self.bottleneck = _convolution(weight[:, channels:], bias, dilation=1, side=self.side)
-        # The pooled channels are the same everywhere: what they add depends only on which taps are inside the grid.
+        # The pooled channels are constant over the grid: their contribution depends only on which taps are inside it.
         self.pooled = Product(weight[:, :channels].permute(2, 3, 0, 1).reshape(_TAPS * channels, channels), None)
         taps = F.unfold(torch.ones(1, 1, self.side, self.side), 3, padding=1)[0].t()  # (N, 9)
         self.register_buffer("inside", taps.contiguous(), persistent=False)
@@ -60,7 +60,7 @@ class DeployedMaskHead(nn.Module):
         return labels[0], confidence[0], pixel_logits
 
     def compute_in(self, precision: torch.dtype) -> None:
-        """Let the convolutions compute in another precision, in place, but not pooling, classifier and vote."""
+        """Let the convolutions compute in another precision, in place; pooling, classifier and vote stay."""
         for part in (self.point, self.branches, self.bottleneck):
             compute_in(part, precision)
 
@@ -70,7 +70,7 @@ class DeployedMaskHead(nn.Module):
 
 
 def _folded(layers: nn.Module, at: int = 0) -> tuple[Tensor, Tensor]:
-    """Weight (M, D, k, k) and bias (M,) of the convolution at a place, with the batch norm behind it."""
+    """Weight (M, D, k, k) and bias (M,) of the convolution at index `at`, with the batch norm after it folded in."""
     convolution, norm = layers.get_submodule(f"{at}"), layers.get_submodule(f"{at + 1}")
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
@@ -83,12 +83,12 @@ def _folded(layers: nn.Module, at: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _product(weight: Tensor, bias: Tensor | None) -> Product:
-    """A 1x1 convolution as a product."""
+    """A 1x1 convolution as a matrix product."""
     return Product(weight[:, :, 0, 0], bias)
 
 
 def _convolution(weight: Tensor, bias: Tensor, *, dilation: int, side: int) -> nn.Conv2d:
-    """A 3x3 convolution, channels last; on a grid no larger than its dilation all but its centre meets the padding."""
+    """A 3x3 convolution, channels last. On a grid not larger than the dilation only its centre sees no padding."""
     if dilation >= side:
         weight, dilation = weight[:, :, 1:2, 1:2], 1
     kernel = weight.shape[-1]

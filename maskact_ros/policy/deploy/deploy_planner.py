@@ -1,7 +1,7 @@
-"""ACT as it runs on a robot: features of the patches that it shall see, to actions in the robot's units.
+"""ACT for the robot: features of the chosen patches, to actions in the robot's units.
 
-Rules, labels and the choice of patches are inputs. The queries' first attention to themselves never changes, and is
-computed beforehand.
+Rules, labels and the choice of patches are inputs. The first self-attention of the queries is constant, and is computed
+beforehand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from maskact_ros.policy.model.transformer import Attention, DecoderLayer, Encode
 
 
 class DeployedPlanner(nn.Module):
-    """ACT between the normalisation of its inputs and that of its output, of one picture."""
+    """ACT, with the normalisation of its inputs and output, for one picture."""
 
     latent_token: Tensor
     prefix_position: Tensor
@@ -31,7 +31,7 @@ class DeployedPlanner(nn.Module):
     start: Tensor
 
     def __init__(self, planner: Planner) -> None:
-        """The planner's weights are copied."""
+        """Copy the planner's weights."""
         super().__init__()
         act = planner.act
         layers: Any = act.encoder.layers
@@ -45,7 +45,7 @@ class DeployedPlanner(nn.Module):
                 "latent_token": act.latent_projection(modality.new_zeros(1, act.latent_dim)),  # (1, D)
                 "prefix_position": modality[[LATENT, STATE]],  # (2, D)
                 "patch_positions": act.positions + modality[IMAGE],  # (N, D)
-                "label_positions": labels,  # (C, D), where there are masks
+                "label_positions": labels,  # (C, D), if there are masks
                 "queries": act.action_queries.detach().clone(),  # (K, D)
                 "start": _after_first_attention(decoder_layers[0], act.action_queries),  # (K, D)
             }
@@ -54,7 +54,7 @@ class DeployedPlanner(nn.Module):
         self.state_projection = Product.joined(act.state_projection)
         self.encoder = nn.ModuleList(_EncoderLayer(layer) for layer in layers)
         self.encoder_norm = act.encoder.norm
-        # Of all layers but the first, whose attention to itself is in `start`.
+        # Self-attention of all layers but the first, whose result is `start`.
         self.between = nn.ModuleList(_QueryAttention(layer) for layer in decoder_layers[1:])
         self.decoder = nn.ModuleList(_DecoderLayer(layer) for layer in decoder_layers)
         self.decoder_norm = act.decoder.norm
@@ -73,12 +73,12 @@ class DeployedPlanner(nn.Module):
         """Actions (K, J) in the robot's units.
 
         Args:
-            features: (M, D) of the patches that shall be seen.
+            features: (M, D) of the chosen patches.
             patches: (M,) int64, their places in the grid.
             state: (J,) joint positions.
-            labels: (M,) int64; needed where the policy has masks.
+            labels: (M,) int64; needed if the policy has masks.
             rules: (L, L) bool, as `rules.rule_table`; without them every token attends to every other.
-            groups: the same as `rules`, faster, for patches in the order of `groups.attention_groups`.
+            groups: an alternative to `rules`, faster, for patches in the order of `label_groups.attention_groups`.
         """
         patch_position = self.patch_positions[patches]  # (M, D)
         if self.label_positions is not None:
@@ -116,9 +116,9 @@ class DeployedPlanner(nn.Module):
 
 
 def label_attention_bias(labels: Tensor, rules: Tensor) -> Tensor:
-    """(2 + M, 2 + M): 0 where a token may attend to another, else -inf, of the patches' labels (M,).
+    """(2 + M, 2 + M) from the patches' labels (M,): 0 where a token may attend to another, else -inf.
 
-    As `attention.label_attention_mask`, made of one row for each label.
+    The same as `attention.label_attention_mask`, but computed from one row for each label.
     """
     index = torch.cat([labels.new_full((PREFIX,), LATENT_LABEL), labels]) - LATENT_LABEL
     allowed = rules[:, index]  # (L, 2 + M)
@@ -128,7 +128,7 @@ def label_attention_bias(labels: Tensor, rules: Tensor) -> Tensor:
 
 
 def _after_first_attention(layer: DecoderLayer, queries: Tensor) -> Tensor:
-    """(K, D) of the first decoder layer after its attention to itself, which begins with zeros."""
+    """(K, D) after the self-attention of the first decoder layer, whose input is zeros."""
     zeros = torch.zeros_like(queries)[None]
     return layer.attend_to_itself(zeros, queries[None])[0].detach()
 
@@ -141,14 +141,14 @@ class _FeedForward(nn.Module):
         self.linear2 = Product.joined(feed_forward.linear2)
 
     def added_to(self, tokens: Tensor, inner: Tensor) -> Tensor:
-        """tokens (T, D) + what the network makes of `inner` (T, D)."""
+        """tokens (T, D) + the network's output for `inner` (T, D)."""
         wide = self.linear1(inner)
         wide = F.relu_(wide) if self.activation is F.relu else self.activation(wide)
         return self.linear2.added_to(tokens, wide)
 
 
 class _SelfAttention(nn.Module):
-    """Attention of tokens to each other, whose position is in queries and keys, and not in values."""
+    """Self-attention, with positions in queries and keys, not in values."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class _SelfAttention(nn.Module):
     ) -> Tensor:
         """Tokens (T, D) and their position to (T, D), for `output` to add to them.
 
-        `bias` as in `fused.attend`, `groups` as in `fused.attend_in_groups`.
+        `bias` as in `packed_layers.attend`, `groups` as in `packed_layers.attend_in_groups`.
         """
         query, key = self.query_key.heads(tokens + position, 2 * self.n_heads).chunk(2, dim=1)
         value = self.value.heads(tokens, self.n_heads)
@@ -178,7 +178,7 @@ class _EncoderLayer(nn.Module):
         self.norm1, self.norm2 = layer.norm1, layer.norm2
 
     def forward(self, tokens: Tensor, position: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
-        """As `transformer.EncoderLayer`, of one sequence (T, D)."""
+        """As `transformer.EncoderLayer`, for one sequence (T, D)."""
         if self.pre_norm:
             tokens = self.output.added_to(tokens, self.attention(self.norm1(tokens), position, bias, groups))
             tokens = self.feed_forward.added_to(tokens, self.norm2(tokens))

@@ -1,7 +1,7 @@
-"""Label attention without a mask: tokens in the order of their labels, and which of them attend to which, as slices.
+"""Label attention without a mask: tokens are sorted by label, and slices say which tokens attend to which.
 
-A mask's products are computed and thrown away; those of slices are not. Tokens are those of latent and state, then the
-patches.
+With a mask all products are computed, and some are discarded; with slices only the needed ones are computed. The tokens
+are latent and state, then the patches.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from maskact_ros.core.config import LATENT_LABEL
 
-# Queries that follow on each other, and the keys that they attend to.
+# For each group: a slice of queries, and the slices of keys that they attend to.
 Groups = tuple[tuple[slice, tuple[slice, ...]], ...]
 
 
 def attention_groups(
     labels: NDArray[np.int64], rules: NDArray[np.bool_], prefix: int
 ) -> tuple[NDArray[np.int64], Groups]:
-    """The order that patches with labels (M,) must have, (M,), and who attends to whom under rules (L, L) then.
+    """The order (M,) of patches with labels (M,), and the groups in that order under rules (L, L).
 
-    As `attention.label_attention_mask`: a label whose rule allows no token that is present attends to all.
+    As in `attention.label_attention_mask`, a label whose rule allows no present token attends to all tokens.
     """
     counts = np.bincount(labels - LATENT_LABEL, minlength=len(rules))
     counts[0] = prefix
     present = np.flatnonzero(counts)
     allowed = rules[np.ix_(present, present)]
     allowed |= ~allowed.any(axis=1, keepdims=True)
-    # Labels that see the same make one group; that of latent and state is the first, as their tokens are.
+    # Labels that attend to the same tokens make one group; the group of latent and state is first, as their tokens are.
     _, member = np.unique(allowed, axis=0, return_inverse=True)
     member = np.where(member == member[0], -1, member)
     turn = np.argsort(member, kind="stable")
@@ -46,7 +46,7 @@ def attention_groups(
 
 
 def _merged(spans: list[slice]) -> tuple[slice, ...]:
-    """Rising slices, those joined that touch."""
+    """Slices in rising order, with adjacent ones joined."""
     merged = spans[:1]
     for span in spans[1:]:
         if span.start == merged[-1].stop:

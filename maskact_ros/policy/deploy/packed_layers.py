@@ -1,6 +1,6 @@
-"""Layers as the kernels of a CPU like them: weights in the order that a matrix product reads, heads side by side.
+"""Layers that are fast on a CPU: weights in the order that a matrix product reads them, heads side by side.
 
-Sequences are (T, D), of one picture. Each layer may hold its weights in another precision than it is given tokens.
+Sequences are (T, D), for one picture. A layer's weights may have another precision than its input tokens.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from maskact_ros.policy.deploy.label_groups import Groups
 
-_TILE = 16  # keys, of what multiplies matrices in bfloat16
+_TILE = 16  # keys in a tile of the CPU's bfloat16 matrix products
 
 
 class Product(nn.Module):
-    """tokens W + b, with W as (in, out): a product of plain row-major matrices, a tenth faster than `nn.Linear`'s."""
+    """tokens W + b, with W as (in, out): a product of row-major matrices, a tenth faster than `nn.Linear`'s."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Of a linear layer's weight (out, in) and bias (out,)."""
+        """From a linear layer's weight (out, in) and bias (out,)."""
         super().__init__()
         zeros = weight.new_zeros(len(weight))
         self.weight = nn.Parameter(weight.detach().t().contiguous(), requires_grad=False)
@@ -28,7 +28,7 @@ class Product(nn.Module):
 
     @classmethod
     def joined(cls, *layers: nn.Linear) -> Self:
-        """The layers that share an input, side by side in one product."""
+        """One product for several layers with the same input, their outputs side by side."""
         biases: list[Tensor] = [
             layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers
         ]
@@ -53,22 +53,22 @@ class Product(nn.Module):
     def heads(self, tokens: Tensor, count: int) -> Tensor:
         """As `forward`, to (T, count, W)."""
         product: Tensor = self(tokens)
-        return product.view(tokens.shape[0], count, -1)  # not len, which an export would take for a constant
+        return product.view(tokens.shape[0], count, -1)  # not len: an export would make it a constant
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of (Q, H, W) to (T, H, W), the heads of a token side by side again: (Q, H * W).
 
     `bias` (Q, T) is added to the scores: 0 where a query may attend to a key, else -inf. A mask of booleans would be
-    turned into that, at each layer anew.
+    converted to it again in each layer.
     """
     if _in_tiles(key) and (missing := -len(key) % _TILE):
-        # An odd number of keys takes one and a half times as long as the next multiple of a tile.
+        # Any other number of keys takes 1.5 times as long as the next multiple of a tile.
         key, value = F.pad(key, (0, 0, 0, 0, 0, missing)), F.pad(value, (0, 0, 0, 0, 0, missing))
         bias = key.new_zeros(1, len(key) - missing) if bias is None else bias
         bias = F.pad(bias, (0, missing), value=-torch.inf)
-    # A head's keys and values are read once for each block of queries: in one piece that is faster by more than the
-    # copy takes. Queries are read once, and the result has their order.
+    # A head's keys and values are read once for each block of queries. Made contiguous they are read faster, which
+    # saves more time than the copy takes. Queries are read once only, and the result keeps their order.
     attended = F.scaled_dot_product_attention(
         query.transpose(0, 1)[None],
         key.transpose(0, 1).contiguous()[None],
@@ -79,7 +79,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 
 
 def attend_in_groups(query: Tensor, key: Tensor, value: Tensor, groups: Groups) -> Tensor:
-    """As `attend`, of tokens in the order of `groups`, each group to the keys that it may attend to."""
+    """As `attend`, for tokens in the order of `groups`: each group attends to its own keys only."""
     return torch.cat(
         [
             attend(query[queries], torch.cat([key[span] for span in spans]), torch.cat([value[span] for span in spans]))
@@ -89,7 +89,7 @@ def attend_in_groups(query: Tensor, key: Tensor, value: Tensor, groups: Groups) 
 
 
 def _in_tiles(tensor: Tensor) -> bool:
-    """Whether a CPU multiplies it in tiles of bfloat16; no matter in an export."""
+    """Whether a CPU multiplies the tensor in tiles of bfloat16; false in an export."""
     return tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

@@ -1,4 +1,4 @@
-"""Where torch computes, and in which precision: what an `Engine` means to torch."""
+"""The device and precision for torch, by an `Engine`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TorchPlace:
     """A device, a precision and a number of threads.
 
     Raises:
-        PolicyError: torch cannot use the device, or not in that precision.
+        PolicyError: torch cannot use the device, or cannot use it in that precision.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -48,9 +48,9 @@ class TorchPlace:
         return ", ".join(dict.fromkeys(self._parts))
 
     def prepare(self, module: Deployed, *inputs: Tensor) -> Callable[..., Any]:
-        """Move a module here, to compute in the precision, and return what to call with inputs as these.
+        """Move a module to the device, in the precision; return the function to call for inputs like these.
 
-        On a GPU that is its recorded graph, where it can be recorded: inputs must then have the shapes of these.
+        On a GPU it is the module's recorded graph, if it can be recorded; then all inputs must have these shapes.
         """
         module.compute_in(self._precision)
         module.to(self.device)
@@ -66,11 +66,11 @@ class TorchPlace:
         return graph
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
-        """On the device; copied, since a message's array may be read-only."""
+        """The array as a tensor on the device; a copy, since a message's array may be read-only."""
         return torch.tensor(array, device=self.device)
 
     def finish(self) -> None:
-        """Return when all that was begun on the device is done."""
+        """Wait until all work on the device is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -87,6 +87,6 @@ def _device(name: str) -> torch.device:
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:
-    """The tensor's values, in the computer's memory."""
+    """The tensor's values in host memory."""
     array: NDArray[Any] = tensor.cpu().numpy()
     return array

@@ -1,1 +1,1 @@
-"""Other people's checkpoints, as checkpoints of ours."""
+"""Imports checkpoints of other projects as ours."""

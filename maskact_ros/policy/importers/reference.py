@@ -1,6 +1,6 @@
 """Import of a checkpoint in the layout of the published reference (the `Mask_Policy` part of the ExoGS project).
 
-In: its folder (`config.json`, `model.safetensors`) and the folder of the DINOv3 configuration behind it, by either
+In: its folder (`config.json`, `model.safetensors`) and the folder of its DINOv3 configuration; tensors may have either
 of transformers' namings, with or without LoRA. Out: this project's `MaskACT`.
 """
 
@@ -27,13 +27,13 @@ from maskact_ros.policy.model.backbone import canonical_name, read_settings, rea
 from maskact_ros.policy.model.maskact import MaskACT
 from maskact_ros.policy.model.weights import load_tensors
 
-# Keys that only the reference's config.json has.
+# Keys of the reference's config.json that ours does not have.
 _ONLY_THERE = ("use_lowdim", "lowdim_label", "device", "use_amp", "input_features", "output_features")
-_MOST = 10_000  # joints, and pixels along a side
+_MOST = 10_000  # largest number of joints, and of pixels along a side
 _GUESSED_RATE_HZ = 30.0  # the reference does not store the rate of its actions
 _BUFFER = re.compile(r"(?:normalize_inputs|normalize_targets|unnormalize_outputs)\.buffer_(.+)\.(mean|std|min|max)")
 
-# Beginnings of names there and here; the first that fits is exchanged.
+# Prefixes of names in the reference and here; the first one that matches is replaced.
 _PREFIXES = (
     ("model.vision_encoder.backbone.dino.", "perception.encoder.backbone."),
     ("model.vision_encoder.backbone.projection.", "perception.encoder.projection."),
@@ -60,7 +60,7 @@ _LAYER_PARTS = ((".self_attn.", ".self_attention."), (".multihead_attn.", ".cros
 
 @dataclass(frozen=True)
 class ImportedReference:
-    """The policy, and sentences on what the reference did not say or what was left behind."""
+    """The policy, and remarks on guessed or omitted parts."""
 
     model: MaskACT
     remarks: tuple[str, ...]
@@ -123,7 +123,7 @@ def load_reference(folder: Path, backbone_folder: Path, robot: RobotSpec | None)
 
 @dataclass(frozen=True)
 class _Features:
-    """What the reference's input and output features say."""
+    """The reference's input and output features."""
 
     camera_key: str
     camera: str
@@ -168,7 +168,7 @@ class _Features:
 
 
 def _rename_lowdim_label(values: dict[str, Any], lowdim_label: Any) -> None:
-    """Make the rules call latent and state -1, whatever the reference's configuration calls them."""
+    """Change the label of latent and state in the rules from the reference's `lowdim_label` to -1."""
     rules = values.get("label_attention_rules")
     if not isinstance(rules, dict) or lowdim_label == LATENT_LABEL:
         return
@@ -189,7 +189,7 @@ def _rename_lowdim_label(values: dict[str, Any], lowdim_label: Any) -> None:
 
 
 def _take_statistics(tensors: dict[str, Tensor], features: _Features) -> Statistics:
-    """The normalisation buffers, which the reference keeps among its weights; they are taken out of `tensors`."""
+    """The statistics in the reference's normalisation buffers, which are removed from `tensors`."""
     found: dict[str, dict[str, tuple[float, ...]]] = {}
     for name in list(tensors):
         if match := _BUFFER.fullmatch(name):
@@ -204,7 +204,7 @@ def _take_statistics(tensors: dict[str, Tensor], features: _Features) -> Statist
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under this project's names; what has no counterpart keeps its own, and will be called unknown."""
+    """The tensors under this project's names. A tensor without a counterpart keeps its name, and is refused later."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name == "model.vae_encoder_pos_enc":

@@ -1,1 +1,1 @@
-"""The network and its losses, as it is trained."""
+"""The network for training, and its losses."""

@@ -1,4 +1,4 @@
-"""ACT: patch features, their labels and the robot's state to a chunk of actions, all of them normalised.
+"""ACT: patch features, their labels and the robot's state to a chunk of actions; all values are normalised.
 
 Action Chunking with Transformers (Zhao et al. 2023, arXiv:2304.13705): a conditional VAE whose latent is zero when
 the policy runs, and a transformer from latent, state and patches to K actions.
@@ -31,12 +31,12 @@ class Latent:
     log_variance: Tensor
 
     def sample(self) -> Tensor:
-        """(B, latent_dim), with a gradient to both."""
+        """A sample (B, latent_dim), with gradients to mean and variance."""
         return self.mean + (self.log_variance / 2).exp() * torch.randn_like(self.mean)
 
 
 class ActionVAE(nn.Module):
-    """The VAE's encoder: state and actions to the latent's distribution; training only."""
+    """The VAE's encoder: state and actions to the latent's distribution; for training only."""
 
     positions: Tensor
 
@@ -52,7 +52,7 @@ class ActionVAE(nn.Module):
         reset_parameters(self.encoder)
 
     def forward(self, state: Tensor, actions: Tensor, is_pad: Tensor) -> Latent:
-        """(B, Ds), (B, K, Da) and (B, K), true where an action is padding, which stays unseen."""
+        """The latent for (B, Ds), (B, K, Da), and (B, K): true where an action is padding, which is ignored."""
         tokens = torch.cat(
             [
                 self.class_token.expand(len(state), -1, -1),
@@ -107,9 +107,9 @@ class ACT(nn.Module):
     def forward(
         self, features: Tensor, patch_labels: Tensor | None, state: Tensor, latent: Tensor | None = None
     ) -> Tensor:
-        """Actions (B, K, Da) of features (B, N, D), labels (B, N) and state (B, Ds); no latent is a latent of zeros.
+        """Actions (B, K, Da) from features (B, N, D), labels (B, N) and state (B, Ds); without a latent it is zeros.
 
-        The labels are needed exactly where the policy has masks.
+        Labels are needed only if the policy has masks.
         """
         batch, _, width = features.shape
         if latent is None:
@@ -123,7 +123,7 @@ class ACT(nn.Module):
         if self.dropped is not None:
             assert patch_labels is not None
             kept = ~torch.isin(patch_labels, self.dropped)  # (B, N)
-            # Those that are kept come first, and no more places than the fullest picture needs are computed with.
+            # Kept patches come first; M is the largest number of kept patches of a picture in the batch.
             order = kept.int().argsort(dim=1, descending=True, stable=True)[:, : int(kept.sum(dim=1).max())]  # (B, M)
             wide = order[:, :, None].expand(-1, -1, width)
             features, patch_position = features.gather(1, wide), patch_position.gather(1, wide)  # (B, M, D)
@@ -135,7 +135,7 @@ class ACT(nn.Module):
         )  # (B, 2 + M, D), M = N where nothing is dropped
         prefix_position = modality[[LATENT, STATE]].expand(batch, PREFIX, width)
         position = torch.cat([prefix_position, patch_position], dim=1)  # (B, 2 + M, D)
-        if self.position_in_tokens:  # DINOv3 knows relative positions only, and values carry none
+        if self.position_in_tokens:  # DINOv3 has relative positions only, and values have none
             tokens = tokens + position
 
         allowed = seen

@@ -9,10 +9,10 @@ from maskact_ros.core.config import LATENT_LABEL
 
 
 def label_attention_mask(labels: Tensor, table: Tensor, seen: Tensor | None = None) -> Tensor:
-    """(B, T, T) booleans, true where a query token may attend to a key token, of the tokens' labels (B, T).
+    """(B, T, T) booleans from the tokens' labels (B, T): true where a query token may attend to a key token.
 
-    A query whose rule allows no token that is present attends to all: a softmax over nothing has no value. `seen`
-    (B, 1, T) says which tokens are present; all without it.
+    A query whose rule allows no present token attends to all, because a softmax needs at least one. `seen` (B, 1, T)
+    says which tokens are present; by default all are.
     """
     index = labels.long() - LATENT_LABEL
     allowed = table[index[:, :, None], index[:, None, :]]

@@ -1,6 +1,6 @@
-"""The DINOv3 backbone: its settings, its weights on disk, and the `transformers` model made of them.
+"""The DINOv3 backbone: its settings, its weights on disk, and the `transformers` model built from them.
 
-In: a folder in the layout that DINOv3 is published in, or the name of a size. Out: a `DINOv3ViTModel`.
+In: a folder in DINOv3's published layout, or the name of a size. Out: a `DINOv3ViTModel`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskact_ros.core.config import PATCH_SIZE
-from maskact_ros.core.dimensions import check_backbone
+from maskact_ros.core.dimensions import DimensionError, check_backbone
 from maskact_ros.core.documents import read_json, shortened
 from maskact_ros.core.foreign_file import reading
 from maskact_ros.core.kinds import LoraConfig
 from maskact_ros.core.paths import resolve_path
 from maskact_ros.policy.errors import PolicyError
 
-# Published hyper-parameters (Siméoni et al. 2025, arXiv:2508.10104); what they share is in `preset`.
+# Published hyper-parameters (Siméoni et al. 2025, arXiv:2508.10104); common ones are in `preset`.
 _SIZES = {
     "dinov3_vits16": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6},
     "dinov3_vitb16": {
@@ -83,7 +83,7 @@ _ALLOWED = {
 
 def preset(vision_backbone: str) -> dict[str, Any]:
     """The DINOv3 settings of one of the configuration's `vision_backbone` sizes."""
-    # transformers' own default is no register tokens; the published models all have four.
+    # The published models all have four register tokens; transformers' default is none.
     return _FIXED | {"num_register_tokens": 4, "image_size": 224} | _SIZES[vision_backbone]
 
 
@@ -135,8 +135,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def build_backbone(settings: Mapping[str, Any]) -> nn.Module:
-    """A `DINOv3ViTModel` with random weights; raises MaskACTError on settings that make no model."""
-    # Slow to import, and the process that runs ACT only needs neither this nor peft.
+    """A `DINOv3ViTModel` with random weights; raises PolicyError for invalid settings."""
+    # Imported here: it is slow, and the process that runs only ACT needs neither it nor peft.
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     own = {name: settings[name] for name in _ALLOWED if name in settings}
@@ -158,11 +158,14 @@ def _check_types(settings: Mapping[str, Any]) -> None:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise MaskACTError on what transformers would build, though it is no vision transformer."""
+    """Raise PolicyError for settings that transformers accepts, but that make no vision transformer."""
     for name, value in settings.items():
         if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
             raise PolicyError(f"backbone: {name} is {shortened(repr(value))}; allowed: a number up to {_LARGEST:g}")
-    check_backbone(settings)
+    try:
+        check_backbone(settings)
+    except DimensionError as error:
+        raise PolicyError(error.args[0]) from None
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
     if width % (4 * heads):
         raise PolicyError(
@@ -176,7 +179,7 @@ def layers_of(backbone: nn.Module) -> nn.ModuleList:
 
 
 def add_lora(backbone: nn.Module, lora: LoraConfig) -> None:
-    """Put LoRA adapters into the backbone, in place, and freeze what is not theirs; raises PolicyError."""
+    """Put LoRA adapters into the backbone, in place, and freeze all else in it; raises PolicyError."""
     import peft
 
     settings = peft.LoraConfig(
@@ -197,7 +200,7 @@ def add_lora(backbone: nn.Module, lora: LoraConfig) -> None:
 
 
 def merge_lora(backbone: nn.Module) -> None:
-    """Add each adapter's product to the weight it adapts and drop the adapter, in place: the function stays."""
+    """Add each adapter's product to its weight, and remove the adapter, in place. Outputs do not change."""
     from peft.tuners.lora import LoraLayer
 
     adapted = [name for name, module in backbone.named_modules() if isinstance(module, LoraLayer)]
@@ -210,7 +213,7 @@ def merge_lora(backbone: nn.Module) -> None:
 
 
 def canonical_name(name: str) -> str:
-    """A backbone tensor's name without what differs between releases of transformers, and without peft's prefix.
+    """A backbone tensor's name, the same for all releases of transformers, and without peft's prefix.
 
     transformers 4 calls a layer `layer.0.`, transformers 5 `model.layer.0.`; a peft model puts `base_model.model.`
     before either. The name may have a prefix of its own, as in a checkpoint.

@@ -1,6 +1,6 @@
-"""`Dropout`: as `nn.Dropout`, with random numbers that a CPU draws in a tenth of the time.
+"""`Dropout`: as `nn.Dropout`, but a CPU draws its random numbers in a tenth of the time.
 
-PyTorch draws one number of 64 bits for each element there, in one thread. Four of 16 bits are in each, and enough.
+On a CPU PyTorch draws a 64-bit number for each element, in one thread. Here each 64-bit number serves four elements.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ _LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """On a CPU the probability is rounded to a 65536th; what is kept is scaled by that, so the mean is exact."""
+    """On a CPU the probability is rounded to a 65536th; kept elements are scaled by it, so the mean is exact."""
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Of any shape, to the same."""
+        """Tokens of any shape, to the same shape."""
         dropped = round(self.p * _LEVELS)
-        slow = tokens.device.type == "cpu" and not torch.compiler.is_compiling()  # what is compiled draws its own way
+        slow = tokens.device.type == "cpu" and not torch.compiler.is_compiling()  # compiled code draws in its own way
         if not self.training or not slow or dropped in (0, _LEVELS):
             unchanged: Tensor = super().forward(tokens)
             return unchanged

@@ -1,4 +1,4 @@
-"""`VisionEncoder`: normalised pictures to patch features: DINOv3, with LoRA by choice, and a projection."""
+"""`VisionEncoder`: normalised pictures to patch features, by DINOv3 (LoRA is optional) and a projection."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from maskact_ros.policy.model.backbone import add_lora, merge_lora
 class VisionEncoder(nn.Module):
     """DINOv3's patch tokens, projected to the transformer's width.
 
-    A frozen backbone stays in evaluation mode: training mode would rescale its position embedding at random. `freeze`
-    freezes the adapters and the projection, too.
+    A frozen backbone stays in evaluation mode, because training mode would rescale its position embedding at random.
+    `freeze` freezes the adapters and the projection, too.
     """
 
     def __init__(self, *, backbone: nn.Module, dim_model: int, frozen: bool, lora: LoraConfig | None) -> None:
@@ -39,12 +39,12 @@ class VisionEncoder(nn.Module):
         return features
 
     def tokens(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) to the backbone's patch tokens (B, N, hidden), which the projection makes features of."""
+        """(B, 3, S, S) to the backbone's patch tokens (B, N, hidden), the projection's input."""
         tokens: Tensor = self.backbone(pixel_values=images).last_hidden_state  # (B, prefix + N, hidden)
         return tokens[:, self.prefix_tokens :]
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, with a frozen backbone left in evaluation mode, but for its adapters' dropout."""
+        """As `nn.Module.train`, but a frozen backbone stays in evaluation mode, except for its adapters' dropout."""
         super().train(mode and not self.wholly_frozen)
         if self.frozen and not self.wholly_frozen:
             self.backbone.eval()
@@ -54,12 +54,12 @@ class VisionEncoder(nn.Module):
         return self
 
     def freeze(self) -> None:
-        """Let nothing of it learn; its features take no gradient and no memory for one."""
+        """Freeze all parameters; features then need no gradient, and no memory for one."""
         self.requires_grad_(False)
         self.wholly_frozen = True
 
     def merge_lora(self) -> None:
-        """Fold the adapters into the backbone, for deployment; the features stay the same."""
+        """Merge the adapters into the backbone, for deployment; the features stay the same."""
         if self.has_lora:
             merge_lora(self.backbone)
             self.has_lora = False

@@ -1,4 +1,4 @@
-"""The losses of both training stages, each component by its name."""
+"""The losses of both training stages, with their components by name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from maskact_ros.core.config import MaskACTConfig
 from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.model.act import Latent
 
-AUXILIARY_WEIGHT = 0.4  # of the auxiliary head's loss beside the mask head's, as PSPNet has it
+AUXILIARY_WEIGHT = 0.4  # weight of the auxiliary head's loss, the mask head's being 1, as in PSPNet
 
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """The total, and its components before their weights; None for what the policy or the stage does not have."""
+    """The total, and its components before weighting; None for a component that the policy or stage does not have."""
 
     total: Tensor
     mask: Tensor | None = None
@@ -25,7 +25,7 @@ class Losses:
     kl: Tensor | None = None
 
     def named(self) -> dict[str, float]:
-        """Numbers for a log."""
+        """The values for a log."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value.item() for name, value in values.items() if value is not None}
 
@@ -49,8 +49,8 @@ def mask_loss(pixel_logits: Tensor, masks: Tensor) -> Tensor:
     """Cross entropy of logits (B, C, S, S) against class ids (B, S, S), the mean over pixels.
 
     Raises:
-        PolicyError: a mask on the CPU holds a class that the policy does not have. One on a card would have to be
-            waited for, in the middle of a step; a trainer knows its masks before.
+        PolicyError: a mask on the CPU has a class that the policy does not have. Masks on a GPU are not checked: that
+            would have to wait for the GPU within a step, and a trainer checks its masks earlier.
     """
     classes = pixel_logits.shape[1]
     bounds = masks.aminmax() if masks.device.type == "cpu" else ()
@@ -67,7 +67,7 @@ def action_loss(predicted: Tensor, actions: Tensor, is_pad: Tensor) -> Tensor:
 
 
 def kl_divergence(latent: Latent) -> Tensor:
-    """From the standard normal distribution, summed over the latent's dimensions, the mean over the batch."""
+    """KL divergence from the standard normal distribution: sum over the latent's dimensions, mean over the batch."""
     divergence = 0.5 * (latent.mean**2 + latent.log_variance.exp() - 1 - latent.log_variance)
     return divergence.sum(dim=-1).mean()
 

@@ -35,7 +35,7 @@ class MaskHead(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A shallow head for training only: it asks the features themselves, without context, for the class."""
+    """A shallow head for training only: it classifies each patch by its features alone, without context."""
 
     def __init__(self, *, dim_model: int, channels: int, num_mask: int) -> None:
         super().__init__()
@@ -50,31 +50,31 @@ class AuxiliaryHead(nn.Module):
 
 
 class AtrousConv2d(nn.Conv2d):
-    """A 3x3 convolution that leaves out what is zero: on a grid no larger than its dilation, only its centre counts."""
+    """A 3x3 convolution that skips zeros: on a grid not larger than its dilation it computes its centre only."""
 
     def forward(self, grid: Tensor) -> Tensor:
         """(B, D, P, P) to (B, M, P, P)."""
         if self.dilation[0] < max(grid.shape[-2:]):
             return super().forward(grid)
         middle = self.kernel_size[0] // 2
-        return F.conv2d(grid, self.weight[:, :, middle : middle + 1, middle : middle + 1])  # all else meets the padding
+        return F.conv2d(grid, self.weight[:, :, middle : middle + 1, middle : middle + 1])  # all other taps see padding
 
 
 def as_grid(features: Tensor) -> Tensor:
-    """(B, N, D) patch features to a picture (B, D, P, P), P*P = N."""
+    """(B, N, D) patch features to a grid (B, D, P, P), P*P = N."""
     batch, patches, width = features.shape
     side = round(patches**0.5)
     return features.transpose(1, 2).reshape(batch, width, side, side)
 
 
 def resizing_matrix(side: int, image_size: int) -> Tensor:
-    """(S, P): what `to_pixels` does in one direction, bilinear, pixel centres aligned."""
+    """(S, P): the matrix of a bilinear resize in one direction, with pixel centres aligned, for `to_pixels`."""
     lines = torch.eye(side)[None, :, :, None]  # (1, P lines, P, 1)
     return F.interpolate(lines, size=(image_size, 1), mode="bilinear")[0, :, :, 0].t().contiguous()
 
 
 def to_pixels(logits: Tensor, resizing: Tensor) -> Tensor:
-    """(B, C, P, P) to (B, C, S, S), as two products in single precision: faster than resizing, backwards above all."""
+    """(B, C, P, P) to (B, C, S, S) by two products in single precision: faster than a resize, mainly backwards."""
     with torch.autocast(logits.device.type, enabled=False):
         return resizing @ logits.float() @ resizing.t()
 

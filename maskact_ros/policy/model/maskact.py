@@ -1,7 +1,7 @@
-"""MaskACT: the perception that looks, the planner that acts, and the two trained together.
+"""MaskACT: perception, planner, and both together for training.
 
 Perception: uint8 pictures to patch features, pixel logits and patch labels. Planner: features, labels and joint
-positions to joint positions to come. Each runs in a process of its own; `MaskACT` holds both, for training.
+positions to future joint positions. On a robot each runs in a process of its own; for training `MaskACT` holds both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from maskact_ros.policy.rules import class_importance
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What the mask head makes of a batch's features."""
+    """The mask head's output for a batch."""
 
     pixel_logits: Tensor  # (B, C, S, S)
     patch_labels: Tensor  # (B, N) int64
@@ -36,18 +36,18 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False)
 class EncodedBatch:
-    """What perception makes of a batch of pictures."""
+    """Perception's output for a batch of pictures."""
 
     features: Tensor  # (B, N, D)
-    segmentation: Segmentation | None  # None where the policy has no masks
+    segmentation: Segmentation | None  # None if the policy has no masks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingBatch:
-    """Observations and what followed; joint positions in the robot's units."""
+    """Observations and the actions that followed; joint positions in the robot's units."""
 
-    images: Tensor | None = None  # (B, S, S, 3) uint8, RGB at the model's size; these, or their tokens
-    tokens: Tensor | None = None  # (B, N, hidden) of a backbone that is frozen, where they are known
+    images: Tensor | None = None  # (B, S, S, 3) uint8, RGB at the model's size; None if there are tokens
+    tokens: Tensor | None = None  # (B, N, hidden) tokens of a frozen backbone, in place of the images
     masks: Tensor | None = None  # (B, S, S) class ids; needed in stage 1
     state: Tensor | None = None  # (B, D); this and the next two are needed in stage 2
     actions: Tensor | None = None  # (B, K, D)
@@ -55,7 +55,7 @@ class TrainingBatch:
 
     @property
     def size(self) -> int:
-        """How many pictures there are."""
+        """The number of pictures."""
         seen = self.images if self.tokens is None else self.tokens
         assert seen is not None
         return len(seen)
@@ -89,7 +89,7 @@ class Perception(nn.Module):
         self.register_buffer("importance", torch.from_numpy(class_importance(config)), persistent=False)
 
     def forward(self, images: Tensor) -> EncodedBatch:
-        """(B, S, S, 3) uint8 RGB pictures to what is seen in them."""
+        """Encode (B, S, S, 3) uint8 RGB pictures."""
         features = self.features(images)
         return EncodedBatch(features, self.segment(features))
 
@@ -99,12 +99,12 @@ class Perception(nn.Module):
         return features
 
     def of_tokens(self, tokens: Tensor) -> EncodedBatch:
-        """As `forward`, of what the backbone has made of the pictures before: (B, N, hidden), of any precision."""
+        """As `forward`, but from the backbone's tokens (B, N, hidden), of any precision."""
         features = self.encoder.projection(tokens.float())
         return EncodedBatch(features, self.segment(features))
 
     def segment(self, features: Tensor) -> Segmentation | None:
-        """(B, N, D) features to masks; None where the policy has none."""
+        """(B, N, D) features to masks; None if the policy has no masks."""
         if self.mask_head is None:
             return None
         logits = to_pixels(self.mask_head(as_grid(features)), self.resizing)
@@ -112,14 +112,14 @@ class Perception(nn.Module):
         return Segmentation(logits, labels, confidence)
 
     def auxiliary_logits(self, features: Tensor) -> Tensor | None:
-        """(B, C, S, S) of the auxiliary head, or None where there is none."""
+        """(B, C, S, S) of the auxiliary head; None if there is none."""
         if self.auxiliary_head is None:
             return None
         return to_pixels(self.auxiliary_head(as_grid(features)), self.resizing)
 
 
 class Planner(nn.Module):
-    """ACT between the normalisation of its inputs and that of its output."""
+    """ACT, with the normalisation of its inputs and output."""
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Planner(nn.Module):
     def losses(
         self, encoded: EncodedBatch, state: Tensor, actions: Tensor, is_pad: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The action loss, of normalised actions, and the VAE's KL divergence, or None without one.
+        """The action loss of normalised actions, and the VAE's KL divergence (None without a VAE).
 
         In evaluation mode the latent is zero, as it is on the robot, and nothing is random.
         """
@@ -157,7 +157,7 @@ class Planner(nn.Module):
 
 
 class MaskACT(nn.Module):
-    """Perception and planner of one policy; what its training stage does not train is frozen."""
+    """Perception and planner of one policy; parts that its training stage does not train are frozen."""
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
@@ -174,19 +174,19 @@ class MaskACT(nn.Module):
                 head.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, with a frozen mask head left in evaluation mode: its statistics stay too."""
+        """As `nn.Module.train`, but a frozen mask head stays in evaluation mode, so its statistics do not change."""
         super().train(mode)
         for head in self._mask_heads():
             head.train(mode and any(parameter.requires_grad for parameter in head.parameters()))
         return self
 
     def encode(self, images: Tensor) -> EncodedBatch:
-        """(B, S, S, 3) uint8 RGB pictures to what is seen in them."""
+        """Encode (B, S, S, 3) uint8 RGB pictures."""
         encoded: EncodedBatch = self.perception(images)
         return encoded
 
     def encode_batch(self, batch: TrainingBatch) -> EncodedBatch:
-        """What is seen in a batch's pictures, of their tokens where it has those."""
+        """Encode a batch's pictures, from their tokens if the batch has these."""
         if batch.tokens is not None:
             return self.perception.of_tokens(batch.tokens)
         assert batch.images is not None
@@ -201,7 +201,7 @@ class MaskACT(nn.Module):
         """The losses of the configuration's training stage, on a whole batch.
 
         Raises:
-            PolicyError: the batch lacks what the stage needs, or has one picture only, while training masks.
+            PolicyError: the batch lacks data that the stage needs, or has one picture only while a mask head trains.
         """
         config = self.spec.config
         if config.training_stage == "stage1" and not (config.use_mask and batch.masks is not None):
@@ -213,7 +213,7 @@ class MaskACT(nn.Module):
         return self.losses(self.encode_batch(batch), batch)
 
     def losses(self, encoded: EncodedBatch, batch: TrainingBatch) -> Losses:
-        """The losses of `forward`, of what was made of the batch's pictures already; raises PolicyError."""
+        """The losses as in `forward`, for an encoded batch; raises PolicyError."""
         config = self.spec.config
         mask = auxiliary_mask = None
         if encoded.segmentation is not None and batch.masks is not None:

@@ -1,4 +1,4 @@
-"""`Normalizer`: a feature's values to normalised ones and back, one affine map for every mode."""
+"""`Normalizer`: normalises a feature's values and back; every mode is an affine map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maskact_ros.core.statistics import FeatureStatistics
 class Normalizer(nn.Module):
     """normalised = (value - centre) / scale, over the last dimension.
 
-    The statistics live in the checkpoint's `stats.json`, not among the weights.
+    The statistics are in the checkpoint's `stats.json`, not in the weights.
     """
 
     centre: Tensor
@@ -28,5 +28,5 @@ class Normalizer(nn.Module):
         return (values - self.centre) / self.scale
 
     def inverse(self, normalised: Tensor) -> Tensor:
-        """The values that `forward` makes `normalised` of."""
+        """The inverse of `forward`."""
         return normalised * self.scale + self.centre

@@ -1,7 +1,7 @@
-"""How many operations a policy takes for one picture: of matrix products, convolutions and attention, exactly.
+"""The exact number of operations of a policy for one picture, in matrix products, convolutions and attention.
 
-A multiplication and an addition count as two. Norms, activations, softmax and resizing are not counted: they take
-time, and a machine's matrix product has none of them.
+A multiplication and an addition count as two. Norms, activations, softmax and resizing are not counted, to be
+comparable with a machine's speed of matrix products.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _TAPS = 9  # of a 3x3 convolution
 
 @dataclass(frozen=True)
 class Operations:
-    """Of the three parts, in 10^9."""
+    """Operations of the three parts, in 10^9."""
 
     encoder: float
-    mask_head: float  # 0 where the policy has no masks
+    mask_head: float  # 0 if the policy has no masks
     act: float
 
     @property
     def total(self) -> float:
-        """Of all three."""
+        """The operations of all three parts."""
         return self.encoder + self.mask_head + self.act
 
 
 def nominal(spec: PolicySpec, *, patches_seen: int | None = None) -> Operations:
-    """What the policy's plain modules compute; ACT sees `patches_seen` patches, all when left out."""
+    """The operations of the policy's plain modules; ACT sees `patches_seen` patches, by default all."""
     config = spec.config
     patches = config.patches_per_side**2
     seen = patches if patches_seen is None else patches_seen
@@ -44,17 +44,17 @@ def nominal(spec: PolicySpec, *, patches_seen: int | None = None) -> Operations:
 
 
 def left_out(spec: PolicySpec) -> Operations:
-    """What the modules of `deploy` leave out of `nominal`: what meets padding, and what never changes."""
+    """The operations of `nominal` that the modules of `deploy` skip: those with padding, and constant ones."""
     config = spec.config
     side, width, channels = config.patches_per_side, config.dim_model, config.mask_head_channels
     queries = config.chunk_size
     mask_head = 0
     if config.use_mask:
         for dilation in DILATIONS[1:]:
-            if dilation < side:  # the mask head leaves the others out by itself
+            if dilation < side:  # `nominal` does not count the padding of larger dilations
                 inside = side + 2 * (side - dilation)  # of 3 * side places, those that are no padding, in one direction
                 mask_head += 2 * (_TAPS * side**2 - inside**2) * width * channels
-        constant = side**2 - 1  # of the places of the pooled channels, which are all the same
+        constant = side**2 - 1  # the pooled channels are equal at all places
         mask_head += 2 * constant * _TAPS * channels * channels
     return Operations(encoder=0.0, mask_head=mask_head / 1e9, act=_self_attention(queries, width) / 1e9)
 

@@ -1,4 +1,4 @@
-"""The optimizer of a training stage: which part of the policy learns at which rate."""
+"""The optimizer of a training stage, with a learning rate for each part of the policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MASK_HEAD_RATIO = 0.1  # the mask head's learning rate in stage 2, of optimizer
 
 
 def parameter_groups(model: MaskACT) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer, each with a `name` and an `lr`; what is frozen is in none of them."""
+    """Groups for a torch optimizer, each with a `name` and an `lr`, without frozen parameters."""
     config = model.spec.config
     perception = model.perception
     if config.training_stage == "stage1":

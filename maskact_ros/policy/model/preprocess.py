@@ -1,4 +1,4 @@
-"""`ImagePreprocessor`: the picture at the model's size to what the encoder sees; training and the robot share it."""
+"""`ImagePreprocessor`: the picture at the model's size to the encoder's input; for training and for the robot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from maskact_ros.policy.model.normalize import Normalizer
 
 
 class ImagePreprocessor(nn.Module):
-    """RGB bytes to a normalised picture; always divided by 255, whatever values the picture holds."""
+    """RGB bytes to a normalised picture; always divided by 255, independently of the picture's values."""
 
     def __init__(self, *, statistics: FeatureStatistics, mode: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Transformer layers as DETR and ACT have them: the position is added to queries and keys, never to values.
+"""Transformer layers as in DETR and ACT: positions are added to queries and keys, never to values.
 
 DETR: Carion et al. 2020, arXiv:2005.12872. Sequences are (B, T, D).
 """
@@ -18,7 +18,7 @@ from maskact_ros.policy.model.dropout import Dropout
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """What all layers of a transformer have in common."""
+    """The settings that all layers of a transformer have in common."""
 
     dim_model: int
     n_heads: int
@@ -29,7 +29,7 @@ class LayerSettings:
 
     @classmethod
     def of(cls, config: MaskACTConfig) -> Self:
-        """The settings that the configuration says."""
+        """The settings of a configuration."""
         return cls(
             dim_model=config.dim_model,
             n_heads=config.n_heads,
@@ -105,7 +105,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, tokens: Tensor, position: Tensor, allowed: Tensor | None = None, wanted: int | None = None
     ) -> Tensor:
-        """(B, T, D) and its position to (B, T, D); only the first `wanted` tokens, for which `allowed` is then."""
+        """(B, T, D) and its position to (B, T, D), or the first `wanted` tokens; `allowed` is for these, too."""
         value = self.norm1(tokens) if self.pre_norm else tokens
         key = value + position
         attended = self.self_attention(key[:, :wanted], key, value, allowed)
@@ -135,7 +135,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, tokens: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor, seen: Tensor | None = None
     ) -> Tensor:
-        """(B, Q, D), its position, and a memory (B, T, D) with its position, to (B, Q, D); `seen` as in `Decoder`."""
+        """(B, Q, D) and its position, a memory (B, T, D) and its position, to (B, Q, D); `seen` as in `Decoder`."""
         keys = memory + memory_position
         tokens = self.attend_to_itself(tokens, position)
         if self.pre_norm:
@@ -147,7 +147,7 @@ class DecoderLayer(nn.Module):
         return tokens
 
     def attend_to_itself(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """The first part of `forward`."""
+        """The self-attention, the first part of `forward`."""
         if self.pre_norm:
             value = self.norm1(tokens)
             tokens = tokens + self.dropout(self.self_attention(value + position, value + position, value))
@@ -158,7 +158,7 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of encoder layers; with `pre_norm` it ends in a LayerNorm, which the layers leave out."""
+    """A stack of encoder layers; with `pre_norm` it ends in a LayerNorm, as the layers themselves do not."""
 
     def __init__(self, settings: LayerSettings, n_layers: int) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """(B, T, D) and its position to (B, T, D).
 
-        Where only the first `wanted` are needed, the last layer computes no others; `allowed` is (B, 1, T) then.
+        With `wanted` the last layer computes only the first `wanted` tokens; then `allowed` is (B, 1, T).
         """
         for layer in self.layers[:-1]:
             tokens = layer(tokens, position, allowed)
@@ -180,7 +180,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A stack of decoder layers; it ends in a LayerNorm with and without `pre_norm`."""
+    """A stack of decoder layers; it always ends in a LayerNorm, with and without `pre_norm`."""
 
     def __init__(self, settings: LayerSettings, n_layers: int) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class Decoder(nn.Module):
     def forward(self, position: Tensor, memory: Tensor, memory_position: Tensor, seen: Tensor | None = None) -> Tensor:
         """Queries that start at zero and differ by their position (B, Q, D), to (B, Q, D).
 
-        `seen` (B, 1, T) says which tokens of the memory there are for the queries; all without it.
+        `seen` (B, 1, T) says which tokens of the memory the queries may attend to; by default all.
         """
         tokens = position.new_zeros(position.shape)
         for layer in self.layers:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maskact_ros.core.config import PATCH_SIZE
 
-IMPORTANCE_RANGE = (0.01, 10.0)  # a class of weight 0 stays possible where no other has any probability
+IMPORTANCE_RANGE = (0.01, 10.0)  # > 0, so that a class of weight 0 still wins if no other has any probability
 
 
 def vote(pixel_logits: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:

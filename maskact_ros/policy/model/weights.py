@@ -1,4 +1,4 @@
-"""Weights to and from a checkpoint's `model.safetensors`, by one naming for all releases of transformers."""
+"""Writes and reads a checkpoint's `model.safetensors`, with the same names for all releases of transformers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maskact_ros.policy.errors import PolicyError
 from maskact_ros.policy.model.backbone import canonical_name
 from maskact_ros.policy.model.maskact import MaskACT
 
-_SHOWN = 3  # names in an error's sentence
+_SHOWN = 3  # most names in an error's text
 
 
 def save_checkpoint(
@@ -26,7 +26,7 @@ def save_checkpoint(
     overwrite: bool = False,
     sources: Iterable[Path] = (),
 ) -> CheckpointInfo:
-    """Write the policy with its weights, in half precision by choice; it computes in single precision in any case.
+    """Write the policy with its weights, optionally in half precision; it always computes in single precision.
 
     Raises:
         MaskACTError: as `write_checkpoint`, or a weight is too large for half precision.
@@ -45,7 +45,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(info: CheckpointInfo) -> MaskACT:
-    """The whole policy of a checkpoint, to train on, in training mode; raises MaskACTError."""
+    """The whole policy of a checkpoint in training mode, for further training; raises MaskACTError."""
     model = MaskACT(info)
     info.verify()
     load_part(info, model)
@@ -53,7 +53,7 @@ def load_checkpoint(info: CheckpointInfo) -> MaskACT:
 
 
 def load_part(info: CheckpointInfo, module: nn.Module, prefix: str = "", *, without: tuple[str, ...] = ()) -> None:
-    """Load what begins with `prefix`, less what begins with one of `without`, both cut off the names, into a module.
+    """Load the tensors whose names begin with `prefix`, without it; skip names that then begin with one of `without`.
 
     Raises:
         PolicyError: the file cannot be read, or its tensors are not the module's.
@@ -67,7 +67,7 @@ def load_part(info: CheckpointInfo, module: nn.Module, prefix: str = "", *, with
 
 
 def load_backbone(model: MaskACT, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy a published DINOv3 model's tensors into the policy's backbone, under its adapters; raises PolicyError."""
+    """Copy a published DINOv3 model's tensors into the policy's backbone, adapters apart; raises PolicyError."""
     backbone = model.perception.encoder.backbone
     own = {canonical_name(name): tensor for name, tensor in backbone.state_dict().items()}
     place = {name.replace(".base_layer.", "."): name for name in own if ".lora_" not in name}
@@ -77,10 +77,10 @@ def load_backbone(model: MaskACT, tensors: Mapping[str, Tensor], source: str) ->
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy tensors with canonical names into a module; each of the module's must be there, and no other.
+    """Copy tensors with canonical names into a module; there must be exactly the module's tensors.
 
     Raises:
-        PolicyError: tensors are missing or unknown, by name, differ in shape or kind, with both, or are not finite.
+        PolicyError: tensors are missing, unknown or not finite, or differ in shape or type; the text names them.
     """
     own = {canonical_name(name): tensor for name, tensor in module.state_dict().items()}
     if missing := [name for name in own if name not in tensors]:

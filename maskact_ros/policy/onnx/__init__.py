@@ -1,1 +1,1 @@
-"""The network as ONNX graphs: export, check against torch, and running with onnxruntime."""
+"""The network as ONNX graphs: export, comparison with torch, and execution with onnxruntime."""

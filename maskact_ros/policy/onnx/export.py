@@ -1,6 +1,6 @@
-"""`maskact export`: a checkpoint's encoder, mask head and planner as ONNX graphs, each checked against torch.
+"""`maskact export`: a checkpoint's encoder, mask head and planner as ONNX graphs, each compared with torch.
 
-In: a checkpoint and a precision. Out: the folder that `onnx_files` describes, complete or absent.
+In: a checkpoint and a precision. Out: a folder as in `onnx_files`, complete or absent.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def export(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> Export:
-    """Export a checkpoint to `CHECKPOINT/onnx/PRECISION`, or to `out`; print how far its outputs are from torch's.
+    """Export a checkpoint to `CHECKPOINT/onnx/PRECISION`, or to `out`; print its outputs' differences from torch's.
 
-    A policy that was trained without some labels' patches is exported with `dynamic` in any case.
+    A policy that was trained without some labels' patches is always exported with `dynamic`.
 
     Raises:
-        MaskACTError: a library is missing, the folder exists, the checkpoint is damaged, an output is further from
-            torch's than its tolerance, or the disk refuses. Then nothing is left behind.
+        MaskACTError: a library is missing, the folder exists, the checkpoint is damaged, an output differs from torch's
+            by more than its tolerance, or writing fails. Then no file remains.
     """
     if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
         raise PolicyError(f'{" and ".join(missing)} not installed, which exports need: pip install "maskact_ros[onnx]"')
@@ -77,7 +77,7 @@ def export(
 
 
 def _write(info: CheckpointInfo, folder: Path, precision: str, *, dynamic: bool) -> Export:
-    """Write the graphs and `export.json` to a folder that is there; raises MaskACTError past a tolerance."""
+    """Write the graphs and `export.json` to an existing folder; raises MaskACTError beyond a tolerance."""
     _say(f"loading {info.folder}")
     exported = Deployed.load(info, torch.float16 if precision == "fp16" else torch.float32)
     inputs = {}

@@ -40,7 +40,7 @@ class OnnxPerception:
     def segment(
         self, features: Any, importance: NDArray[np.float32], *, label_image: bool, confidence_image: bool
     ) -> Segments:
-        """Masks of features (N, D) under class weights (C,)."""
+        """Masks of features (N, D) with class weights (C,)."""
         assert self._mask_head is not None
         found = self._mask_head({"features": features, "importance": importance}, stay=("pixel_logits",))
         labels = confidence = None
@@ -88,7 +88,7 @@ class OnnxPlanner:
         rules: NDArray[np.bool_] | None,
         state: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """See `backend.PlannerBackend.actions`; raises PolicyError where the export wants all patches."""
+        """See `backend.PlannerBackend.actions`; raises PolicyError if the export needs all patches."""
         if self._patches not in (None, len(patches)):
             raise PolicyError(
                 f"{len(patches)} of {self._patches} patches are left, and the export computes with all of them; export "
@@ -107,10 +107,10 @@ class OnnxPlanner:
 
 
 def _most_likely(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Class ids (S, S) of logits (C, S, S): the first of the largest."""
+    """Class ids (S, S) of logits (C, S, S): the largest logit, and of equal ones the first."""
     best = logits[0].copy()
     labels = np.zeros(best.shape, np.uint8)
-    for label, own in enumerate(logits[1:], start=1):  # argmax over a leading dimension takes ten times as long
+    for label, own in enumerate(logits[1:], start=1):  # ten times as fast as argmax over a leading dimension
         labels[own > best] = label
         np.maximum(best, own, out=best)
     return labels

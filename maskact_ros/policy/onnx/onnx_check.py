@@ -1,7 +1,7 @@
-"""How far an export's outputs are from torch's, over inputs of many kinds; and how far they may be.
+"""The differences between an export's outputs and torch's, over inputs of many kinds; and their tolerances.
 
-The mask head sees the features of its own export, so that its labels are those that a robot would get; the planner
-sees torch's, so that its own difference is measured.
+The mask head gets the features of the exported encoder, so that its labels are those on the robot. The planner gets
+torch's features, so that only its own difference is measured.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _TOLERANCES = {
     "fp16": (2e-2, 2e-2, 5e-2, 0.02, 2e-2),
     "int8": (0.1, 0.1, 0.2, 0.05, 0.3),
 }
-_IMPORTANCE_RANGE = (0.05, 5.0)  # of the class weights that are tried beside the policy's own
+_IMPORTANCE_RANGE = (0.05, 5.0)  # of random class weights, which are tried besides the policy's own
 
 
 def differences(
     info: CheckpointInfo, deployed: Deployed, run: Run, precision: str, *, dynamic: bool
 ) -> dict[str, Difference]:
-    """The largest difference of each output, by graph.output."""
+    """The largest difference of each output; keys are "graph.output"."""
     found: dict[str, list[float]] = {}
     for name, value in _measured(info, deployed, run, dynamic=dynamic):
         found.setdefault(name, []).append(value)
     tolerances = dict(zip(_MEASURES, _TOLERANCES[precision], strict=True))
     return {
-        # A share is of all patches; what is not finite anywhere stays so.
+        # A share is the mean over all inputs; a value that is not finite once stays so.
         name: Difference(
             largest=float(np.mean(values) if name.endswith("labels") else np.max(values)),
             tolerance=tolerances[name],
@@ -75,7 +75,7 @@ def _measured(info: CheckpointInfo, deployed: Deployed, run: Run, *, dynamic: bo
                 yield f"{MASK_HEAD}.pixel_logits", _relative(masks["pixel_logits"], logits)
                 yield f"{MASK_HEAD}.patch_confidence", float(np.abs(masks["patch_confidence"] - confidence).max())
                 yield f"{MASK_HEAD}.patch_labels", float((masks["patch_labels"] != labels).mean())
-        with np.errstate(over="ignore"):  # what is infinite is found by its difference
+        with np.errstate(over="ignore"):  # an infinite value shows in the difference
             half = features.numpy().astype(np.float16)
         for inputs in _observations(info, half, labels, rng, dynamic=dynamic):
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
@@ -84,7 +84,7 @@ def _measured(info: CheckpointInfo, deployed: Deployed, run: Run, *, dynamic: bo
 
 
 def pictures(size: int, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """(S, S, 3): a dark one, one of noise, and three with things in front of a background, out of focus and noisy."""
+    """Pictures (S, S, 3): a dark one, noise, and three of objects before a background, blurred and noisy."""
     yield np.zeros((size, size, 3), np.uint8)
     yield rng.integers(0, 256, (size, size, 3), np.uint8)
     for _ in range(3):
@@ -107,7 +107,7 @@ def _class_weights(own: NDArray[np.float32], rng: np.random.Generator) -> Iterat
 def _observations(
     info: CheckpointInfo, features: Array, labels: Array | None, rng: np.random.Generator, *, dynamic: bool
 ) -> Iterator[dict[str, Array]]:
-    """Inputs of the planner: with the policy's own rules, with none and with any; of all patches and of some."""
+    """Inputs of the planner: with the policy's own rules, none and random ones; with all patches and with some."""
     joints, num_mask = len(info.robot.joints), info.config.num_mask
     centre, scale = info.statistics.state.affine(
         info.config.normalization_mapping["STATE"], feature="state", width=joints

@@ -1,7 +1,7 @@
 """The folder that `maskact export` writes, `CHECKPOINT/onnx/PRECISION`: the graphs, and `export.json`.
 
-`export.json` says of which weights they are, their precision, what their inputs may be, how far their outputs are from
-torch's, and the size and SHA-256 of each file. It is read here without onnx, onnxruntime or torch.
+`export.json` has the hash of the weights, the precision, the inputs' shapes, the outputs' differences from torch's, and
+the size and SHA-256 of each file. This module needs neither onnx, onnxruntime nor torch.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from maskact_ros.policy.errors import PolicyError
 
 ENCODER, MASK_HEAD, PLANNER = "encoder", "mask_head", "planner"
 FORMAT = 1
-# How ONNX names the key of a tensor that lies in another file. No graph of ours has one: it could be any file.
+# ONNX's key for a tensor in another file. Our graphs have none; a graph with one is refused: it could be any file.
 _EXTERNAL = b"location"
-# The kinds of the record's values, as JSON has them.
+# The JSON types of the record's values.
 _KINDS = {
     **dict.fromkeys(("weights_hash", "checkpoint_hash", "precision"), str),
     **dict.fromkeys(("patches", "opset"), int),
@@ -36,7 +36,7 @@ _KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far an output is from torch's, over all inputs that were tried."""
+    """The difference between an output and torch's, over all inputs that were tried."""
 
     largest: float
     tolerance: float
@@ -44,31 +44,31 @@ class Difference:
 
     @property
     def passes(self) -> bool:
-        """Whether it is within the tolerance; NaN is not."""
+        """Whether the difference is within the tolerance; NaN is not."""
         return self.largest <= self.tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What `export.json` says."""
+    """The content of `export.json`."""
 
     weights_hash: str
     checkpoint_hash: str  # SHA-256 of the checkpoint's manifest, which covers the statistics and the settings, too
     precision: str
-    dynamic: bool  # whether the planner takes any number of patches, or all of them only
+    dynamic: bool  # whether the planner takes any number of patches, or always all of them
     patches: int  # in a picture
     opset: int
     made_with: dict[str, str]  # versions
-    inputs: dict[str, dict[str, list[int | str]]]  # graph, input, shape; a dimension that is free has a name
+    inputs: dict[str, dict[str, list[int | str]]]  # graph -> input -> shape; a free dimension has a name
     differences: dict[str, Difference]  # by graph.output
     files: dict[str, dict[str, Any]]  # bytes and sha256, by name
 
     @classmethod
     def read(cls, info: CheckpointInfo, precision: str) -> Self:
-        """The export of a checkpoint in a precision, its graphs not read yet.
+        """Read the record of a checkpoint's export in a precision, but not the graphs.
 
         Raises:
-            MaskACTError: there is none, it is of another checkpoint, or `export.json` is not what it should be.
+            MaskACTError: there is none, it is of another checkpoint, or `export.json` is invalid.
         """
         folder = export_folder(info, precision)
         remedy = export_command(info, precision)
@@ -119,7 +119,7 @@ class Export:
         """The content of a graph's file.
 
         Raises:
-            MaskACTError: it is missing, is not what `export.json` says, or wants tensors of other files.
+            MaskACTError: it is missing, does not match `export.json`, or refers to tensors in other files.
         """
         path = folder / file_of(graph)
         if path.name not in self.files:
@@ -141,17 +141,17 @@ def file_of(graph: str) -> str:
 
 
 def export_folder(info: CheckpointInfo, precision: str) -> Path:
-    """Where a checkpoint's export in a precision is."""
+    """The folder of a checkpoint's export in a precision."""
     return info.folder / EXPORTS / precision
 
 
 def export_command(info: CheckpointInfo, precision: str) -> str:
-    """How to make it."""
+    """The command that makes the export."""
     return f"maskact export {quote(str(info.folder))} --precision {precision}"
 
 
 def has_export(info: CheckpointInfo, precision: str) -> bool:
-    """Whether there is a whole export of this very checkpoint."""
+    """Whether there is a complete export of this checkpoint."""
     try:
         Export.read(info, precision)
     except MaskACTError:

@@ -1,6 +1,6 @@
-"""The modules of `deploy` as ONNX graphs: what their inputs and outputs are called, and how torch exports them.
+"""The modules of `deploy` as ONNX graphs: the names of inputs and outputs, and their export by torch.
 
-Inputs and outputs are the same in every precision; the planner's features come as messages carry them.
+Inputs and outputs have the same types in every precision; the planner's features have the messages' type.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from maskact_ros.policy.deploy.deploy_mask_head import DeployedMaskHead
 from maskact_ros.policy.deploy.deploy_planner import DeployedPlanner
 from maskact_ros.policy.onnx.onnx_files import ENCODER, MASK_HEAD, PLANNER
 
-OPSET = 20  # the latest that all releases of onnxruntime and TensorRT in use know
+OPSET = 20  # the latest that all releases of onnxruntime and TensorRT in use support
 _ANY = "patches"  # the name of a length that may be anything
 
 
@@ -37,10 +37,10 @@ class Graph:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     free: tuple[str, ...] = ()  # inputs of any length
-    exact: tuple[str, ...] = ()  # the module's products that int8 leaves alone: small, and all else hangs on them
+    exact: tuple[str, ...] = ()  # products that stay exact in int8: they are small, and all else depends on them
 
     def shapes(self) -> dict[str, list[int | str]]:
-        """The inputs' shapes, with a name where a dimension is free."""
+        """The inputs' shapes; a free dimension has a name."""
         return {
             name: [_ANY if name in self.free else tensor.shape[0], *tensor.shape[1:]]
             for name, tensor in self.inputs.items()
@@ -49,7 +49,7 @@ class Graph:
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
-    """The modules of a checkpoint."""
+    """The deployed modules of a checkpoint."""
 
     encoder: DeployedEncoder
     mask_head: DeployedMaskHead | None
@@ -69,7 +69,7 @@ class Deployed:
 
 
 def graphs(info: CheckpointInfo, deployed: Deployed, *, dynamic: bool) -> Iterator[Graph]:
-    """The graphs of a policy; `dynamic` leaves the number of patches that the planner sees free."""
+    """The graphs of a policy; with `dynamic` the planner's number of patches is free."""
     config = info.config
     size, patches, width = config.image_size, config.patches_per_side**2, config.dim_model
     labels = config.num_mask + 1
@@ -93,7 +93,7 @@ def graphs(info: CheckpointInfo, deployed: Deployed, *, dynamic: bool) -> Iterat
 
 
 def write_graph(graph: Graph, path: Path) -> None:
-    """Export a graph to a file; what torch says on the way is kept to itself."""
+    """Export a graph to a file, without torch's messages."""
     patches = torch.export.Dim(_ANY, min=0, max=(1 << 16))
     shapes = [{0: patches} if name in graph.free else None for name in graph.inputs]
     with silence():
@@ -108,14 +108,14 @@ def write_graph(graph: Graph, path: Path) -> None:
             external_data=False,
         )
         for made in program.model.graph.inputs:
-            # torch makes a constant of a length that a module asks for as a plain number, without a word.
+            # If a module uses a length as a plain number, torch makes it a constant without a message.
             assert made.name not in graph.free or not isinstance(made.shape[0], int), f"{made.name} is of one length"
         program.save(path)
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Without torch's progress, its warnings about packages that are not needed, and deprecations within it."""
+    """Suppress torch's progress, its warnings about packages that are not needed, and its own deprecations."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "root")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

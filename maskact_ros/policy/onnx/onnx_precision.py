@@ -1,6 +1,6 @@
-"""Graphs in int8: weights of the large matrix products quantised, activations at run time, the rest in fp32.
+"""Graphs in int8: the weights of large matrix products are quantised, activations at run time; the rest is fp32.
 
-The mask head stays as it is: its convolutions decide about every pixel, and in int8 they are slower on a CPU.
+The mask head stays in fp32: its convolutions determine every pixel's class, and in int8 they are slower on a CPU.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from maskact_ros.policy.onnx.onnx_graphs import silence
 
 
 def quantise(path: Path, exact: Sequence[str]) -> None:
-    """Write a graph's file again with its products by constant matrices in int8, a scale for each column.
+    """Rewrite a graph's file with its products by constant matrices in int8, with a scale for each column.
 
-    The products of the modules `exact` stay as they are.
+    The products of the modules `exact` are not changed.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -28,8 +28,8 @@ def quantise(path: Path, exact: Sequence[str]) -> None:
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            # Seven bits: a CPU without VNNI adds two products up in sixteen, where those of eight bits do not fit.
+            # Seven bits: a CPU without VNNI adds two products in 16 bits, where products of eight bits overflow.
             reduce_range=True,
-            # It splits a product with a bias in two before it looks, and renames it.
+            # onnxruntime first splits a product with a bias into two nodes, and renames the product.
             nodes_to_exclude=[*left_out, *(f"{name}_MatMul" for name in left_out)],
         )

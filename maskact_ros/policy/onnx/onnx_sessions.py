@@ -1,7 +1,7 @@
-"""onnxruntime's sessions: on TensorRT and CUDA where they are and the device allows, else on the CPU.
+"""onnxruntime's sessions: on TensorRT or CUDA if available and chosen, else on the CPU.
 
-In: an exported graph and an `Engine`. Out: a `GraphSession`, called with arrays by name, whose outputs stay on the
-device until they are asked for.
+In: an exported graph and an `Engine`. Out: a `GraphSession`, which takes arrays by name. Outputs can stay on the
+device.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from maskact_ros.policy.onnx.engine_cache import checked_engines, engine_folder
 from maskact_ros.policy.onnx.onnx_files import Export, export_folder, file_of
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
-_SEVERE = 4  # onnxruntime's level of messages that end a process: what it could not do is said by us
+_SEVERE = 4  # onnxruntime logs fatal messages only; we report its other failures
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where sessions shall run."""
+    """The providers and the device for sessions."""
 
     providers: tuple[str, ...]  # best first; the CPU is always the last
     device: str  # as onnxruntime calls it
@@ -40,7 +40,7 @@ class Place:
 
     @classmethod
     def of(cls, engine: Engine, offered: Sequence[str]) -> Self:
-        """The providers of a device that this onnxruntime offers; raises PolicyError where it cannot use the device."""
+        """The providers of this onnxruntime for a device; raises PolicyError if it cannot use the device."""
         asked, _, number = engine.device.partition(":")
         if asked == "cuda" and CUDA not in offered:
             raise PolicyError(
@@ -49,7 +49,7 @@ class Place:
             )
         if asked == "cpu" or CUDA not in offered:
             return cls((CPU,), "cpu", 0)
-        # TensorRT has no kernels for weights that are quantised as ours are.
+        # TensorRT has no kernels for our kind of quantised weights.
         best = (TENSORRT,) if TENSORRT in offered and engine.precision != "int8" else ()
         return cls((*best, CUDA, CPU), "cuda", int(number or 0))
 
@@ -65,17 +65,17 @@ class GraphSession:
 
     @property
     def provider(self) -> str:
-        """What it runs on; what that cannot do is done by those behind it."""
+        """The first provider; operations that it does not support run on the next ones."""
         first: str = self._session.get_providers()[0]
         return first
 
     def fixed(self, name: str) -> int | None:
-        """The first dimension of an input; None where it may be anything."""
+        """The first dimension of an input; None if it is free."""
         (shape,) = (entry.shape for entry in self._session.get_inputs() if entry.name == name)
         return shape[0] if isinstance(shape[0], int) else None
 
     def __call__(self, inputs: Mapping[str, Any], *, stay: Sequence[str] = ()) -> dict[str, Any]:
-        """Outputs by name, computed when this returns: arrays on the host, or for those of `stay` OrtValues.
+        """Outputs by name, complete when this returns: arrays on the host, or OrtValues for the names in `stay`.
 
         Inputs are contiguous arrays on the host, or OrtValues of another session on the same device.
         """
@@ -86,7 +86,7 @@ class GraphSession:
                 binding.bind_cpu_input(name, value)
             else:
                 binding.bind_ortvalue_input(name, value)
-        # onnxruntime's arena gives the memory, the same again and again, so that results of two calls never share any.
+        # onnxruntime's arena allocates the outputs' memory and reuses it, and results of two calls never share memory.
         for name in self._outputs:
             binding.bind_output(name, self.place.device if name in stay else "cpu", self.place.device_id)
         self._session.run_with_iobinding(binding)
@@ -96,7 +96,7 @@ class GraphSession:
 
 
 def onnxruntime() -> ModuleType:
-    """The library; raises PolicyError where it is not installed."""
+    """The library; raises PolicyError if it is not installed."""
     try:
         import onnxruntime as library
     except ImportError:
@@ -107,17 +107,17 @@ def onnxruntime() -> ModuleType:
 
 
 def open_graphs(info: CheckpointInfo, engine: Engine, names: Sequence[str]) -> tuple[list[GraphSession], str]:
-    """Sessions of graphs of a checkpoint's export, and in words what runs them.
+    """Sessions for graphs of a checkpoint's export, and a text that names library, precision and provider.
 
     Raises:
-        MaskACTError: onnxruntime is not installed, there is no whole export of this checkpoint in this precision, or
-            the device is not there.
+        MaskACTError: onnxruntime is not installed, there is no complete export of this checkpoint in this precision, or
+            the device does not exist.
     """
     library = onnxruntime()
     place = Place.of(engine, library.get_available_providers())
     if place.device == "cuda" and hasattr(library, "preload_dlls"):  # since 1.21
-        # pip puts CUDA's libraries where the loader does not look, unless torch was imported before.
-        with contextlib.redirect_stdout(io.StringIO()):  # whether they were there is seen by what provider runs
+        # The loader does not find pip's CUDA libraries, unless torch was imported before.
+        with contextlib.redirect_stdout(io.StringIO()):  # the provider in use shows whether they were found
             library.preload_dlls()
     export, folder = Export.read(info, engine.precision), export_folder(info, engine.precision)
     sessions = [open_graph(export, folder, name, engine, place) for name in names]
@@ -137,7 +137,7 @@ def open_graph(export: Export, folder: Path, name: str, engine: Engine, place: P
     options.log_severity_level = _SEVERE
     options.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = engine.threads
-    # Encoder and inference share a robot's few cores: a thread that spins for work takes them from the other's.
+    # Encoder and inference share a robot's few cores: a spinning thread would take them from the other process.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     refusal = ""
     for first in range(len(place.providers)):
@@ -145,11 +145,11 @@ def open_graph(export: Export, folder: Path, name: str, engine: Engine, place: P
         chosen = [(provider, _options(provider, place, export, kept, name)) for provider in place.providers[first:]]
         try:
             with warnings.catch_warnings(), nullcontext() if kept is None else checked_engines(kept):
-                warnings.simplefilter("ignore")  # that a provider is not there: it is asked for below
+                warnings.simplefilter("ignore")  # of a missing provider, which is checked below
                 session = library.InferenceSession(content, options, providers=chosen, enable_fallback=0)
         except MaskACTError:
             raise
-        except Exception as error:  # noqa: BLE001 onnxruntime has a class of its own for each of its states
+        except Exception as error:  # noqa: BLE001 onnxruntime has many exception classes without a common base
             refusal = " ".join(str(error).split())
             continue
         on_gpu = session.get_providers()[0] != CPU
@@ -184,7 +184,7 @@ def _options(provider: str, place: Place, export: Export, kept: Path | None, nam
         if any(isinstance(dimension, str) for dimension in shape)
     }
     if free:
-        # Else an engine is built again, for minutes, when more patches come than ever before.
+        # Else TensorRT builds an engine again, for minutes, whenever the number of patches exceeds all earlier ones.
         for key, patches in (("min", 1), ("opt", export.patches), ("max", export.patches)):
             options[f"trt_profile_{key}_shapes"] = ",".join(
                 f"{graph_input}:" + "x".join(str(patches if isinstance(d, str) else d) for d in shape)

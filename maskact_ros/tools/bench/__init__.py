@@ -1,1 +1,1 @@
-"""`maskact bench`: what a machine can do, and how late commands and pictures are on it."""
+"""`maskact bench`: measures a machine's speed, and how late commands and pictures are on it."""

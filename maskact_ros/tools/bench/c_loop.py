@@ -1,4 +1,4 @@
-"""The floor of a machine: a loop in C that does nothing but sleep until absolute deadlines, compiled on the spot."""
+"""The best that a machine can do: a loop in C that only sleeps until absolute deadlines, compiled at run time."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ int main(int argc, char **argv) {
 
 
 def compile_loop(folder: Path) -> Path:
-    """The program, in `folder`.
+    """Compile the program into `folder`.
 
     Raises:
-        MaskACTError: there is no C compiler, or it refuses.
+        MaskACTError: there is no C compiler, or it fails.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:

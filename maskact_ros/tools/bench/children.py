@@ -1,4 +1,4 @@
-"""How the processes of a benchmark are started: gone with their parent, and with or without real-time rights."""
+"""Starts the processes of a benchmark: they end with their parent, and have real-time rights or not."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with_parent() -> None:
-    """In a new process, before its program: be killed when the parent ends."""
+    """Ask to be killed when the parent ends; called in a new process, before its program."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _as_an_ordinary_user() -> None:
-    """In a new process, before its program: no right to SCHED_FIFO or to lock memory, not even for root."""
+    """Give up the rights to SCHED_FIFO and to lock memory, even as root; called in a new process."""
     end_with_parent()
     resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
     for right in (_CAP_SYS_NICE, _CAP_IPC_LOCK):
-        _libc.prctl(_PR_CAPBSET_DROP, right, 0, 0, 0)  # fails where there is none, and nothing to drop
+        _libc.prctl(_PR_CAPBSET_DROP, right, 0, 0, 0)  # fails without the right: nothing to drop
 
 
 _BEFORE: dict[str, Callable[[], None]] = {"fifo": end_with_parent, "normal": _as_an_ordinary_user}
@@ -53,7 +53,7 @@ def start(
 
 
 def stop(process: subprocess.Popen[str], within_s: float) -> None:
-    """SIGTERM; SIGKILL to whoever is still there then."""
+    """Send SIGTERM, and SIGKILL if the process has not ended within `within_s`."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(timeout=within_s)

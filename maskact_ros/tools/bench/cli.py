@@ -1,4 +1,4 @@
-"""`maskact bench`: each module in `BENCHMARKS` declares its own subcommand, and loads what it needs when that runs."""
+"""`maskact bench`: each module in `BENCHMARKS` declares its own subcommand; libraries are loaded when it runs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`maskact bench control`: how late the command loop wakes up, beside an rclpy timer and a bare loop in C.
+"""`maskact bench control`: how late the command loop wakes up, compared with an rclpy timer and a bare loop in C.
 
-In: rates, seconds, load. Out: rows of lateness and missed periods, what they say about our aims, and a plot.
+In: rates, seconds, load. Out: rows of lateness and missed periods, whether they meet our aims, and a plot.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from maskact_ros.tools.bench.wakes import Wakes
 
 RATES_HZ = (10.0, 1000.0)  # as the publisher's parameter allows
-P99_OVER_C_US = 100.0  # aims under SCHED_FIFO: p99 at most so much over C's …
-MISSES_OVER_C = (2.0, 5)  # … and missed periods at most so many times C's, and so many more
-MISSES_OVER_TIMER = 0.5  # aim without SCHED_FIFO
+P99_OVER_C_US = 100.0  # aim under SCHED_FIFO: p99 at most this much over C's
+MISSES_OVER_C = (2.0, 5)  # aim under SCHED_FIFO: missed periods at most first x C's + second
+MISSES_OVER_TIMER = 0.5  # aim without SCHED_FIFO: missed periods at most this share of the timer's
 
 
 def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,7 +54,7 @@ the publisher, with the largest messages that are allowed and with refused ones,
 
 @dataclass(frozen=True, kw_only=True)
 class ControlArguments:
-    """What to measure."""
+    """The command's arguments."""
 
     rates_hz: tuple[float, ...]
     seconds: float
@@ -95,7 +95,7 @@ class _Measured:
 
 
 class ControlBenchmark:
-    """Measures, and keeps what it has so far."""
+    """Measures, and keeps the results so far."""
 
     def __init__(self, arguments: ControlArguments) -> None:
         self.arguments = arguments
@@ -104,7 +104,7 @@ class ControlBenchmark:
         self._left_out: list[LeftOut] = []
 
     def run(self) -> None:
-        """Until all is measured, or KeyboardInterrupt, after which `result` has what is done so far."""
+        """Measure everything. After KeyboardInterrupt `result` has what was measured so far."""
         from maskact_ros.core.progress import Progress
         from maskact_ros.tools.bench.control_slices import Slices, in_turn
 
@@ -142,7 +142,7 @@ class ControlBenchmark:
         return cases
 
     def result(self) -> ControlResult:
-        """What was measured so far."""
+        """The results so far."""
         from maskact_ros.tools.bench.machine import Machine
 
         rows = [_row(case, measured) for case, measured in self._measured.items()]
@@ -180,7 +180,7 @@ def _row(case: Case, measured: _Measured) -> Row:
 
 
 def _aims(rows: list[Row]) -> list[Aim]:
-    """Our aims, for each rate and scheduler that has the rows it needs."""
+    """Our aims, for each rate and scheduler whose rows were measured."""
     by = {(row.loop, row.rate_hz, row.scheduler): row for row in rows}
     aims = []
     for ours in (row for row in rows if row.loop == "maskact"):
@@ -194,7 +194,7 @@ def _aims(rows: list[Row]) -> list[Aim]:
         if scheduler == "fifo" and c is not None:
             times, more = MISSES_OVER_C
             aims.append(aim(f"p99 at most C's + {P99_OVER_C_US:g} µs", ours.p99_us, c.p99_us + P99_OVER_C_US))
-            # Of as many periods as ours.
+            # Scaled to our number of periods.
             allowed = times * c.missed_share * ours.periods + more
             aims.append(aim(f"misses at most {times:g} times C's + {more}", ours.missed, allowed))
         if scheduler == "normal" and timer is not None:

@@ -1,7 +1,7 @@
-"""How many commands a second come while a stranger floods what the action publisher hears.
+"""Commands per second while a stranger floods the topics and services of the action publisher.
 
-In: rounds. Out: per flood, the commands a second of 100, in the middle and at worst, and how many came just before it.
-One publisher lives through all of it, so what a flood leaves behind shows in the next.
+In: rounds. Out: for each flood, the median and the least number of commands per second (of 100), and the number just
+before the flood. One publisher runs through all floods, so lasting damage shows in the next figures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from maskact_ros.tools.isolation import IsolatedDomain
 RATE_HZ = 100.0
 LEAST_HZ = 95.0  # aim, of each median
 SLICE_S = 2.0
-SETTLE_S = 0.5  # after the flood has begun
+SETTLE_S = 0.5  # from the flood's begin to the measurement
 WITHIN_S = 30.0
 
 
@@ -43,7 +43,7 @@ class FloodRow:
 
 
 class _Line:
-    """A process that is asked by lines, and answers with lines."""
+    """A process that reads requests as lines, and answers with lines."""
 
     def __init__(self, module: str, environment: dict[str, str]) -> None:
         self._module = module
@@ -72,7 +72,7 @@ class _Line:
 
 
 def measure_floods(rounds: int, progress: Callable[[str], None]) -> list[FloodRow]:
-    """Flood in turn; raises MaskACTError when a process ends by itself."""
+    """Measure all floods in turn; raises MaskACTError when a process ends by itself."""
     flooded: dict[str, list[float]] = {flood: [] for flood in FLOODS}
     quiet: dict[str, list[float]] = {flood: [] for flood in FLOODS}
     with tempfile.TemporaryDirectory(prefix="maskact_bench_") as temporary:
@@ -109,7 +109,7 @@ def measure_floods(rounds: int, progress: Callable[[str], None]) -> list[FloodRo
 
 
 def _commands_hz(peer: _Line) -> float:
-    """Over a slice, by the publisher's own numbering of its commands."""
+    """Commands per second over a slice, by the sequence numbers of the commands."""
     number, at_s = _count(peer)
     time.sleep(SLICE_S)
     later, later_s = _count(peer)
@@ -134,7 +134,7 @@ def _row(flood: str, flooded: list[float], quiet: list[float]) -> FloodRow:
 
 
 def table(rows: list[FloodRow]) -> str:
-    """For people, and for the documents."""
+    """The rows as a Markdown table."""
     lines = [
         f"Commands a second, of {RATE_HZ:g}, over {SLICE_S:g} s each; aim: {LEAST_HZ:g}\n",
         "| flood | median | worst | without | rounds | |",

@@ -1,8 +1,8 @@
-"""The other side of the control benchmark, in a process of its own: an arm, a planner, and whoever enables.
+"""The other side of the control benchmark, in a process of its own: it acts as arm and planner, and enables.
 
-`python -m …`: joint states at 100 Hz, chunks at 10 Hz, a subscription to command, until SIGTERM. For each line NAME on
-stdin it prints NAME once NAME moves the arm: `maskact` (or `again`) when the publisher follows, any other when commands
-come. For `commands` it prints the newest command's number, and when that came, in s by the steady clock.
+`python -m …` sends joint states at 100 Hz and chunks at 10 Hz, and subscribes command, until SIGTERM. For each line
+NAME on stdin it prints NAME when NAME moves the arm: `maskact` (or `again`) when the publisher follows, another NAME
+when commands come. For `commands` it prints the newest command's number and its receipt, in s by the steady clock.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from maskact_ros.tools.bringup import BringupArguments
 
 JOINT_STATES_HZ, CHUNKS_HZ = 100.0, 10.0
 POINTS = 60  # of a chunk: two seconds of the simulated robot's policy period
-AMPLITUDE, CYCLE_S = 0.1, 4.0  # rad; of the sine that every joint is asked to follow
-_OURS = ("maskact", "again")  # the second is the publisher that was there before
-ENOUGH = 10  # commands that show that they come
+AMPLITUDE, CYCLE_S = 0.1, 4.0  # rad and s, of the sine that every joint follows
+_OURS = ("maskact", "again")  # a new publisher; the same publisher as before
+ENOUGH = 10  # commands after which a loop counts as running
 
 
 class Peer(Node):  # type: ignore[misc]
-    """The arm is where it was last commanded to be."""
+    """A node that acts as arm and planner: the arm is always at the last command."""
 
     def __init__(self) -> None:
         super().__init__("control_peer", namespace=BringupArguments().namespace)
@@ -49,7 +49,7 @@ class Peer(Node):  # type: ignore[misc]
         self._message = JointState(name=list(self._robot.joint_names), position=self._middle.tolist())
         self._state = FollowerState()
         self._asked, self._heard = "", 0
-        self._newest = 0, 0.0  # command, by its number
+        self._newest = 0, 0.0  # number and receipt of the newest command
         reliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._joints = self.create_publisher(JointState, "joint_states", 10)
@@ -71,7 +71,7 @@ class Peer(Node):  # type: ignore[misc]
             return
         self._heard = 0
         if name != "again":
-            self._state = FollowerState()  # what an earlier one said is over
+            self._state = FollowerState()  # discard the state of an earlier publisher
         self._asked = name
 
     def _measure(self) -> None:

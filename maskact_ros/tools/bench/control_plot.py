@@ -1,4 +1,4 @@
-"""The picture of the control benchmark: for each rate and scheduler, the share of calls that were later than x."""
+"""The plot of the control benchmark: for each rate and scheduler, the share of calls that were later than x."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LOOKS = {
     "rclpy_timer": ("rclpy timer", "#c8553d", 1.4),
     "c_nanosleep": ("C, only sleeping", "#555555", 1.2),
 }
-_MOST_POINTS = 2000  # of a curve; more cannot be seen
+_MOST_POINTS = 2000  # of a curve; more are not visible
 
 
 def plot(wakes: dict[Case, Wakes], result: ControlResult, file: Path) -> None:
-    """Write the picture; the kind of file follows from its name."""
+    """Write the plot; the file's suffix determines its format."""
     rates = sorted({case.rate_hz for case in wakes})
     schedulers = sorted({case.scheduler for case in wakes})
     figure = Figure(figsize=(1.0 + 3.6 * len(rates), 0.9 + 2.8 * len(schedulers)), layout="constrained")
@@ -47,9 +47,9 @@ def plot(wakes: dict[Case, Wakes], result: ControlResult, file: Path) -> None:
 
 
 def _later_than(wakes: Wakes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Latenesses in µs in rising order (N,), and the share of the calls that were at least so late (N,)."""
+    """Latenesses in µs in rising order (N,), and the share of calls that were at least as late (N,)."""
     late_us = np.maximum(np.sort(wakes.lateness_us), 1.0)
     share = np.arange(len(late_us), 0, -1) / len(late_us)
-    # Evenly spaced on the logarithmic axis, so that the tail, which matters, keeps every call.
+    # Evenly spaced on the logarithmic axis, so that every call in the tail remains.
     kept = np.unique(len(late_us) - np.geomspace(1, len(late_us), _MOST_POINTS).round().astype(int))
     return late_us[kept], share[kept]

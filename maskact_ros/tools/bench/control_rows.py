@@ -1,4 +1,4 @@
-"""What `maskact bench control` gives: rows of lateness, what could not be measured, and aims."""
+"""The results of `maskact bench control`: rows of lateness, rows that could not be measured, and aims."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row:
     missed_share: float
     missed: int
     periods: int
-    core_share: float  # of one core, for its whole process
+    core_share: float  # CPU time of the whole process, as a share of one core
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Aim:
-    """What we want of our loop at one rate, and what came of it."""
+    """An aim for our loop at one rate, and the measured figure."""
 
     rate_hz: float
     scheduler: str
@@ -50,11 +50,11 @@ class Aim:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlResult:
-    """What `--json` prints."""
+    """The content of `--json`."""
 
     machine: Machine
     load: str
-    seconds: float  # asked for, for each row
+    seconds: float  # requested time for each row
     complete: bool  # false after Ctrl-C
     rows: list[Row]
     left_out: list[LeftOut]

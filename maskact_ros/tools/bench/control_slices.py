@@ -1,7 +1,7 @@
-"""The three loops of the control benchmark, each in a process of its own, measured in turn, a few seconds each.
+"""Runs the three loops of the control benchmark in turn, a few seconds each, each in a process of its own.
 
-In: rates, schedulers, seconds, load. Out: the `Wakes` and the share of a core of each loop. In turn, because then each
-meets the same disturbances of the machine, and none disturbs another.
+In: rates, schedulers, seconds, load. Out: the `Wakes` and the CPU time of each loop. They run in turn, so that all have
+the same disturbances by the machine, and no loop disturbs another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from maskact_ros.tools.isolation import IsolatedDomain
 LOOPS = ("maskact", "rclpy_timer", "c_nanosleep")
 SLICE_S = 5.0
 SETTLE_S = 0.5  # between the start of the load and the slice
-AFTER_S = 0.2  # a loop goes on for so long after the slice, so that its end is not the slice's
+AFTER_S = 0.2  # a loop runs this much longer than the slice, so that its end is not measured
 START_WITHIN_S = 30.0
 STOP_WITHIN_S = 10.0
 
@@ -46,11 +46,11 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """What a loop did in a few seconds."""
+    """The measurement of a loop over a few seconds."""
 
     case: Case
     wakes: Wakes
-    core_share: float  # CPU time of its process, over the time
+    core_share: float  # CPU time of its process, divided by the time
 
 
 class Slices:
@@ -90,7 +90,7 @@ class Slices:
         self._temporary.cleanup()
 
     def measure(self, case: Case, seconds: float) -> Slice:
-        """Start a loop while the load rests, measure it under load, end it.
+        """Start a loop while the load is paused, measure it under load, end it.
 
         Raises:
             MaskACTError: it does not start, or ends by itself.
@@ -135,7 +135,7 @@ class Slices:
         self._peer.stdin.flush()
 
     def _await_peer(self, name: str, process: subprocess.Popen[str]) -> None:
-        """Wait until the peer says that the loop moves the arm."""
+        """Wait until the peer reports that the loop moves the arm."""
         assert self._peer.stdout is not None
         until_s = time.monotonic() + START_WITHIN_S
         while process.poll() is None and self._peer.poll() is None and time.monotonic() < until_s:
@@ -154,7 +154,7 @@ class Slices:
 
 
 def in_turn(cases: list[Case], seconds: float) -> Iterator[tuple[Case, float]]:
-    """What to measure for how long, one after another: each case for `seconds` in all, in slices."""
+    """The slices in order, with their durations: `seconds` in all for each case."""
     rounds = max(1, round(seconds / SLICE_S))
     for _ in range(rounds):
         for case in cases:

@@ -1,4 +1,4 @@
-"""Which device a benchmark measures."""
+"""The device that a benchmark measures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from maskact_ros.core.errors import MaskACTError
 
 
 def chosen_device(name: str) -> str:
-    """`cpu` or `cuda`, of auto, cpu or cuda; raises MaskACTError where there is none."""
+    """`cpu` or `cuda` for auto, cpu or cuda; raises MaskACTError if there is no such device."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

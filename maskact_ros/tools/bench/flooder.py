@@ -1,7 +1,7 @@
-"""A stranger who sends the action publisher as much as it can: `python -m …`, beside the control benchmark's peer.
+"""A stranger that floods the action publisher with messages: `python -m …`, beside the control benchmark's peer.
 
-For each line NAME on stdin it floods so, and prints NAME when it has begun; an empty line ends that. `FLOODS` has the
-names: of each topic the largest message that is allowed, and messages that are refused.
+For each line NAME on stdin it begins the flood NAME, and prints NAME; an empty line ends the flood. `FLOODS` has the
+names: for each topic the largest message that is allowed, and messages that are refused.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from maskact_ros.nodes.ros.polled import MOST_BYTES
 from maskact_ros.tools.bringup import BringupArguments
 
 LARGEST_URDF = 2_000_000
-MEGABYTES = 3_000_000  # of a text that is refused
-UNANSWERED = 20  # requests on their way
+MEGABYTES = 3_000_000  # bytes of a string that is refused
+UNANSWERED = 20  # most requests without an answer at a time
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 FLOODS = (
     "action_chunk, largest",
@@ -62,7 +62,7 @@ Send = Callable[[], None]
 
 
 class Flooder(Node):  # type: ignore[misc]
-    """Makes what floods: for a name a function that sends the next message."""
+    """Makes, for the name of a flood, a function that sends the next message."""
 
     def __init__(self) -> None:
         super().__init__("flooder", namespace=BringupArguments().namespace)
@@ -70,7 +70,7 @@ class Flooder(Node):  # type: ignore[misc]
         self._answered = threading.Semaphore(UNANSWERED)
 
     def flood(self, name: str) -> tuple[Send, Send]:
-        """What sends, and what ends it."""
+        """The function that sends, and the one that ends the flood."""
         topic, _, size = name.partition(", ")
         if topic.startswith("~/"):
             return self._requests(topic), lambda: None
@@ -90,7 +90,7 @@ class Flooder(Node):  # type: ignore[misc]
         client.wait_for_service()
 
         def send() -> None:
-            if self._answered.acquire(timeout=0.2):  # a request that was dropped is never answered
+            if self._answered.acquire(timeout=0.2):  # with a timeout, as a dropped request is never answered
                 client.call_async(request).add_done_callback(lambda _: self._answered.release())
             else:
                 self._answered.release()
@@ -129,7 +129,7 @@ class Flooder(Node):  # type: ignore[misc]
         return String, running
 
     def _command_driver(self, size: str) -> tuple[type, Iterator[Any]]:
-        later = 9 * 10**18  # who begins later than we did lets us go on
+        later = 9 * 10**18  # drivers that began later than the publisher do not stop it
         texts = [f"{later:020} {i:032x}" for i in range(5000)] if not size else ["x" * MEGABYTES]
         return String, (String(data=text) for text in texts)
 
@@ -142,7 +142,7 @@ class Flooder(Node):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Flood as stdin says, until it ends."""
+    """Flood by the lines on stdin, until stdin ends."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     flooder = Flooder()
     executor = SingleThreadedExecutor()
@@ -163,7 +163,7 @@ def main() -> None:
         send()
         print(name, flush=True)
         while wanted.empty():
-            with contextlib.suppress(RuntimeError):  # where the listener does not keep up with a reliable sender
+            with contextlib.suppress(RuntimeError):  # the subscriber does not keep up with a reliable publisher
                 send()
         end()
     rclpy.try_shutdown()

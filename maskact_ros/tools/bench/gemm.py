@@ -1,6 +1,6 @@
-"""What bounds a model's speed: a plain product of square matrices, and moving memory, both as torch reaches them.
+"""The limits of a model's speed: products of square matrices, and memory bandwidth, both as torch reaches them.
 
-`Gemm` and `Triad` are jobs for `timing.interleaved`; `reachable` says which precisions this device computes itself.
+`Gemm` and `Triad` are jobs for `timing.interleaved`; `reachable` tells which precisions the device supports directly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SIZE = 2048
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 TRIAD_BYTES = 3 << 28  # 768 MiB in three arrays: more than caches hold
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.int8}
-# Any of them: without, torch computes this precision by way of another, and the figure would say nothing.
+# One of these flags is needed: without, torch converts to another precision, and the figure would mean nothing.
 _NEEDS = {
     "bf16": {"amx_bf16", "avx512_bf16", "bf16"},
     "fp16": {"amx_fp16", "avx512_fp16", "asimdhp"},
@@ -35,7 +35,7 @@ def reachable(precision: str, device: torch.device) -> bool:
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -53,7 +53,7 @@ class Gemm:
         self._multiply = self._product(precision, size)
 
     def __call__(self) -> None:
-        """Once, with `threads` of torch; 0 leaves their number as it is."""
+        """One product, with `threads` threads of torch; 0 leaves the number unchanged."""
         before = torch.get_num_threads()
         if self._threads:
             torch.set_num_threads(self._threads)
@@ -81,7 +81,7 @@ class Gemm:
 
 
 class Triad:
-    """A job: a = b + s c over arrays that no cache holds (McCalpin's STREAM); two reads and a write an element."""
+    """A job: a = b + s c over arrays that no cache holds (McCalpin's STREAM); 2 reads and a write per element."""
 
     def __init__(self, device: torch.device | str = "cpu", *, size_bytes: int = TRIAD_BYTES) -> None:
         self.device = torch.device(device)
@@ -100,7 +100,7 @@ class Triad:
 
 
 class Copy:
-    """A job: one array to another, as a picture or a message is copied; a read and a write an element."""
+    """A job: copy one array to another, as for pictures and messages; a read and a write for each element."""
 
     def __init__(self, device: torch.device | str = "cpu", *, size_bytes: int = TRIAD_BYTES) -> None:
         self.device = torch.device(device)

@@ -1,7 +1,7 @@
-"""`maskact bench hardware`: the limits that other figures are shares of: matrix products and memory, as torch has them.
+"""`maskact bench hardware`: a machine's limits, matrix products and memory bandwidth, as torch reaches them.
 
-In: device, rounds. Out: 10^9 operations a second by precision and by threads, 10^9 bytes a second, and the machine.
-`gemm_gflops` and `memory_gb_s` give one figure; `gemm.Gemm` and `gemm.Triad` are jobs beside others.
+In: device, rounds. Out: 10^9 operations per second by precision and threads, 10^9 bytes per second, and the machine.
+`gemm_gflops` and `memory_gb_s` give one figure each; other benchmarks run `gemm.Gemm` and `gemm.Triad` as jobs.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the device reaches; a precision that it computes by way of another is None."""
+    """The device's speed; None for a precision that it supports only through another one."""
 
     device: str  # cpu, or a card by name
-    threads: int  # of torch; on a card without meaning
+    threads: int  # of torch; without meaning on a GPU
     gemm_gflops: dict[str, float | None]  # by precision, with all threads
     gemm_gflops_by_threads: dict[str, dict[str, float]]  # by precision and number of threads; on a CPU
-    gemm_spread: dict[str, float]  # the middle half's width, as a share of the median
+    gemm_spread: dict[str, float]  # interquartile range as a share of the median
     memory_gb_s: float  # the triad
     memory_copy_gb_s: float
     memory_spread: float
@@ -55,7 +55,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareResult:
-    """What `--json` prints."""
+    """The content of `--json`."""
 
     machine: Machine
     size: int
@@ -65,7 +65,7 @@ class HardwareResult:
 
 
 def gemm_gflops(precision: str, device: str = "cpu", *, rounds: int = 5) -> float:
-    """What a product of 2048x2048 matrices reaches now, in 10^9 operations a second."""
+    """The speed of a product of 2048x2048 matrices now, in 10^9 operations per second."""
     from maskact_ros.tools.bench.gemm import Gemm
     from maskact_ros.tools.bench.timing import interleaved
 
@@ -74,7 +74,7 @@ def gemm_gflops(precision: str, device: str = "cpu", *, rounds: int = 5) -> floa
 
 
 def memory_gb_s(device: str = "cpu", *, rounds: int = 5) -> float:
-    """What the triad reaches now, in 10^9 bytes a second, both directions counted."""
+    """The speed of the triad now, in 10^9 bytes per second, reads and writes counted."""
     from maskact_ros.tools.bench.gemm import Triad
     from maskact_ros.tools.bench.timing import interleaved
 
@@ -83,7 +83,7 @@ def memory_gb_s(device: str = "cpu", *, rounds: int = 5) -> float:
 
 
 def measure(device: str, rounds: int, *, size: int = 2048, memory_mib: int = 768) -> tuple[Limits, int]:
-    """The limits of `cpu` or `cuda`, and how many rounds were done: fewer than asked for after Ctrl-C.
+    """The limits of `cpu` or `cuda`, and the number of rounds: fewer than requested after Ctrl-C.
 
     Raises:
         KeyboardInterrupt: before one round was done.
@@ -97,7 +97,7 @@ def measure(device: str, rounds: int, *, size: int = 2048, memory_mib: int = 768
     all_threads = torch.get_num_threads()
     counts = _thread_counts(all_threads) if where.type == "cpu" else [all_threads]
     precisions = [precision for precision in PRECISIONS if reachable(precision, where)]
-    repeat = 1 if where.type == "cpu" else 20  # one product takes a card less than starting it
+    repeat = 1 if where.type == "cpu" else 20  # one product takes a GPU less time than its launch
     gemms: dict[tuple[str, int], Gemm] = {
         (precision, count): Gemm(precision, where, size=size, threads=count, repeat=repeat)
         for precision in precisions

@@ -1,6 +1,6 @@
 """`CpuLoad`: keeps every core busy with matrix products, as inference on the CPU does.
 
-Run as a program (`python -m maskact_ros.tools.bench.load`) it is one such process.
+As a program (`python -m maskact_ros.tools.bench.load`) it is one process of this load.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class CpuLoad:
             process.wait()
 
     def pause(self) -> None:
-        """Leave the cores to others, such as a process that starts."""
+        """Pause the load, such as while a process starts."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Keep them busy."""
+        """Resume the load."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
@@ -63,7 +63,7 @@ class CpuLoad:
 
 
 def main() -> None:
-    """Multiply for ever."""
+    """Multiply matrices for ever."""
     import numpy as np
 
     a = np.random.default_rng(0).random((_SIZE, _SIZE), dtype=np.float32)

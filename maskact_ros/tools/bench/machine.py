@@ -1,4 +1,4 @@
-"""What a benchmark says of the machine it ran on."""
+"""The description of the machine in a benchmark's results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-# Of an x86 or an Arm processor: those that matrix products, and so the policies' speed, depend on.
+# Flags of x86 and Arm processors that the speed of matrix products, and so of policies, depends on.
 _FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
     *("amx_tile", "amx_bf16", "amx_int8", "amx_fp16"),
@@ -19,20 +19,20 @@ _FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The facts that figures of speed depend on."""
+    """The properties of a machine that its speed depends on."""
 
     cpu: str
     cores: int  # that this process may use
     virtual: bool
-    flags: tuple[str, ...]  # those that matter
-    gpu: str  # NVIDIA's cards by name, or none
+    flags: tuple[str, ...]  # the processor's flags that are in `_FLAGS`
+    gpu: str  # names of NVIDIA's GPUs, or none
     kernel: str
     preemption: str  # PREEMPT_RT, PREEMPT_DYNAMIC, …
     python: str
     rclpy: str
     torch: str
     onnxruntime: str
-    threads: int  # of OpenMP in a process that does not choose
+    threads: int  # OpenMP's default number of threads
 
     @classmethod
     def here(cls) -> Machine:
@@ -68,7 +68,7 @@ class Machine:
 
 
 def processor_flags() -> frozenset[str]:
-    """What the processor can do, by the kernel's names."""
+    """The processor's flags, by the kernel's names."""
     cpu = _cpu_fields()
     return frozenset((cpu.get("flags") or cpu.get("Features") or "").split())  # x86, Arm
 
@@ -81,7 +81,7 @@ def _cpu_fields() -> dict[str, str]:
 
 
 def _gpus() -> str:
-    """As NVIDIA's driver tells, so that no library has to be loaded; none where there is no such driver."""
+    """The GPUs by NVIDIA's driver, so that no library has to be loaded; "none" without that driver."""
     names = []
     for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         pairs = (line.partition(":") for line in file.read_text(encoding="utf-8").splitlines())

@@ -1,4 +1,4 @@
-"""The options that benchmarks share: what else the machine does meanwhile, and where the figures go."""
+"""Options that benchmarks share: load, device, rounds, and the output of figures."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def add_load(parser: argparse.ArgumentParser) -> None:
         "--load",
         choices=("none", "cpu"),
         default="none",
-        help="what else the machine does; cpu: a process of matrix products for each core; default: none",
+        help="load during the measurement; cpu: a process of matrix products for each core; default: none",
     )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """`--device`, as `devices.chosen_device` takes it."""
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, a card where there is one"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, a GPU if there is one"
     )
 
 
@@ -41,7 +41,7 @@ def add_rounds(parser: argparse.ArgumentParser, default: int) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, *, plot: str = "") -> None:
-    """`--json` and `--out`, and `--plot` where `plot` says of what."""
+    """`--json` and `--out`, and `--plot` if `plot` says what is drawn."""
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write that JSON object to a file, too")
     if plot:
@@ -49,7 +49,7 @@ def add_output(parser: argparse.ArgumentParser, *, plot: str = "") -> None:
 
 
 def check_output(a: argparse.Namespace) -> None:
-    """Raise MaskACTError, before anything is measured, where the figures could not be written afterwards."""
+    """Raise MaskACTError, before anything is measured, if the figures could not be written afterwards."""
     files = {
         "--out": (a.out, _FIGURES, _are_figures),
         "--plot": (getattr(a, "plot", None), "a picture", carries_mark),
@@ -80,7 +80,7 @@ def _can_be_written(file: Path) -> bool:
 
 
 def put_out(a: argparse.Namespace, result: Any, show: Callable[[Any], None]) -> None:
-    """Print a result, a dataclass or JSON's types, as JSON or by `show`, and write it to a file, as the options say."""
+    """Print a result (a dataclass or JSON's types) as JSON or by `show`, and write it to a file, by the options."""
     values = result if isinstance(result, dict) else asdict(result)
     if a.json:
         print(json.dumps(values))
@@ -94,13 +94,13 @@ def put_out(a: argparse.Namespace, result: Any, show: Callable[[Any], None]) -> 
 
 
 def check_range(flag: str, value: float, least: float, most: float) -> None:
-    """Raise MaskACTError on a number that is not within these two."""
+    """Raise MaskACTError for a number outside of this range."""
     if not least <= value <= most:
         raise MaskACTError(f"{flag} is {value:g}; allowed: {least:g} to {most:g}")
 
 
 def listed(flag: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    """The words of a list with commas between; raises MaskACTError on one that is not allowed."""
+    """The words of a list with commas between; raises MaskACTError for a word that is not allowed."""
     words = tuple(text.split(","))
     if not set(words) <= set(allowed):
         raise MaskACTError(f"{flag} is {text}; allowed: {', '.join(allowed)}, with commas between")

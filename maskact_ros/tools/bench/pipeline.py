@@ -1,7 +1,7 @@
-"""`maskact bench pipeline`: from the camera's image to a command, without the time that the model takes.
+"""`maskact bench pipeline`: the latency from the camera's image to a command, without the model's time.
 
 In: camera, model, rates, load. Out: percentiles of each stage and of their sum, with and without the shared-memory
-profile, for the model that was asked for and for a tiny one, whose messages have the same size.
+profile, for the chosen model and for a tiny one, whose messages have the same size.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Declare it."""
     pipeline = benches.add_parser(
         "pipeline",
-        help="from the image to the command, without the model's time",
+        help="latency from the image to the command, without the model's time",
         description="Run the three nodes as bringup starts them, between a camera and an arm of the benchmark's own, "
-        "on this machine alone, with a checkpoint of random weights. What is measured, for each image: the way from "
-        "its capture to the first command that follows from it, stage by stage, less the time that encoder, mask head "
-        "and ACT take. A tiny model, whose messages have the same size, gives the same figures from more images.",
+        "on this machine alone, with a checkpoint of random weights. For each image, measure the time from its "
+        "capture to the first command that follows from it, stage by stage, less the time that encoder, mask head and "
+        "ACT take. A tiny model, whose messages have the same size, gives the same figures from more images.",
     )
     pipeline.set_defaults(run=_run)
     pipeline.add_argument("--seconds", type=float, default=30.0, help="for each row; default: 30")
@@ -40,7 +40,7 @@ def add_command(benches: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--camera-rate", type=float, default=0.0, metavar="HZ", help="default: one image after the other"
     )
     pipeline.add_argument("--rate", type=float, default=500.0, metavar="HZ", help="of the command loop; default: 500")
-    pipeline.add_argument("--image-size", type=int, default=480, help="what the model sees; default: 480")
+    pipeline.add_argument("--image-size", type=int, default=480, help="side of the model's picture; default: 480")
     pipeline.add_argument("--backbone", default="dinov3_vits16", help="default: dinov3_vits16; tiny: no other model")
     pipeline.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the model; default: fp32")
     pipeline.add_argument(
@@ -95,7 +95,7 @@ def _cases(a: argparse.Namespace) -> list[Case]:
 
 
 def _measure(cases: list[Case], setting: Setting, seconds: float) -> tuple[dict[Case, list[dict[str, float]]], bool]:
-    """The images of each case, and whether nobody pressed Ctrl-C; in turn, so that all meet the same disturbances."""
+    """The images of each case, and whether all was measured (no Ctrl-C). Cases take turns: equal disturbances."""
     import contextlib
     import tempfile
 

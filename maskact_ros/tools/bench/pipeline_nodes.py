@@ -1,6 +1,6 @@
-"""The real nodes, which note when each image passes through them: `python -m … NODE FILE --ros-args …`.
+"""The real nodes, which also record the times of each image: `python -m … NODE FILE --ros-args …`.
 
-FILE is written when the node is deactivated. They note what they tell /diagnostics anyway; nothing else differs.
+FILE is written when the node is deactivated. They record the events and durations that they give to /diagnostics.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from maskact_ros.nodes.ros.node_process import main
 
 
 class Tracing(Diagnostics):
-    """Diagnostics that keep, by the stamp of the image in work, when each event was, and how long each stage took."""
+    """Diagnostics that also keep the time of each event and the duration of each stage, by the image's stamp."""
 
     file: Path
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self._notes: dict[int, dict[str, float]] = {}
-        self._image = threading.local()  # each thread works on one of its own
+        self._image = threading.local()  # each thread works on an image of its own
 
     @contextlib.contextmanager
     def image(self, stamp_ns: int) -> Iterator[None]:
-        """What is recorded within, in this thread, is of this image."""
+        """Within this context, this thread's events and durations belong to this image."""
         self.begin(stamp_ns)
         yield
         self.end()
 
     def begin(self, stamp_ns: int) -> None:
-        """What is recorded from now on, in this thread, is of this image."""
+        """From now on, this thread's events and durations belong to this image."""
         self._image.notes = self._notes.setdefault(stamp_ns, {})
 
     def end(self) -> None:
-        """What is recorded from now on, in this thread, is of none."""
+        """From now on, this thread's events and durations belong to no image."""
         self._image.notes = None
 
     def note(self, name: str, value: float) -> None:
-        """Of the image in work, if there is one; the first value counts."""
+        """Record a value for the present image, if there is one; only the first value of a name is kept."""
         notes = getattr(self._image, "notes", None)
         if notes is not None:
             notes.setdefault(name, value)
@@ -66,25 +66,25 @@ class Tracing(Diagnostics):
         super().duration(name, milliseconds)
 
     def save(self) -> None:
-        """Write what was noted."""
+        """Write the recorded values."""
         self.file.write_text(json.dumps(self._notes), encoding="utf-8")
 
 
 def traced(name: str) -> type[ManagedNode]:
-    """The node of this name; only what it needs is loaded."""
+    """The class of the node of this name; only its own modules are loaded."""
     if name == "camera_encoder":
         return _traced_encoder()
     return _traced_inference() if name == "inference" else TracedPublisher
 
 
 class TracedPublisher(ActionPublisher):
-    """Notes the tick that takes a chunk, and when that had come."""
+    """Records the tick that takes a chunk, and when the chunk came."""
 
     diagnostics: Tracing
     DIAGNOSTICS = Tracing
 
     def deactivate(self) -> None:
-        """As the publisher."""
+        """As the action publisher, and write the file."""
         super().deactivate()
         self.diagnostics.save()
 

@@ -1,8 +1,8 @@
-"""The other side of the pipeline benchmark, in a process of its own: camera, arm, and whoever enables.
+"""The other side of the pipeline benchmark, in a process of its own: it acts as camera and arm, and enables.
 
-`python -m … WIDTH HEIGHT HZ FILE`: images, one after the other (HZ 0: the next one when the last one's chunk has come,
-and after a random pause), joint states at 100 Hz, until SIGTERM. It prints a line for each chunk,
-once there are commands, and writes FILE at the end: when each command was sent and arrived.
+`python -m … WIDTH HEIGHT HZ FILE` sends images and joint states (100 Hz) until SIGTERM. With HZ 0 the next image is
+sent after the last one's chunk and a random pause. When there are commands it prints a line for each chunk. At the end
+it writes FILE: when each command was sent and received.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from maskact_ros.nodes.ros.messages import image_to_message, ns_to_stamp, stamp_
 from maskact_ros.tools.bringup import BringupArguments
 
 JOINT_STATES_HZ = 100.0
-PAUSE_S = (0.02, 0.04)  # between a chunk and the next image, at random: the command comes meanwhile
-LOST_AFTER_S = 3.0  # an image whose chunk has not come by then
+PAUSE_S = (0.02, 0.04)  # range of the random pause between a chunk and the next image: the command comes meanwhile
+LOST_AFTER_S = 3.0  # an image without a chunk after this time is lost
 
 
 class Peer(Node):  # type: ignore[misc]
-    """The arm is where it was last commanded to be."""
+    """A node that acts as camera and arm: the arm is always at the last command."""
 
     def __init__(self, width: int, height: int, rate_hz: float) -> None:
         super().__init__("pipeline_peer", namespace=BringupArguments().namespace)
@@ -51,7 +51,7 @@ class Peer(Node):  # type: ignore[misc]
         self._rate_hz = rate_hz
         self._state = FollowerState()
         self._chunk = threading.Event()
-        self._chunk_ns = 0  # stamp of the newest
+        self._chunk_ns = 0  # stamp of the newest chunk
         self._chunks = 0
         self.stop = threading.Event()
         self._captured = self._captured_ns = 0  # number and stamp of the last image
@@ -85,7 +85,7 @@ class Peer(Node):  # type: ignore[misc]
 
     def _capture(self) -> None:
         self._captured += 1
-        self._image.data[:8] = array.array("B", self._captured.to_bytes(8, "little"))  # no two are the same
+        self._image.data[:8] = array.array("B", self._captured.to_bytes(8, "little"))  # so that no two images are equal
         self._captured_ns = self.get_clock().now().nanoseconds
         self._image.header.stamp = ns_to_stamp(self._captured_ns)
         self._images.publish(self._image)

@@ -1,4 +1,4 @@
-"""The picture of the pipeline benchmark: where the time goes, stage by stage, for each row."""
+"""The plot of the pipeline benchmark: the time of each stage, for each row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maskact_ros.tools.bench.pipeline_stages import BUSY, MODEL
 
 
 def plot(result: PipelineResult, file: Path) -> None:
-    """Write the picture; the kind of file follows from its name."""
+    """Write the plot; the file's suffix determines its format."""
     figure = Figure(figsize=(9.0, 1.6 + 0.7 * len(result.rows)), layout="constrained")
     panel = figure.subplots()
     names = [name for name in result.rows[0].stages_ms if name not in (*MODEL, *BUSY)]

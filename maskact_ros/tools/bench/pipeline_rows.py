@@ -1,4 +1,4 @@
-"""What `maskact bench pipeline` gives: for each model the percentiles of the way from picture to command."""
+"""The results of `maskact bench pipeline`: for each model the percentiles of the stages from picture to command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineResult:
-    """What `--json` prints."""
+    """The content of `--json`."""
 
     machine: Machine
     camera: str

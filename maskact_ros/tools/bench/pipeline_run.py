@@ -1,4 +1,4 @@
-"""Runs the three nodes between a camera and an arm, and says what became of each image.
+"""Runs the three nodes between a camera and an arm, and measures the stages of each image.
 
 In: a checkpoint, camera, rates, seconds, with or without the shared-memory profile. Out: the stages of each image.
 """
@@ -27,11 +27,11 @@ from maskact_ros.tools.bench.pipeline_stages import stages_of
 from maskact_ros.tools.bringup import PROFILE_VARIABLES, BringupArguments, Process, environment, processes
 from maskact_ros.tools.isolation import IsolatedDomain
 
-TINY = "tiny"  # the model that takes little time, for many images
-CHUNK_SIZE, DIM_MODEL = 100, 512  # of both models: what travels has the same size
+TINY = "tiny"  # a fast model, for many images
+CHUNK_SIZE, DIM_MODEL = 100, 512  # of both models: their messages have the same size
 START_WITHIN_S, STOP_WITHIN_S = 120.0, 15.0
 WARM_UP_CHUNKS = 3
-_LONG_S = 60.0  # a model that takes seconds is no reason to stop
+_LONG_S = 60.0  # for timeouts, so that a model that takes seconds does not stop the arm
 PATIENT = {
     "camera_encoder": {"max_image_age_s": _LONG_S},
     "inference": {"max_image_age_s": _LONG_S, "state_tolerance_s": 1.0, "frozen_timeout_s": 0.0},
@@ -39,7 +39,7 @@ PATIENT = {
         "plan_timeout_s": _LONG_S,
         "remaining_timeout_s": _LONG_S,
         "hold_timeout_s": _LONG_S,
-        "engage_tolerance_s": _LONG_S,  # what an untrained policy plans begins anywhere
+        "engage_tolerance_s": _LONG_S,  # the plans of an untrained policy begin anywhere
         "clamp_timeout_s": _LONG_S,
         "following_tolerance_s": 0.0,
         "joint_states_timeout_s": 10.0,
@@ -49,20 +49,20 @@ PATIENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all of a benchmark's runs have in common."""
+    """The settings that all of a benchmark's runs have in common."""
 
     width: int
     height: int
     camera_rate_hz: float  # 0: one image after the other
     control_rate_hz: float
     image_size: int
-    precision: str  # that encoder and inference compute in, on a card where there is one
+    precision: str  # of camera_encoder and inference, on a GPU if there is one
     load: str
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared."""
+    """One of the cases to compare."""
 
     backbone: str  # a `vision_backbone`, or TINY
     profile: bool  # with config/fastdds.xml
@@ -75,7 +75,7 @@ def write_checkpoint(folder: Path, backbone: str, setting: Setting) -> Path:
     small = backbone == TINY
     policy: dict[str, Any] = {
         "chunk_size": CHUNK_SIZE,
-        "n_action_steps": 1,  # every image is planned from, as with ensembling, which has costs of its own
+        "n_action_steps": 1,  # plan from every image, as with ensembling, but without the time of ensembling
         "vision_backbone": MaskACTConfig().vision_backbone if small else backbone,
         "use_lora": False,
         "use_vae": False,
@@ -108,7 +108,7 @@ _TINY_BACKBONE = {
 
 
 def measure(case: Case, checkpoint: Path, setting: Setting, seconds: float) -> list[dict[str, float]]:
-    """Start all processes, wait until chunks come, measure; the stages of each image, as `stages_of` gives them.
+    """Start all processes, wait for chunks, measure; return the stages of each image, as `stages_of` gives them.
 
     Raises:
         MaskACTError: a process ended by itself, or no chunk came.
@@ -116,7 +116,7 @@ def measure(case: Case, checkpoint: Path, setting: Setting, seconds: float) -> l
     with tempfile.TemporaryDirectory(prefix="maskact_bench_") as name, ExitStack() as stack:
         folder = Path(name)
         for variable in PROFILE_VARIABLES:
-            os.environ.pop(variable, None)  # the case decides, not the user's own
+            os.environ.pop(variable, None)  # the case decides, not the user's environment
         domain = IsolatedDomain()
         stack.callback(domain.close)
         load = stack.enter_context(CpuLoad(setting.load))
@@ -153,7 +153,7 @@ def _stages(folder: Path, began_ns: int) -> list[dict[str, float]]:
 
 
 def _command(process: Process, setting: Setting, folder: Path) -> list[str]:
-    """As bringup starts it, but noting."""
+    """The command that starts a process as bringup does, but as a recording node."""
     engine = {"precision": setting.precision} if process.name in ("camera_encoder", "inference") else {}
     process = replace(process, parameters=process.parameters | PATIENT[process.name] | engine)
     python, option, _, *arguments = process.command(folder)
@@ -177,14 +177,14 @@ def _running(command: list[str], log: Path, variables: dict[str, str]) -> Iterat
 
 
 class _Chunks:
-    """How many chunks have come, as the peer's log says, while all processes run."""
+    """Counts the received chunks by the peer's log, and checks that all processes run."""
 
     def __init__(self, peer: subprocess.Popen[str], nodes: dict[str, subprocess.Popen[str]], folder: Path) -> None:
         self._processes = {"peer": peer} | nodes
         self._folder = folder
 
     def wait_for(self, count: int) -> None:
-        """Until so many have come; raises MaskACTError."""
+        """Wait until `count` chunks have come; raises MaskACTError."""
         until_s = time.monotonic() + START_WITHIN_S
         while self._count() < count:
             self._check()
@@ -195,7 +195,7 @@ class _Chunks:
             time.sleep(0.1)
 
     def watch(self, seconds: float) -> None:
-        """For so long; raises MaskACTError when a process ends."""
+        """Wait for `seconds`; raises MaskACTError when a process ends."""
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
             self._check()

@@ -1,7 +1,7 @@
-"""What became of each image on its way from the camera to a command, put together from what every process noted.
+"""The duration of each stage from the camera's image to a command, from the records of all processes.
 
-In: per process, notes by the image's stamp: moments in ns of the system's clock, and durations in ms. Out: for each
-image that led to a command, the stages of its way in ms, the model's own time among them.
+In: the records of each process by the image's stamp: times in ns of the system's clock, and durations in ms. Out: for
+each image that led to a command, the duration of each stage in ms, including the model's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 Notes = Mapping[int, Mapping[str, float]]  # an image's stamp -> name -> ns of a moment, or ms of a duration
 
-MODEL = ("encoder", "mask head", "ACT")  # what is no overhead
-BUSY = ("encoder busy", "ACT busy")  # nor this: the model works on an earlier image
+MODEL = ("encoder", "mask head", "ACT")  # the model's own time, which is no overhead
+BUSY = ("encoder busy", "ACT busy")  # no overhead either: the model works on an earlier image
 STAGES = (
     "image in transit",  # from the capture's stamp to the encoder's callback
     "encoder busy",
@@ -37,9 +37,9 @@ STAGES = (
 def stages_of(
     encoder: Notes, inference: Notes, publisher: Notes, commands: Sequence[tuple[int, int]]
 ) -> list[dict[str, float]]:
-    """The stages, in ms, of each image that all processes have noted, oldest first.
+    """The stages, in ms, of each image that all processes have recorded, oldest first.
 
-    `commands` are the moments when each one was sent and when it arrived, in order.
+    `commands` has the times when each command was sent and when it was received, in order.
     """
     sent_ns = np.array([sent for sent, _ in commands], dtype=np.int64)
     done_encoding, done_planning = _ends(encoder), _ends(inference)
@@ -47,7 +47,7 @@ def stages_of(
     for stamp_ns, seen in sorted(encoder.items()):
         planned, commanded = inference.get(stamp_ns, {}), publisher.get(stamp_ns, {})
         if not ("features" in seen and "chunks" in planned and "commands" in commanded):
-            continue  # dropped for a newer one, lost, or the last of the run
+            continue  # the image was dropped for a newer one, was lost, or was the last of the run
         first = int(np.searchsorted(sent_ns, commanded["tick"]))
         if first == len(commands):
             continue
@@ -78,7 +78,7 @@ def stages_of(
 
 
 def overhead_ms(stages: Iterable[Mapping[str, float]]) -> NDArray[np.float64]:
-    """Of each image, all of its way but the model (N,)."""
+    """The sum of each image's stages without the model (N,)."""
     model = {*MODEL, *BUSY}
     return np.array([sum(ms for name, ms in image.items() if name not in model) for image in stages])
 

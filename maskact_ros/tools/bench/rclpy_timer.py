@@ -1,7 +1,7 @@
-"""What one would write first: an rclpy timer that publishes commands, its subscription beside it, in one executor.
+"""The simple solution, for comparison: an rclpy timer that publishes commands, and a subscription, in one executor.
 
-`python -m … FILE RATE_HZ PRIORITY`: the wake-ups are noted and written at SIGTERM; a priority of 0 leaves the
-scheduling as it is. It publishes as many numbers as the action publisher does, and hears the same joint states.
+`python -m … FILE RATE_HZ PRIORITY`: it records its wake-ups, and writes them at SIGTERM; a priority of 0 leaves the
+scheduling unchanged. It publishes as many numbers as the action publisher, and subscribes the same joint states.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TimerNode(Node):  # type: ignore[misc]
 
     def _tick(self) -> None:
         self.record.note(self._deadline_ns, time.monotonic_ns())
-        self._deadline_ns = self._next_deadline_ns()  # rcl has skipped those that passed
+        self._deadline_ns = self._next_deadline_ns()  # rcl has skipped deadlines that have passed
         self._commands.publish(Float64MultiArray(data=self._measured))
 
     def _receive_joints(self, message: JointState) -> None:

@@ -1,4 +1,4 @@
-"""The real action publisher, which notes the wake-ups of its command loop: `python -m … FILE --ros-args …`.
+"""The real action publisher, which also records the wake-ups of its command loop: `python -m … FILE --ros-args …`.
 
 FILE is written when the node is deactivated. Nothing else differs from `action_publisher`.
 """
@@ -15,7 +15,7 @@ from maskact_ros.tools.bench.wakes import WakeRecord
 
 
 class RecordedPublisher(ActionPublisher):
-    """Notes each call of the loop before it makes it, which takes half a microsecond."""
+    """Records each call of the loop before it, which takes 0.5 µs."""
 
     file: Path
 

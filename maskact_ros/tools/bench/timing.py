@@ -1,4 +1,4 @@
-"""Timings that can be compared: all jobs in turn, round by round, so that each meets the same disturbances.
+"""Timings that can be compared: all jobs in turn, round by round, so that all have the same disturbances.
 
 In: named functions without arguments that return when their work is done. Out: `Samples` of each, round by round.
 """
@@ -17,47 +17,47 @@ Job = Callable[[], object]
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """How long a job took in each round; `rounds` of two jobs of one `interleaved` belong together."""
+    """How long a job took in each round; round i of all jobs of one `interleaved` ran at about the same time."""
 
     times_s: NDArray[np.float64]  # (rounds,)
 
     @property
     def rounds(self) -> int:
-        """How many there are: fewer than asked for after Ctrl-C."""
+        """The number of rounds: fewer than requested after Ctrl-C."""
         return len(self.times_s)
 
     @property
     def median_ms(self) -> float:
-        """Half of the rounds took no longer."""
+        """The median."""
         return self.percentile_ms(50)
 
     @property
     def p95_ms(self) -> float:
-        """95 % of the rounds took no longer."""
+        """The 95th percentile."""
         return self.percentile_ms(95)
 
     @property
     def spread(self) -> float:
-        """The middle half's width as a share of the median."""
+        """The interquartile range as a share of the median."""
         low, middle, high = np.percentile(self.times_s, (25, 50, 75))
         return float((high - low) / middle)
 
     def percentile_ms(self, percent: float) -> float:
-        """So many percent of the rounds took no longer."""
+        """A percentile."""
         return float(np.percentile(self.times_s, percent)) * 1e3
 
     def over(self, other: Samples) -> float:
-        """How many times as long as `other` of the same rounds: the median of the rounds' ratios."""
+        """The ratio to `other` of the same rounds: the median of the rounds' ratios."""
         return float(np.median(self.times_s / other.times_s))
 
 
 def interleaved(
     jobs: Mapping[str, Job], rounds: int, *, warm_up: int = 1, after_round: Callable[[], object] | None = None
 ) -> dict[str, Samples]:
-    """Time every job once a round, in an order that is turned by one each round; `warm_up` rounds are not counted.
+    """Time every job once a round, in an order that rotates by one each round; `warm_up` rounds are not counted.
 
-    `after_round` is called after each counted round, for a progress bar. Ctrl-C ends it after the rounds that are
-    complete, and the samples are so many; before there is one, KeyboardInterrupt is passed on.
+    `after_round` is called after each counted round, for a progress bar. Ctrl-C ends it, and the complete rounds are
+    returned; if there is none, KeyboardInterrupt is passed on.
     """
     names = list(jobs)
     taken_s: list[list[float]] = []

@@ -1,4 +1,4 @@
-"""What a periodic loop did: for each call its deadline and when it came, both on the steady clock.
+"""The record of a periodic loop: for each call its deadline and its time, both on the steady clock.
 
 In: `WakeRecord`, which a loop fills and writes as pairs of int64. Out: `Wakes`, with lateness and missed periods.
 """
@@ -20,28 +20,28 @@ class WakeRecord:
         self._pairs = array.array("q")
 
     def note(self, deadline_ns: int, called_ns: int) -> None:
-        """The call for this deadline came then."""
+        """Record a call: its deadline and its time."""
         self._pairs.append(deadline_ns)
         self._pairs.append(called_ns)
 
     def save(self, file: Path) -> None:
-        """Write what was noted."""
+        """Write the record."""
         file.write_bytes(self._pairs.tobytes())
 
 
 @dataclass(frozen=True, eq=False)
 class Wakes:
-    """Of one stretch of time, or of several: the lateness of each call (N,), and how many periods there were."""
+    """The lateness of each call (N,) in one time span or several, and the number of periods."""
 
     lateness_us: NDArray[np.float64]  # (N,)
     periods: int
 
     @classmethod
     def within(cls, file: Path, began_ns: int, ended_ns: int, rate_hz: float) -> Wakes:
-        """Of a saved record, the calls whose deadlines lie in this stretch.
+        """The calls of a saved record whose deadlines are within a time span.
 
-        A period is missed when no call was made for its deadline. The deadline after the stretch tells how many
-        periods the last call left behind it, so a loop must go on for longer than the stretch.
+        A period is missed when no call was made for its deadline. The first deadline after the span shows how many
+        periods were missed after the last call, so a loop must run for longer than the span.
         """
         pairs = np.fromfile(file, np.int64).reshape(-1, 2)  # (N, 2): deadline, call
         first, end = np.searchsorted(pairs[:, 0], (began_ns, ended_ns))
@@ -54,7 +54,7 @@ class Wakes:
 
     @classmethod
     def joined(cls, parts: list[Wakes]) -> Wakes:
-        """Several stretches as one."""
+        """Several time spans as one."""
         return cls(np.concatenate([part.lateness_us for part in parts]), sum(part.periods for part in parts))
 
     @property

@@ -1,1 +1,1 @@
-"""How often a policy solves the simulated task, and the demonstrations it learns from."""
+"""Measures a policy's success in the simulated task, and records demonstrations of it."""

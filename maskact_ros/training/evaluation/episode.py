@@ -1,7 +1,7 @@
-"""One episode in simulated time: a planner's chunks, followed as the action publisher follows them, move the world.
+"""One episode in simulated time: the simulated arm follows a planner's chunks as the action publisher would.
 
-In: a world and something that plans. Out: whether, and when, the task was solved. No time is waited for: a chunk
-comes into force a fixed latency after its capture, and set points are made at the publisher's rate.
+In: a world and a planner. Out: whether and when the task was solved. It runs as fast as possible: a chunk comes into
+force a fixed latency after its capture, and set points are computed at the publisher's rate.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from maskact_ros.sim.expert import Expert
 from maskact_ros.sim.scene import TIMESTEP_S
 from maskact_ros.sim.world import HOME, Episode, Measurement, World
 
-CONTROL_RATE_HZ = 100.0  # of set points and joint states, as the nodes' default
-CONTROL_STEPS = round(1.0 / CONTROL_RATE_HZ / TIMESTEP_S)  # of physics between two set points
+CONTROL_RATE_HZ = 100.0  # of set points and joint states; the nodes' default
+CONTROL_STEPS = round(1.0 / CONTROL_RATE_HZ / TIMESTEP_S)  # physics steps between two set points
 CONTROL_NS = round(1e9 / CONTROL_RATE_HZ)
 
 
 class Planner(Protocol):
-    """What drives an episode."""
+    """The planner of an episode."""
 
     def begin(self) -> None:
         """Forget the last episode; the world is at the start of the next one."""
 
     def plan(self, now_ns: int, measured: Measurement) -> Chunk | None:
-        """The chunk that is planned from what there is to see now, or None; asked at every control period."""
+        """A chunk planned from the present picture and joints, or None; called in every control period."""
 
 
 def run_episode(
     world: World, planner: Planner, robot: RobotSpec, *, latency_s: float = 0.1, time_limit_s: float = 20.0
 ) -> Episode:
     """Drive `world` until success or the time limit; a chunk comes into force `latency_s` after its capture."""
-    # A command acts at once here, so the plan is sampled where it is due.
+    # Commands act at once here, so there is no lead.
     follower = PlanFollower(robot, rate_hz=CONTROL_RATE_HZ, settings=FollowerSettings(lead_s=0.0))
     follower.enable(-1)
     planner.begin()
@@ -75,7 +75,7 @@ class ExpertPlanner:
         self._due_ns = 0
 
     def plan(self, now_ns: int, measured: Measurement) -> Chunk | None:
-        """A chunk from joints and poses, where one is due."""
+        """A chunk from joints and poses, if one is due."""
         if now_ns < self._due_ns:
             return None
         self._due_ns += self._every_ns

@@ -1,4 +1,4 @@
-"""Evaluations with a progress bar, which Ctrl-C ends early with what is done so far."""
+"""Evaluations with a progress bar; Ctrl-C ends one early, with the results so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maskact_ros.training.evaluation.success_rate import EpisodeResult, Evaluati
 
 
 def measure(setup: Setup, seeds: Sequence[int], *, workers: Workers = HERE, film: Path | None = None) -> Evaluation:
-    """Evaluate, showing progress on stderr; of fewer seeds after Ctrl-C. The first episodes are filmed if asked for.
+    """Evaluate, with progress on stderr; with fewer seeds after Ctrl-C. `film` makes a video of the first episodes.
 
     Raises:
         MaskACTError: as `run`, or there is nothing to film.
@@ -36,7 +36,7 @@ def measure(setup: Setup, seeds: Sequence[int], *, workers: Workers = HERE, film
 
 
 def collect(episodes: Iterable[EpisodeResult], into: list[EpisodeResult], total: int, title: str) -> None:
-    """Collect episodes as they end, and show how it goes: a bar on a terminal, else a line now and then."""
+    """Collect episodes as they end, with progress: a bar on a terminal, else a line from time to time."""
     with Progress(title, total, done=len(into)) as progress:
         for result in episodes:
             into.append(result)

@@ -1,7 +1,7 @@
-"""A checkpoint that drives an episode: in one process and in simulated time what camera_encoder and inference do.
+"""A checkpoint as an episode's planner: the work of camera_encoder and inference, in one process and simulated time.
 
-In: the world's camera and joints. Out: chunks, and how the masks that were predicted on the way compare with the
-true ones. Only pictures that are planned from are drawn, unless somebody watches.
+In: the world's camera and joints. Out: chunks, and a comparison of the predicted masks with the true ones. Only
+pictures that are planned from are rendered, unless there is a watcher.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from maskact_ros.training.iou import confusion, intersection_over_union
 
 IMAGE_RATE_HZ = 30.0  # of the camera, as the simulated robot's default
 _IMAGE_NS = round(1e9 / IMAGE_RATE_HZ)
-_CHECK_MASK_NS = 1_000_000_000  # masks change slowly, and the true one costs as much as the picture
-# What a solved episode takes: a failed one would count for more with every second that the arm is stuck in one view.
+_CHECK_MASK_NS = 1_000_000_000  # masks change slowly, and rendering a true one takes as long as a picture
+# About the time of a solved episode. Without this limit failed episodes, with the arm stuck in one view, count more.
 CHECKED_NS = 6_000_000_000
 
 Watcher = Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]  # stamp, picture (H, W, 3), labels (H, W)
@@ -64,7 +64,7 @@ class PolicyPlanner:
         self.confusion = np.zeros((len(CLASS_NAMES),) * 2, np.int64) if self._has_masks else None
 
     def plan(self, now_ns: int, measured: Measurement) -> Chunk | None:
-        """The chunk of the picture taken now, if one is taken and planned from; raises PolicyError."""
+        """The chunk from the present picture, if one is due and wanted; raises PolicyError."""
         if now_ns < self._image_due_ns:
             return None
         self._image_due_ns += _IMAGE_NS
@@ -82,7 +82,7 @@ class PolicyPlanner:
         return planned.chunk
 
     def _see(self, now_ns: int, *, check: bool) -> Perceived:
-        """Draw and encode one picture; check its mask if asked to, and show it to the watcher."""
+        """Render and encode one picture; compare its mask if `check`, and give it to the watcher."""
         snapshot = self._world.snapshot()
         picture = self._renderer.rgb(snapshot)
         perceived = self._perceiver.perceive(
@@ -110,6 +110,6 @@ class PolicyPlanner:
 
 
 def mask_iou(counts: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, float]:
-    """Intersection over union of each class that was there or predicted, and their mean."""
+    """Intersection over union of each class that is in the truth or the prediction, and their mean."""
     iou = {name: round(value, 4) for name, value in intersection_over_union(counts, class_names).items()}
     return iou | {"mean": round(float(np.mean(list(iou.values()))), 4)} if iou else {}

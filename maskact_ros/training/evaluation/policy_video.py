@@ -1,6 +1,6 @@
-"""A video of what a policy sees on its way: the camera's pictures under the policy's masks.
+"""A video of the camera's pictures with the policy's masks over them.
 
-In: pictures with their labels, at the camera's rate. Out: an mp4 or an animated WebP, whole once it is closed.
+In: pictures with their labels, at the camera's rate. Out: an mp4 or an animated WebP, complete when it is closed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from maskact_ros.data.datasets.video import VideoWriter
 from maskact_ros.training.evaluation.policy_planner import IMAGE_RATE_HZ, Watcher
 from maskact_ros.training.evaluation.success_rate import EvaluationError
 
-FILMED = 3  # episodes: more, nobody looks at
+FILMED = 3  # episodes in a video
 _WRITERS: dict[str, type[VideoWriter | AnimationWriter]] = {".mp4": VideoWriter, ".webp": AnimationWriter}
 _ALPHA = 0.45  # of the overlay
 

@@ -1,4 +1,4 @@
-"""What may be said of a rate of success: its interval, and whether two rates over the same seeds differ."""
+"""Statistics of success rates: an interval, and whether two rates over the same seeds differ."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 
 def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval of a proportion (Wilson 1927); all of 0 to 1 without trials."""
+    """The score interval of a proportion (Wilson 1927); 0 to 1 without trials."""
     if trials == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
@@ -21,7 +21,7 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[fl
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """The exact two-sided p-value that two policies are equally good (McNemar 1947).
 
-    In: how many seeds only the first one solved, and only the second; the seeds that both or none solved say nothing.
+    In: the number of seeds that only the first one solved, and only the second. Other seeds have no influence.
     """
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))

@@ -1,7 +1,7 @@
 """`maskact record-demos`: the scripted expert solves the simulated task; each episode becomes a bag, named by its seed.
 
-In: seeds, and how the scene looks. Out: bags with what `sim_robot` publishes and the arm is commanded: the same
-topics, types, rates, frames and fields. A bag is complete or absent; those that are there are kept.
+In: seeds, and the scene's shift. Out: bags with the topics of `sim_robot` and the commands, with the same types, rates,
+frames and fields. A bag is complete or absent; existing bags are kept.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ FIRST_SEED = 100_000  # far from the seeds that policies are evaluated on, which
 LAST_SEED = 2**31 - 1  # as of sim_robot
 _MOST = 10**6  # episodes
 _ROBOT_NOTE = "maskact_robot"
-_EARLIER = {"maskact_begin": "usual"}  # what bags say that do not say it
+_EARLIER = {"maskact_begin": "usual"}  # the value in older bags, which do not have it
 Begin = Literal["usual", "mishap"]
 BEGINS: tuple[Begin, ...] = get_args(Begin)
 # In the working folder: what a kill left there of this release, or of an earlier one.
 _LEFT = re.compile(r"lock|[0-9a-f]{32}|seen-by-workers-[0-9a-f]{32}|episode_\d+(\.damaged)?")
-BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, as of a simulation that makes its own clock
+BEGIN_NS = 1_000_000_000  # stamp of an episode's begin, on the simulation's clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class DemoRequest:
     """What to record."""
 
     out: Path
-    episodes: int  # to try: those of the seeds `seed`, `seed` + 1, …
+    episodes: int  # number of episodes to try, with the seeds `seed`, `seed` + 1, …
     seed: int = FIRST_SEED
     shift: str = NO_SHIFT
     begin: Begin = "usual"
@@ -72,11 +72,11 @@ class DemoRequest:
 
     @property
     def robot(self) -> RobotSpec:
-        """Whose arm is simulated; raises MaskACTError."""
+        """The simulated robot; raises MaskACTError."""
         return RobotSpec.from_yaml(self.robot_file or shared("config/robot.yaml"))
 
     def notes(self, robot: RobotSpec) -> dict[str, str]:
-        """What a bag says about how it came to be, in its metadata."""
+        """A bag's metadata: how it was recorded."""
         digest = hashlib.sha256(json.dumps(robot.to_dict(), sort_keys=True).encode()).hexdigest()
         asked = {"maskact_shift": self.shift, "maskact_begin": self.begin, "maskact_images": self.images}
         return asked | {_ROBOT_NOTE: digest[:16]}
@@ -88,7 +88,7 @@ class DemoRequest:
 
 @dataclass(frozen=True)
 class Recorded:
-    """How the episode of a seed went."""
+    """The result of a seed's episode."""
 
     seed: int
     solved: bool
@@ -98,7 +98,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What came of a request; the figures are of this run, without the bags that were there."""
+    """The result of a request; the figures are of this run, without bags that existed before."""
 
     kept: int
     failed: tuple[int, ...]  # seeds
@@ -109,7 +109,7 @@ class DemoSummary:
 
     @property
     def times_real_time(self) -> float:
-        """Seconds of demonstration in a second of ours."""
+        """Seconds of demonstration per second of real time."""
         return self.seconds / self.wall_s
 
     @property
@@ -124,7 +124,7 @@ class DemoSummary:
 
 
 def record_demos(request: DemoRequest, workers: Workers = HERE) -> DemoSummary:
-    """Record the episodes that are not there yet; raises MaskACTError."""
+    """Record the missing episodes; raises MaskACTError."""
     robot = request.robot
     with alone(_partial(request), f"{request.out}: another record-demos to it is running"):
         _check_partial(_partial(request))
@@ -169,7 +169,7 @@ def _record_missing(request: DemoRequest, robot: RobotSpec, workers: Workers) ->
 
 
 def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
-    """Whether the bag is there and can be read; raises MaskACTError when it was recorded otherwise."""
+    """Whether the bag exists and can be read; raises MaskACTError if it was recorded with other options."""
     notes = _notes_in(bag)
     if notes is None:
         check_folder(bag, _damaged(bag.name), overwrite=True)  # it is replaced
@@ -185,7 +185,7 @@ def _is_there(bag: Path, wanted: Mapping[str, str]) -> bool:
 
 
 def _notes_in(bag: Path) -> Mapping[str, Any] | None:
-    """What a bag says about how it came to be; None where there is no bag, or one that a crash has damaged."""
+    """A bag's metadata about its recording; None if there is no bag, or a crash has damaged it."""
     refuse_link(bag)
     if not bag.exists():
         return None
@@ -231,8 +231,8 @@ class EpisodeRecorder:
         if not self._world.episode.success:
             return Recorded(seed, solved=False, seconds=seconds)
         bag = self._request.bag(seed)
-        # The file in a bag is named after its folder, so it is the folder around them that has a temporary name: a new
-        # one, as another worker may be at the same episode, when this one was thought to be dead.
+        # The file in a bag is named after its folder, so the folder around both has a temporary name. The name is
+        # random, as another worker may record the same episode if this one was thought to be dead.
         around = _partial(self._request) / uuid.uuid4().hex
         notes = self._request.notes(self._robot) | {"maskact_seed": str(seed)}
         try:
@@ -268,10 +268,10 @@ def _damaged(name: str) -> Kind:
 
 
 def _keep(unfinished: Path, bag: Path) -> None:
-    """Give a finished bag its place, and take away a damaged one; raises OSError."""
+    """Move a finished bag to its place, and a damaged one away; raises OSError."""
     reach_the_disk(unfinished)
     if bag.exists():
-        bag.rename(unfinished.with_name(f"{bag.name}.damaged"))  # which goes with the folder it is in now
+        bag.rename(unfinished.with_name(f"{bag.name}.damaged"))  # removed with its folder later
     unfinished.rename(bag)
 
 

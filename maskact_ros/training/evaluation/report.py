@@ -1,7 +1,7 @@
-"""`maskact report`: the question's answer in tables, from evaluations that are kept, so that only missing ones are run.
+"""`maskact report`: tables that compare policies. Evaluations are stored, so that only missing ones are run.
 
-In: checkpoints by name. Out: one JSON file for each policy and scene, a picture, and Markdown, which is printed and put
-between the marks of a document.
+In: checkpoints by name. Out: one JSON file for each policy and scene, a picture, and Markdown, which is printed and
+written between the marks of a document.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from maskact_ros.training.evaluation.report_tables import draw, markdown
 from maskact_ros.training.evaluation.success_rate import BACKENDS, Evaluation, EvaluationError, Setup
 
 SCENES = (NO_SHIFT, *SHIFTS)
-COEFFICIENTS = (0.01, 0.1)  # of temporal ensembling, beside off
+COEFFICIENTS = (0.01, 0.1)  # of temporal ensembling, besides off
 USUAL = ("torch", "fp32")  # backend and precision
 BEGIN, END = "<!-- report -->", "<!-- /report -->"
 PICTURE = "success.png"
-_ASKED = (  # what a stored evaluation must have in common with the one that is asked for, beside the seeds
+_ASKED = (  # fields in which a stored evaluation must equal the requested one, besides the seeds
     *("weights_hash", "backend", "precision", "through_ros", "shift"),
     *("temporal_ensemble_coeff", "n_action_steps", "latency_s", "time_limit_s"),
 )
@@ -41,7 +41,7 @@ Measure = Callable[[Setup, Sequence[int]], Evaluation]
 
 @dataclass(frozen=True)
 class Cell:
-    """One policy in one scene; its name is its file's."""
+    """One policy in one scene; its name is its file's name."""
 
     policy: str
     setup: Setup
@@ -66,14 +66,14 @@ def named(words: Sequence[str]) -> dict[str, Path]:
 
 
 def engines(backends: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
-    """Each backend in each of the precisions that it has; raises MaskACTError where one is unknown or none is left."""
+    """Each backend with each of its precisions; raises MaskACTError if one is unknown or none is left."""
     combinations = []
     for backend in backends:
         if backend not in BACKENDS:
             raise EvaluationError(f"the backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
         found = [(backend, precision) for precision in precisions if _exists(backend, precision)]
         if not found:
-            Engine(backend=backend, precision=precisions[0], device="cpu")  # which says why
+            Engine(backend=backend, precision=precisions[0], device="cpu")  # it raises the error with the reason
         combinations += found
     return combinations
 
@@ -88,10 +88,10 @@ def report(
     document: Path | None,
     run_by: Sequence[tuple[str, str]] = (USUAL,),
 ) -> tuple[str, bool]:
-    """The Markdown, and whether nothing is missing, as after Ctrl-C; picture and document are written when nothing is.
+    """The Markdown, and whether it is complete. Picture and document are written only if it is (no Ctrl-C).
 
     Raises:
-        MaskACTError: a checkpoint, a stored evaluation or the document is not what it should be.
+        MaskACTError: a checkpoint, a stored evaluation or the document is invalid.
     """
     if document is not None:
         _around(document)  # before hours of work
@@ -104,7 +104,7 @@ def report(
     if not found:
         return "", False
     text = markdown(found)
-    if len(found) < len(cells):  # what the document and its picture say is older, and whole
+    if len(found) < len(cells):  # the document and its picture stay as they are: older, but complete
         return text, False
     draw(found, out / PICTURE)
     if document is not None:
@@ -117,9 +117,9 @@ def report(
 
 
 def cells_of(checkpoints: Mapping[str, Path], run_by: Sequence[tuple[str, str]] = (USUAL,)) -> list[Cell]:
-    """Every policy in every scene, without ensembling; then, in the training scene, the first one with it.
+    """Every policy in every scene, without ensembling; then the first policy with ensembling, in the training scene.
 
-    All of that with the first backend and precision of `run_by`; with the others every policy, in the training scene.
+    These use the first backend and precision of `run_by`. The others run every policy in the training scene only.
     """
     infos = {name: CheckpointInfo.read(folder) for name, folder in checkpoints.items()}
 
@@ -134,9 +134,9 @@ def cells_of(checkpoints: Mapping[str, Path], run_by: Sequence[tuple[str, str]] 
 
 
 def collect(cells: Sequence[Cell], seeds: Sequence[int], out: Path, measured: Measure) -> list[Evaluation]:
-    """The evaluations of the cells, those that are stored in `out` read, the others run and stored.
+    """The evaluations of the cells: read from `out` if they are stored there, else run and stored.
 
-    `checkpoint` is the policy's name in them. Ends early with what there is when one was interrupted.
+    Their `checkpoint` is the policy's name. If one is interrupted, those so far are returned.
     """
     out.mkdir(parents=True, exist_ok=True)
     found = []
@@ -154,7 +154,7 @@ def collect(cells: Sequence[Cell], seeds: Sequence[int], out: Path, measured: Me
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """What `maskact evaluate --json` printed, from a file.
+    """Read an evaluation, the output of `maskact evaluate --json`, from a file.
 
     Raises:
         MaskACTError: the file is no evaluation.
@@ -209,13 +209,13 @@ def _exists(backend: str, precision: str) -> bool:
 
 
 def _answers(evaluation: Evaluation, cell: Cell, seeds: Sequence[int]) -> bool:
-    """Whether a stored evaluation is the one that is asked for."""
+    """Whether a stored evaluation is the requested one."""
     asked = Evaluation.of(cell.setup, [])
     return evaluation.seeds == tuple(seeds) and all(getattr(evaluation, n) == getattr(asked, n) for n in _ASKED)
 
 
 def _around(document: Path) -> tuple[str, str]:
-    """What stands before and after the report in a document."""
+    """The text before and after the report in a document."""
     try:
         text = read_bytes(document).decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
 """Evaluations as Markdown tables and as a picture.
 
-In: evaluations whose `checkpoint` is the policy's name. Out: what stands in docs/results.md.
+In: evaluations whose `checkpoint` is the policy's name. Out: the report in docs/results.md.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from maskact_ros.sim.look import NO_SHIFT
 from maskact_ros.training.evaluation.proportions import mcnemar_p
 from maskact_ros.training.evaluation.success_rate import Evaluation
 
-NONE = "\N{EN DASH}"  # where there is no figure
+NONE = "\N{EN DASH}"  # for a missing figure
 
 
 def markdown(evaluations: Sequence[Evaluation]) -> str:
-    """Tables of success and of masks in each scene, of temporal ensembling and of backends; and what all is of."""
+    """Tables of success and masks in each scene, of temporal ensembling and of backends; and the conditions."""
     usual = _of_first_engine(evaluations)
     plain = [evaluation for evaluation in usual if evaluation.temporal_ensemble_coeff is None]
     parts = [_measured(evaluations), _success(plain)]
@@ -41,7 +41,7 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     scenes, policies = _unique(e.shift for e in plain), _unique(e.checkpoint for e in plain)
     figure = Figure(figsize=(1.6 + 1.4 * len(scenes), 3.6), dpi=120, layout="constrained")
     axis = figure.subplots()
-    width = 0.8 / len(policies)
+    width = 0.8 / max(1, len(policies))  # none, where all are of ensembling
     for i, policy in enumerate(policies):
         own = [e for e in plain if e.checkpoint == policy]
         rates = [e.successes / e.episodes for e in own]
@@ -53,12 +53,13 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     axis.set_ylim(0.0, 1.05)
     axis.set_ylabel("success")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="upper right", fontsize=8)
+    if policies:
+        axis.legend(loc="upper right", fontsize=8)
     save_figure(figure, path)
 
 
 def _measured(evaluations: Sequence[Evaluation]) -> str:
-    """One sentence on each policy, and on what all have in common."""
+    """The common conditions, and a line for each policy."""
     first = evaluations[0]
     lines = [
         f"{first.episodes} episodes a cell, seeds {first.seeds[0]} to {first.seeds[-1]}, the same for all; an episode "
@@ -130,7 +131,7 @@ def _backends(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _of_first_engine(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Those that were measured with the backend and the precision of the first."""
+    """The evaluations with the backend and precision of the first one."""
     first = evaluations[0]
     return [e for e in evaluations if (e.backend, e.precision) == (first.backend, first.precision)]
 
@@ -150,7 +151,7 @@ def _figures(evaluation: Evaluation | None) -> list[str]:
 
 
 def _compared(first: Evaluation | None, second: Evaluation | None) -> list[str]:
-    """How many seeds only the first, and only the second, solved; and how likely that is for equals."""
+    """The number of seeds that only the first and only the second solved; and the p-value for equal policies."""
     if first is None or second is None:
         return [NONE] * 2
     only_first, only_second = (len(set(a.solved) - set(b.solved)) for a, b in ((first, second), (second, first)))

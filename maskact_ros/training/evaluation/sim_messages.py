@@ -1,6 +1,7 @@
-"""The messages of the simulated robot and its commands, as rosbags has them: what `sim_robot` sends, field by field.
+"""The messages of `sim_robot` and the commands, built with rosbags, with the same fields.
 
-In: pictures, masks, joint states and set points with their stamps. Out: messages in a bag, received when stamped.
+In: pictures, masks, joint states and set points with their stamps. Out: messages in a bag, with the receive times equal
+to the stamps.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ class SimMessages:
     def joint_state(
         self, writer: BagWriter, stamp_ns: int, positions: NDArray[np.float64], velocities: NDArray[np.float64]
     ) -> None:
-        """What the joint sensors said."""
+        """Write a joint state."""
         fields = {"name": list(self._robot.joint_names), "position": positions, "velocity": velocities}
         header = _header(stamp_ns, "base_link")
         self._write(writer, self._joints, stamp_ns, header=header, **fields, effort=np.empty(0))
 
     def command(self, writer: BagWriter, stamp_ns: int, set_points: NDArray[np.float64]) -> None:
-        """Set points, as a forward command controller takes them."""
+        """Write set points, in a forward command controller's format."""
         layout = _make("std_msgs/msg/MultiArrayLayout", dim=[], data_offset=0)
         self._write(writer, self._command, stamp_ns, layout=layout, data=set_points)
 
@@ -66,7 +67,7 @@ class SimMessages:
         else:
             done, coded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _JPEG)
             assert done
-            # The format as image_transport writes it: the encoding at the camera, then what was compressed.
+            # image_transport's format: the camera's encoding, then the compressed one.
             form = "rgb8; jpeg compressed bgr8"
             self._write(writer, self._image, stamp_ns, header=header, format=form, data=coded.ravel())
         self._write(writer, self._info, stamp_ns, **_camera_info(header, self._robot))

@@ -1,7 +1,7 @@
-"""How often a policy solves the simulated task: episode after episode, in this process or in several.
+"""Measures a policy's success rate in the simulated task, in this process or in several.
 
 In: a checkpoint (or the scripted expert), a scene and seeds. Out: one `EpisodeResult` for each seed, and an
-`Evaluation` of all, which is what `maskact evaluate --json` prints. Each episode depends on its seed alone.
+`Evaluation` of all, which `maskact evaluate --json` prints. Each episode depends on its seed alone.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from maskact_ros.training.evaluation.episode import ExpertPlanner, run_episode
 from maskact_ros.training.evaluation.policy_planner import PolicyPlanner, Watcher, mask_iou
 from maskact_ros.training.evaluation.proportions import wilson
 
-BACKENDS = ("torch", "onnxruntime")  # not auto: a result must say what it was measured with
+BACKENDS = ("torch", "onnxruntime")  # not auto: a result must name its backend
 _MOST = 100_000  # episodes
 
 
 class EvaluationError(MaskACTError):
-    """An evaluation that cannot be had as asked."""
+    """An evaluation that is not possible as requested."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What is measured, all but the seeds; hashable, and small enough to send to another process."""
+    """The settings of a measurement, without the seeds; hashable, and small enough to send to another process."""
 
     checkpoint: str  # its folder; empty: the scripted expert
     weights_hash: str
     shift: str = NO_SHIFT
     temporal_ensemble_coeff: float | None
     n_action_steps: int
-    latency_s: float = 0.1  # from capture to the chunk's coming into force
+    latency_s: float = 0.1  # from an image's capture until its chunk is in force
     time_limit_s: float = 20.0
     backend: str = "torch"
     precision: str = "fp32"
@@ -77,13 +77,13 @@ class Setup:
 
     @classmethod
     def of_expert(cls, **rest: Any) -> Self:
-        """The scripted expert, which plans as the demonstration's does; raises MaskACTError."""
+        """The scripted expert, which plans as in demonstrations; raises MaskACTError."""
         setup = cls(checkpoint="", weights_hash="", temporal_ensemble_coeff=None, n_action_steps=8, **rest)
         setup.check()
         return setup
 
     def check(self) -> None:
-        """Raise MaskACTError on what no episode can be run with."""
+        """Raise MaskACTError for invalid settings."""
         parse_shifts(self.shift)
         if self.backend not in BACKENDS:
             raise EvaluationError(f"the backend is {self.backend!r}; allowed: {', '.join(BACKENDS)}")
@@ -95,14 +95,14 @@ class Setup:
 
     @property
     def engine(self) -> Engine:
-        """What runs the policy in this process; raises PolicyError on what does not exist."""
-        # With one thread, always the same sums.
+        """The engine for this process; raises PolicyError for a combination that does not exist."""
+        # One thread, so that sums are always rounded in the same way.
         return Engine(backend=self.backend, precision=self.precision, device="cpu", threads=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpisodeResult:
-    """What came of one seed."""
+    """The result of one seed."""
 
     seed: int
     success: bool
@@ -112,7 +112,7 @@ class EpisodeResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `--json` prints: the measure, and all that it depends on."""
+    """The content of `--json`: the results, and all that they depend on."""
 
     checkpoint: str
     weights_hash: str
@@ -122,7 +122,7 @@ class Evaluation:
     shift: str
     temporal_ensemble_coeff: float | None
     n_action_steps: int
-    latency_s: float | None  # modelled; None through ROS, where it is what it is
+    latency_s: float | None  # the modelled latency; None through ROS, where the latency is real
     time_limit_s: float
     episodes: int
     successes: int
@@ -131,11 +131,11 @@ class Evaluation:
     median_seconds: float | None  # of the episodes that were solved
     mask_iou: dict[str, float] | None  # by class, and their mean; None for a policy without masks
     seeds: tuple[int, ...]
-    solved: tuple[int, ...]  # the seeds that were
+    solved: tuple[int, ...]  # the seeds of solved episodes
 
     @classmethod
     def of(cls, setup: Setup, results: Sequence[EpisodeResult], *, through_ros: bool = False) -> Self:
-        """The sum of the episodes, whatever their order."""
+        """The summary of episodes in any order."""
         results = sorted(results, key=lambda result: result.seed)
         solved = [result for result in results if result.success]
         counts = [result.confusion for result in results if result.confusion is not None]
@@ -162,7 +162,7 @@ class Evaluation:
         )
 
     def text(self) -> str:
-        """The same in words, for people."""
+        """The results in words."""
         rate = "" if self.success_rate is None else f" ({self.success_rate:.0%}, 95 % interval "
         interval = f"{self.ci95[0]:.0%} to {self.ci95[1]:.0%})" if rate else ""
         lines = [f"shift {self.shift}: {self.successes} of {self.episodes} episodes solved{rate}{interval}"]
@@ -174,7 +174,7 @@ class Evaluation:
 
 
 def check_counts(*, episodes: int, seed: int) -> None:
-    """Raise EvaluationError on numbers that no evaluation can have."""
+    """Raise EvaluationError for numbers out of range."""
     if not 1 <= episodes <= _MOST:
         raise EvaluationError(f"--episodes is {episodes}; allowed: an integer >= 1 and <= {_MOST}")
     if not 0 <= seed < 2**31 - _MOST:
@@ -184,10 +184,10 @@ def check_counts(*, episodes: int, seed: int) -> None:
 def run(
     setup: Setup, seeds: Sequence[int], *, workers: Workers = HERE, watcher: Watcher | None = None
 ) -> Generator[EpisodeResult, None, None]:
-    """The episodes of `seeds`, as they end; with a watcher, which sees every picture, in this process.
+    """The episodes of `seeds`, as they end. A watcher gets every picture; then all run in this process.
 
     Raises:
-        MaskACTError: the checkpoint is damaged, this machine cannot draw, or as `in_parallel`.
+        MaskACTError: the checkpoint is damaged, this machine cannot render, or as `in_parallel`.
     """
     if watcher is not None:
         bench = _bench(setup)
@@ -206,7 +206,7 @@ def simulated_robot() -> RobotSpec:
 
 
 class _Bench:
-    """World and planner of a process, used for one seed after the other."""
+    """A process's world and planner, used for one seed after the other."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -228,7 +228,7 @@ class _Bench:
         self._planner = self._policy or ExpertPlanner(self._world, robot, every=setup.n_action_steps)
 
     def watch(self, watcher: Watcher | None) -> None:
-        """Show each picture of a policy, and its labels, to `watcher`."""
+        """Give each picture of a policy, and its labels, to `watcher`."""
         if self._policy is not None:
             self._policy.watcher = watcher
 

@@ -1,7 +1,7 @@
-"""`Augmentation`: how strongly training changes pictures; `augment`: one picture and its mask, changed alike.
+"""`Augmentation`: how strongly training changes pictures; `augment`: changes one picture and its mask in the same way.
 
-In: RGB bytes (S, S, 3), class ids (S, S) where there are any, and a random generator. Out: new arrays of these shapes.
-All changes of colour are one affine map of RGB; what needs classes is left out where a picture has no mask.
+In: RGB bytes (S, S, 3), class ids (S, S) or None, and a random generator. Out: new arrays of these shapes. All changes
+of colour are one affine map of RGB. Changes by class are skipped if a picture has no mask.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Picture = NDArray[np.uint8]  # (S, S, 3), or (S, S) of labels
 _GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB (ITU-R BT.601)
 _ONE = 127  # a factor of 1 in bytes
 _NOISE_STD = 32
-# Drawn once: drawing anew costs more than all the rest. In bytes, for OpenCV's arithmetic that saturates.
+# Drawn once, as drawing takes more time than all the rest. As bytes, for OpenCV's saturating arithmetic.
 _NOISE = np.clip(128 + np.random.default_rng(0).normal(0, _NOISE_STD, 2**22), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """The largest change of each kind; every picture draws its own below it, and 0 switches a kind off.
+    """The largest change of each kind; each picture gets a random change up to it, and 0 switches a kind off.
 
     Raises:
         TrainingError: a value is not allowed.
@@ -71,7 +71,7 @@ class Augmentation:
 
     @property
     def needs_masks(self) -> bool:
-        """Whether some of it is done class by class."""
+        """Whether some changes are by class."""
         return bool(self.recolour_probability or self.background_probability or self.distractors)
 
     def to_dict(self) -> dict[str, float]:
@@ -123,16 +123,16 @@ def augmentation_from(name_or_file: str) -> Augmentation:
 
 
 def augmentation_from_dict(values: Any) -> Augmentation:
-    """From JSON's types: numbers by their names, what is left out as in `preset`, `none` by default."""
+    """From JSON's types: numbers by name; missing ones are as in `preset`, by default `none`."""
     if not isinstance(values, Mapping):
         raise TrainingError("augmentation: allowed: a mapping of preset and numbers")
     preset = values.get("preset", "none")
-    if preset not in PRESETS:
-        raise TrainingError(f"augmentation: preset is {preset!r}; allowed: {', '.join(PRESETS)}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise TrainingError(f"augmentation: preset is {shortened(repr(preset))}; allowed: {', '.join(PRESETS)}")
     numbers = {key: value for key, value in values.items() if key != "preset"}
     if unknown := [key for key in numbers if key not in Augmentation.__dataclass_fields__]:
         known = ", ".join(("preset", *Augmentation.__dataclass_fields__))
-        raise TrainingError(f"augmentation: unknown entry {unknown[0]!r}; allowed: {known}")
+        raise TrainingError(f"augmentation: unknown entry {shortened(repr(unknown[0]))}; allowed: {known}")
     base = PRESETS[preset] if preset != "none" else Augmentation()
     return replace(base, **numbers)
 
@@ -140,7 +140,7 @@ def augmentation_from_dict(values: Any) -> Augmentation:
 def augment(
     rgb: Picture, mask: Picture | None, how: Augmentation, rng: np.random.Generator
 ) -> tuple[Picture, Picture | None]:
-    """The picture and its mask, changed alike; the arguments stay as they are."""
+    """The picture and its mask, changed in the same way; the arguments are not changed."""
     if rng.random() >= how.probability:
         return rgb, mask
     if how.shift or how.scale or how.rotation_deg:
@@ -175,7 +175,7 @@ def _moved(
 
 
 def _by_class(rgb: Picture, mask: Picture, how: Augmentation, rng: np.random.Generator) -> Picture:
-    """Each class in other colours, another background, and things that lie on it."""
+    """Change each class's colours and the background, and add shapes on the background."""
     changed = rgb.copy()
     classes = int(mask.max()) + 1
     for label in np.flatnonzero(rng.random(classes) < how.recolour_probability):
@@ -223,7 +223,7 @@ def _turned(angle_deg: float) -> NDArray[np.float64]:
 
 
 def _lit(rgb: Picture, largest: float, rng: np.random.Generator) -> Picture:
-    """As by a lamp at one side: a plane of factors, brightest at one edge or corner."""
+    """Light as from a lamp at one side: a linear gradient of factors, brightest at one edge or corner."""
     size = len(rgb)
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, largest)
     across = np.linspace(-1, 1, size, dtype=np.float32) * np.float32(_ONE * strength / math.sqrt(2))

@@ -1,6 +1,6 @@
-"""What a background may look like in training: colours, gradients, checkers, speckles, and shapes that lie on it.
+"""Random backgrounds for training: colours, gradients, checkers, speckles, and shapes on them.
 
-In: a picture (S, S, 3) and a random generator. Out: pictures of the same size, to be copied where the mask says so.
+In: a picture (S, S, 3) and a random generator. Out: pictures of the same size, to copy to where the mask is background.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _COARSEST, _FINEST = 4, 32  # cells of a texture along one side
 
 
 def painted(rgb: Picture, rng: np.random.Generator) -> Picture:
-    """A background that has nothing to do with the picture's, or its own in quite other colours."""
+    """A random background, or the picture's own with random colours."""
     size = len(rgb)
     kind = rng.integers(5)
     if kind == 0:

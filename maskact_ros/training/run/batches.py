@@ -1,7 +1,7 @@
-"""Batches for training: which rows a step sees, what was commanded from each on, and a thread that prepares them.
+"""Batches for training: the rows of a step, their chunks of actions, and a thread that prepares them.
 
-A step's rows and all randomness of their pictures follow from seed and step alone: a run that was killed goes on with
-the very batches that it would have seen, and several processes share a batch as one would have made it.
+A step's rows and the randomness of their pictures depend on seed and step alone. So a run that was killed continues
+with the same batches, and several processes share the batch that one process would have.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from maskact_ros.policy.model.maskact import TrainingBatch
 from maskact_ros.training.run.augment import Augmentation, augment
 from maskact_ros.training.run.frames import FrameCache
 
-_SHUFFLE, _PICTURE = 0, 1  # what a random stream is for
-_AHEAD = 3  # batches that wait for the trainer, at most
+_SHUFFLE, _PICTURE = 0, 1  # purposes of random streams
+_AHEAD = 3  # most batches that wait for the trainer
 _FEWEST_SHARED, _SHARED = 5, 0.9  # different rows, and the share of them, that make two episodes the same
 
 
@@ -46,7 +46,7 @@ class Rows:
         frames: Sequence[FrameCache],
         tokens: tuple[NDArray[np.float16], ...] | None = None,
     ) -> Rows:
-        """Put them together."""
+        """Join the rows of several datasets."""
         ranges, first = [], 0
         for dataset in datasets:
             ranges += [(first + e.start, first + e.start + e.length) for e in dataset.episodes]
@@ -72,44 +72,44 @@ class Rows:
 
     @cached_property
     def _firsts(self) -> NDArray[np.int64]:
-        """(number of datasets,): each one's first row."""
+        """(number of datasets,): the first row of each dataset."""
         return np.cumsum([0, *(len(frames.rgb) for frames in self.frames)])[:-1]
 
     def picture(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """RGB (S, S, 3) and class ids (S, S) of a row, as they were decoded."""
+        """RGB (S, S, 3) and class ids (S, S) of a row, without augmentation."""
         part, local = self._place(row)
         return np.asarray(self.frames[part].rgb[local]), self.mask(row)
 
     def mask(self, row: int) -> NDArray[np.uint8] | None:
-        """Class ids (S, S) of a row, where there are any."""
+        """Class ids (S, S) of a row, or None."""
         part, local = self._place(row)
         masks = self.frames[part].masks
         return None if masks is None else np.asarray(masks[local])
 
     def tokens_of(self, row: int) -> NDArray[np.float16]:
-        """(P, H) of a row; only where they are known."""
+        """Tokens (P, H) of a row; only if tokens are known."""
         assert self.tokens is not None
         part, local = self._place(row)
         return np.asarray(self.tokens[part][local])
 
     def _place(self, row: int) -> tuple[int, int]:
-        """The dataset of a row, and the row there."""
+        """The number of a row's dataset, and the row in it."""
         part = int(np.searchsorted(self._firsts, row, side="right")) - 1
         return part, row - int(self._firsts[part])
 
     def chunks(self, rows: NDArray[np.int64], length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """(B, K, D) and (B, K): K actions from each row on, the episode's last one repeated where it has ended."""
+        """(B, K, D) and (B, K): K actions from each row on, and whether each is padding (the episode's last action)."""
         wanted = rows[:, None] + np.arange(length)  # (B, K)
         ends = self._ends[rows, None]
         return self.actions[np.minimum(wanted, ends - 1)], wanted >= ends
 
 
 def split_episodes(sources: Sequence[str], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the episodes to train on, and of those held out: at least one of each, if there are two.
+    """Numbers of the training episodes and of the held-out episodes: at least one of each, if there are two.
 
-    Episodes of one source are held out together, as the last picture before a gap and the first one after it are nearly
-    the same; unless all are of one source. The held-out share is met as nearly as whole sources allow without
-    going beyond it, or else by the smallest source.
+    Episodes of one source are held out together, unless all are of one source: the pictures before and after a gap
+    are nearly equal. The held-out share is as large as whole sources allow without exceeding `share`; if none fits, the
+    smallest source is held out.
     """
     groups = _by_source(sources)
     wanted = min(max(1, round(share * len(sources))), len(sources) - 1) if share > 0 else 0
@@ -124,7 +124,7 @@ def split_episodes(sources: Sequence[str], share: float, seed: int) -> tuple[NDA
 
 
 def _by_source(sources: Sequence[str]) -> list[list[int]]:
-    """Numbers of the episodes of each source; each episode by itself where that tells nothing apart."""
+    """Numbers of the episodes of each source; if there is only one source, each episode is a group of its own."""
     groups: dict[str | int, list[int]] = {}
     for episode, source in enumerate(sources):
         groups.setdefault(source or episode, []).append(episode)
@@ -150,7 +150,7 @@ def rows_of(episodes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """One process' share of each step's batch."""
+    """One process's share of each step's batch."""
 
     rows: Rows
     training_rows: NDArray[np.int64]
@@ -160,17 +160,17 @@ class Batches:
     batch_size: int  # of all processes together
     process: int = 0
     processes: int = 1
-    use_masks: bool = True  # in the loss
-    pinned: bool = False  # in memory that a CUDA device copies from by itself
+    use_masks: bool = True  # whether the loss needs masks
+    pinned: bool = False  # whether batches are in pinned memory, for asynchronous copies to a GPU
 
     def step_rows(self, step: int) -> NDArray[np.int64]:
-        """Rows of a whole step, of all processes: every row once, in a new order, then every row again …"""
+        """Rows of a step for all processes together: every row once in random order, then again in a new order."""
         slots = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, places = np.divmod(slots, len(self.training_rows))
         return np.array([self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)])
 
     def make(self, step: int, pool: ThreadPoolExecutor | None = None) -> TrainingBatch:
-        """The batch of a step, pictures changed as the augmentation says."""
+        """The batch of a step, with augmented pictures."""
         share = slice(self.process, None, self.processes)
         rows, slots = self.step_rows(step)[share], range(self.batch_size)[share]
         if self.rows.tokens is not None:
@@ -179,7 +179,7 @@ class Batches:
         return self._assembled(rows, list(pictures))
 
     def plain(self, rows: NDArray[np.int64]) -> TrainingBatch:
-        """A batch of these rows, pictures as they are, or their tokens where those are known."""
+        """A batch of these rows without augmentation, with tokens in place of pictures if they are known."""
         if self.rows.tokens is None:
             return self._assembled(rows, [self.rows.picture(row) for row in rows])
         tokens = np.stack([self.rows.tokens_of(row) for row in rows])
@@ -230,7 +230,7 @@ class Prefetcher:
         self._ready: queue.Queue[TrainingBatch | BaseException] = queue.Queue(_AHEAD)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
-        self.waited_s = 0.0  # how long the trainer has waited for data
+        self.waited_s = 0.0  # time that the trainer has waited for data
 
     def __enter__(self) -> Prefetcher:
         self._thread.start()
@@ -260,5 +260,5 @@ class Prefetcher:
                     if self._stopping.is_set():
                         return
                     self._ready.put(self._batches.make(step, pool if self._workers > 1 else None))
-        except BaseException as error:  # noqa: BLE001 raised again where the batch is wanted
+        except BaseException as error:  # noqa: BLE001 raised again in the trainer's thread
             self._ready.put(error)

@@ -1,4 +1,4 @@
-"""Where training computes: one process or several, CPU or GPU, and a batch's way there."""
+"""The devices of training: one process or several, CPU or GPU; and moving batches to them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run.settings import TrainSettings
 
 _MOST_WORKERS = 8
-_COMPILED_SHAPES = 64  # of each kind of layer: a batch's last, those of held-out rows; torch gives up at 8
+_COMPILED_SHAPES = 64  # compiled shapes of each kind of layer, such as of held-out rows; torch's default is 8
 
 
 def start_accelerator(settings: TrainSettings) -> Accelerator:
-    """One process of the run, or the only one. Raises TrainingError."""
+    """Start accelerate in one process of the run, or in the only one. Raises TrainingError."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("--device is cuda, and torch finds no CUDA device; allowed here: auto, cpu")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    cv2.setNumThreads(1)  # pictures are small, and torch wants the cores
+    cv2.setNumThreads(1)  # pictures are small, and torch needs the cores
     accelerator = Accelerator(
         cpu=settings.device == "cpu",
         mixed_precision="no",  # see `computing`
         # DINOv3's mask token is never used, nor is the mask head on pictures without masks.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    # Batches are all alike, so the search for the best convolutions is worth it.
+    # All batches have the same shape, so a search for the fastest convolutions saves time.
     torch.backends.cudnn.benchmark = True
     if settings.batch_size % accelerator.num_processes:
         raise TrainingError(
@@ -43,7 +43,7 @@ def start_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def chosen_precision(settings: TrainSettings) -> str:
-    """`fp32` or `bf16`: what is asked for, or what is fast here and loses nothing that was ever seen."""
+    """`fp32` or `bf16`: as requested; for `auto` bf16 if it is fast here, as it has shown no loss of quality."""
     if settings.precision != "auto":
         return settings.precision
     on_cuda = settings.device != "cpu" and torch.cuda.is_available()
@@ -51,15 +51,15 @@ def chosen_precision(settings: TrainSettings) -> str:
 
 
 def computing(precision: str, device: torch.device) -> torch.autocast:
-    """A context in which a step computes in `fp32` or `bf16`; accelerate has but one for all runs of a process."""
+    """A context for computing in `fp32` or `bf16`; accelerate's precision is the same for all runs of a process."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def compile_transformers(model: MaskACT) -> None:
-    """Let torch compile the layers of backbone and transformers, in place: names of weights stay.
+    """Let torch compile the layers of backbone and transformers, in place, so that names of weights stay.
 
-    Layer by layer, since layers of one kind share what was compiled: a stack in one piece takes minutes, for no gain
-    that was ever measured.
+    Each layer is compiled by itself, since layers of one kind share the compiled code. A whole stack would take
+    minutes, and was not faster in any measurement.
     """
     torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
     act = model.planner.act
@@ -71,7 +71,7 @@ def compile_transformers(model: MaskACT) -> None:
 
 
 def loader_threads(accelerator: Accelerator) -> int:
-    """How many threads prepare pictures: one beside a model on the CPU."""
+    """The number of threads that prepare pictures: one if the model is on the CPU."""
     if accelerator.device.type == "cpu":
         return 1
     processes: int = accelerator.num_processes
@@ -79,7 +79,7 @@ def loader_threads(accelerator: Accelerator) -> int:
 
 
 def moved(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """The batch on a device; a pinned one goes there while the processor goes on."""
+    """The batch on a device; a pinned batch is copied asynchronously."""
     there: dict[str, Any] = {}
     for f in fields(batch):
         tensor = getattr(batch, f.name)

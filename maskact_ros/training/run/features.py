@@ -1,8 +1,8 @@
-"""What a frozen backbone makes of a dataset's frames, computed once and read from a mapped file.
+"""A frozen backbone's tokens of a dataset's frames, computed once and read from a memory-mapped file.
 
-In: a model whose backbone nothing changes, and decoded frames. Out: patch tokens (N, P, H) in half precision, from
-before the projection. A file belongs to one backbone's weights and one cache of frames; it grows row by row, so that
-what was interrupted goes on.
+In: a model with a frozen backbone, and decoded frames. Out: patch tokens (N, P, H) in half precision, the projection's
+input. A file belongs to one backbone's weights and one cache of frames. It grows row by row, so that an interrupted
+computation continues.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _REMEDY = "--cache takes another folder, and --cache-features never does without
 def open_tokens(
     settings: TrainSettings, model: MaskACT, frames: Sequence[FrameCache], parents: Sequence[Path]
 ) -> tuple[tuple[Tokens, ...] | None, str]:
-    """The tokens of each dataset's frames, or None and why a run computes them in each step.
+    """The tokens of each dataset's frames, or None and the reason why they are computed in each step.
 
-    They are computed where the model is, and written to each dataset's folder of caches, unless they are there.
+    Missing tokens are computed on the model's device, and written to each dataset's cache folder.
 
     Raises:
-        TrainingError: they are to be cached and cannot be.
+        TrainingError: --cache-features is always, and caching is not possible.
     """
     if settings.cache_features == "never":
         return None, "--cache-features is never"
@@ -64,7 +64,7 @@ def open_tokens(
 
 
 def _why_not(settings: TrainSettings, model: MaskACT) -> str:
-    """What makes a picture's tokens differ from step to step; empty where nothing does."""
+    """Why a picture's tokens differ from step to step; empty if they do not."""
     learning = [name for name, p in model.perception.encoder.backbone.named_parameters() if p.requires_grad]
     if any(".lora_" in name for name in learning):
         return "LoRA adapters are trained (use_lora)"
@@ -76,7 +76,7 @@ def _why_not(settings: TrainSettings, model: MaskACT) -> str:
 
 
 def _too_large(files: Sequence[FeatureFile]) -> str:
-    """That a disk has no room for them; empty where there is room."""
+    """The error that a disk has no space for the files; empty if there is space."""
     needed = sum(file.missing_bytes for file in files)
     for file in files:
         free = shutil.disk_usage(file.path.parent).free
@@ -87,7 +87,7 @@ def _too_large(files: Sequence[FeatureFile]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FeatureFile:
-    """The tokens of one cache of frames, on the disk or still to be computed."""
+    """The file of one frame cache's tokens; it may still have to be computed."""
 
     model: MaskACT
     frames: FrameCache
@@ -100,14 +100,14 @@ class FeatureFile:
 
     @property
     def missing_bytes(self) -> int:
-        """How much of it is still to be written."""
+        """The number of bytes still to write."""
         if self.path.exists():
             return 0
         there = self._partial.stat().st_size if self._partial.exists() else 0
         return max(0, len(self.frames.rgb) * self._row_bytes - there)
 
     def open(self) -> Tokens:
-        """The tokens, mapped; what is missing is computed first.
+        """The tokens, memory-mapped; missing ones are computed first.
 
         Raises:
             TrainingError: the file cannot be written, or half precision cannot hold the tokens.
@@ -175,7 +175,7 @@ class FeatureFile:
         return computed
 
     def _whole_rows(self) -> int:
-        """How many rows an interrupted run has left: after a power cut a file may end in zeros, which no token is."""
+        """The complete rows of an interrupted run. After a power cut a file may end in zeros; no token is zero."""
         rows = self._partial.stat().st_size // self._row_bytes
         if not rows:
             return 0
@@ -201,7 +201,7 @@ class FeatureFile:
 
 
 def _write(file: FileIO, tokens: Tokens) -> None:
-    """All of it: one call to a raw file may write less."""
+    """Write all tokens: a single write to a raw file may be partial."""
     left = memoryview(tokens.tobytes())
     while left:
         left = left[file.write(left) :]
@@ -215,11 +215,11 @@ def _only_one(file: FileIO, path: Path) -> Iterator[None]:
     except BlockingIOError:
         print(f"{path}: another run computes it; waiting")
         fcntl.flock(file, fcntl.LOCK_EX)
-    yield  # the lock goes when the file is closed
+    yield  # closing the file releases the lock
 
 
 def _weights_hash(model: MaskACT) -> str:
-    """16 hexadecimal digits of all that a picture's tokens follow from."""
+    """16 hexadecimal digits of all that a picture's tokens depend on."""
     perception = model.perception
     digest = hashlib.sha256(json.dumps(dict(model.spec.backbone), sort_keys=True, default=str).encode())
     tensors = {canonical_name(name): tensor for name, tensor in perception.encoder.backbone.state_dict().items()}

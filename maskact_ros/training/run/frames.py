@@ -1,4 +1,4 @@
-"""`FrameCache`: a dataset's pictures and masks at the model's size, decoded once and read from mapped files.
+"""`FrameCache`: a dataset's pictures and masks at the model's size, decoded once and read from memory-mapped files.
 
 In: a dataset and a checkpoint's geometry. Out: `rgb` (N, S, S, 3) and `masks` (N, S, S) uint8. Runs of the same
 dataset, geometry and size share a cache; its folder is complete or absent. It may have come with a stranger's dataset:
@@ -44,19 +44,19 @@ class FrameCache:
     """All frames of one dataset, row by row."""
 
     rgb: NDArray[np.uint8]  # (N, S, S, 3)
-    masks: NDArray[np.uint8] | None  # (N, S, S) class ids; None where the dataset has none
-    largest_class: int  # that occurs in the masks; 0 without masks
-    key: str  # of the dataset's pictures, geometry and size, for names of files
+    masks: NDArray[np.uint8] | None  # (N, S, S) class ids; None if the dataset has none
+    largest_class: int  # the largest class id in the masks; 0 without masks
+    key: str  # identifies the dataset's pictures, geometry and size, in names of files
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """16 hexadecimal digits that change with a dataset's rows, and with its pictures where it has an identity."""
+    """16 hexadecimal digits that change with a dataset's rows, and with its pictures if it has an identity."""
     digest = hashlib.sha256()
     for rows in (dataset.stamps_ns, dataset.states, dataset.actions):
         digest.update(np.ascontiguousarray(rows).tobytes())
     digest.update(repr(dataset.mask_classes).encode())
-    # The same rows may have been seen under another look, or labelled again. Datasets of before have no identity: what
-    # was decoded of them, and the runs that they began, keep their fingerprint.
+    # The same rows may be recorded with another look, or labelled again. Older datasets have no identity, so their
+    # fingerprint does not change, and their caches and runs remain valid.
     digest.update(dataset.identity.encode())
     return digest.hexdigest()[:16]
 
@@ -65,7 +65,7 @@ def open_frames(dataset: Dataset, parent: Path, geometry: ImageGeometry, size: i
     """The cache in `parent`, made if it is not there yet.
 
     Raises:
-        MaskACTError: the cache cannot be written, or the dataset's frames are not what its rows say.
+        MaskACTError: the cache cannot be written, or the dataset's frames do not match its rows.
     """
     key = f"{fingerprint(dataset)}-{geometry.mode}-{geometry.interpolation}-{size}"
     folder = output_path(parent) / f"frames-{key}"
@@ -160,13 +160,13 @@ def _decode(dataset: Dataset, folder: Path, geometry: ImageGeometry, size: int, 
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """A new .npy file, written as an array."""
+    """A new .npy file, memory-mapped for writing."""
     array: Any = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
     return array  # type: ignore[no-any-return]
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Raise OSError where the frames would not fit: writing to a mapped file on a full disk ends the process."""
+    """Raise OSError if the frames do not fit: writing to a mapped file on a full disk would kill the process."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(28, f"they need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free", os.fspath(folder))

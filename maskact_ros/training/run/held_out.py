@@ -1,4 +1,4 @@
-"""The held-out loss and the masks' intersection over union, of episodes that training does not see."""
+"""The held-out loss and the masks' intersection over union, on episodes that are not trained on."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from maskact_ros.training.iou import confusion, intersection_over_union
 from maskact_ros.training.run.batches import Batches
 from maskact_ros.training.run.devices import moved
 
-_MOST_ROWS = 512  # evenly spaced; more would not tell more
+_MOST_ROWS = 512  # evenly spaced rows; more would not change the result
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a policy makes of held-out rows."""
+    """The results of a policy on held-out rows."""
 
     losses: dict[str, float]
-    iou: dict[str, float]  # by class; what is neither there nor seen is left out
+    iou: dict[str, float]  # by class; without classes that are neither in the truth nor in the prediction
 
 
 def chosen_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of all held-out rows that are looked at."""
+    """The held-out rows that are evaluated."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).round().astype(np.int64))]
 
 
 @torch.no_grad()
 def evaluate(model: MaskACT, batches: Batches, rows: NDArray[np.int64], device: torch.device) -> HeldOut:
-    """Losses in evaluation mode, of pictures as they are; the model is left in evaluation mode."""
+    """Losses in evaluation mode, without augmentation; the model is left in evaluation mode."""
     model.eval()
     classes = model.spec.config.num_mask
     totals: dict[str, float] = {}

@@ -1,7 +1,7 @@
-"""`RunFolder`: what a training run leaves on the disk, and how it goes on from there.
+"""`RunFolder`: a training run's files, from which it can be resumed.
 
 run.json: settings and policy, written once · state.safetensors: weights, optimizer and averages at one step, replaced
-in one move · checkpoint/: the same step's policy, for the nodes · best/: that of the lowest held-out loss.
+by a rename · checkpoint/: the same step's policy, for the nodes · best/: the policy of the lowest held-out loss.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MODEL, _EMA, _OPTIMIZER = "model/", "ema/", "optimizer/"
 
 @dataclass(frozen=True)
 class Progressed:
-    """How far a run has come."""
+    """A run's progress."""
 
     step: int = 0  # steps that are done
     best_loss: float | None = None  # lowest held-out loss so far
@@ -62,7 +62,7 @@ class Progressed:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """What learning changes: the model, its optimizer, and the average of its weights where that is wanted."""
+    """All that a step changes: the model, its optimizer, and the average of its weights if there is one."""
 
     model: MaskACT
     optimizer: torch.optim.Optimizer
@@ -70,7 +70,7 @@ class Learner:
 
     @property
     def policy(self) -> MaskACT:
-        """What is evaluated and saved for use."""
+        """The policy to evaluate and save: the average if there is one."""
         return self.ema if self.ema is not None else self.model
 
 
@@ -87,7 +87,7 @@ class RunFolder:
 
     @property
     def has_state(self) -> bool:
-        """Whether there is a step to go on from: a run that was killed before its first save has none."""
+        """Whether there is a saved state: a run that was killed before its first save has none."""
         return (self.path / _STATE).exists()
 
     def check_new(self, sources: Sequence[Path] = ()) -> None:
@@ -103,7 +103,7 @@ class RunFolder:
             )
 
     def create(self, settings: TrainSettings, spec: PolicySpec, fingerprints: Sequence[str]) -> None:
-        """Write run.json; raises TrainingError where there is a run already."""
+        """Write run.json; raises TrainingError if there is a run already."""
         self.check_new()
         policy = spec.config.to_dict() | {
             "geometry": spec.geometry.to_dict(),
@@ -122,14 +122,14 @@ class RunFolder:
             partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def settings(self) -> TrainSettings:
-        """Those that the run was started with, but for `out`, which is this folder."""
+        """The settings that the run was started with, but `out` is this folder."""
         try:
             return TrainSettings.from_dict({**_section(self._about(), "settings"), "out": str(self.path)})
         except MaskACTError as error:
             raise TrainingError(f"{self.path / _RUN}: {error}") from None
 
     def spec(self, fingerprints: Sequence[str]) -> PolicySpec:
-        """The policy's definition; raises TrainingError when the datasets are no longer what they were."""
+        """The policy's definition; raises TrainingError if a dataset has changed."""
         values = self._about()
         if list(fingerprints) != values.get("fingerprints"):
             raise TrainingError(f"{self.path}: a dataset has changed since the run was started; start a new run")
@@ -150,7 +150,7 @@ class RunFolder:
             raise TrainingError(f"{self.path / _RUN}: {error}") from None
 
     def save(self, learner: Learner, progressed: Progressed) -> None:
-        """Write the state and the checkpoint; raises MaskACTError, and then the last ones are whole."""
+        """Write the state and the checkpoint. Raises MaskACTError; then the last ones are still complete."""
         self._save_state(learner, progressed)
         self._save_policy(_CHECKPOINT, learner)
 
@@ -159,7 +159,7 @@ class RunFolder:
         self._save_policy(_BEST, learner)
 
     def clear(self) -> None:
-        """Remove what a kill left of files and checkpoints that were being written; for one process of the run only."""
+        """Remove partial files and checkpoints of a killed run; only one process of a run may call it."""
         for name in (_RUN, _STATE, LOG, CURVES):
             clear_partials(self.path / name)
         for name in (_CHECKPOINT, _BEST):
@@ -169,7 +169,7 @@ class RunFolder:
         """Load the state.
 
         Raises:
-            MaskACTError: the state cannot be read, or is not this policy's.
+            MaskACTError: the state cannot be read, or is of another policy.
         """
         path = self.path / _STATE
         with reading(path, "safetensors", TrainingError), safe_open(path, framework="pt") as file:
@@ -184,9 +184,9 @@ class RunFolder:
             kept = {key.rpartition("/")[2]: t for key, t in moments.items() if key.rpartition("/")[0] == name}
             if any(tensor.shape not in (parameter.shape, ()) for tensor in kept.values()):
                 raise TrainingError(f"{path}: the optimizer's state of {name} is of another shape than it")
-            if kept:  # a parameter that no loss reaches has none
+            if kept:  # a parameter without a gradient has no moments
                 learner.optimizer.state[parameter] = {
-                    key: tensor.to(parameter.device)  # the count of steps, too, as the fused AdamW wants it
+                    key: tensor.to(parameter.device)  # the count of steps, too, as the fused AdamW needs it
                     for key, tensor in kept.items()
                 }
         return progressed

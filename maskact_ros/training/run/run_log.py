@@ -1,4 +1,4 @@
-"""`RunLog`: a run's numbers, in RUN/log.jsonl, as TensorBoard events, and drawn in RUN/curves.png."""
+"""`RunLog`: a run's numbers in RUN/log.jsonl, as TensorBoard events, and as curves in RUN/curves.png."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from maskact_ros.core.paths import read_bytes
 from maskact_ros.training.errors import TrainingError
 
 LOG, CURVES, EVENTS = "log.jsonl", "curves.png", "tensorboard"
-TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # what a line of the log is about
+TRAINING, HELD_OUT, THROUGHPUT = "training", "held-out", "throughput"  # the subjects of the log's lines
 _DRAW_EVERY_S = 60.0
 _PANELS = ("total", "action", "mask", "kl", "auxiliary_mask")
 
 
 class RunLog:
-    """A context manager; `add` a line as there is one, `draw` now and then."""
+    """A context manager; call `add` for each line, and `draw` from time to time."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Go on after `step`: what an interrupted run has logged beyond it is forgotten."""
+        """Continue after `step`: later lines of an interrupted run are removed."""
         self._path, self._curves = folder / LOG, folder / CURVES
         if self._path.exists():
             kept = [line for line in _lines(self._path) if line["step"] <= step]
@@ -54,13 +54,13 @@ class RunLog:
                 self._events.add_scalar(f"{about}/{name}{'/' if key else ''}{key}", number, step)
 
     def draw_now_and_then(self) -> None:
-        """As `draw`, but no more often than is worth its time."""
+        """As `draw`, but at most once a minute."""
         if time.monotonic() >= self._next_drawing_s:
             self.draw()
             self._next_drawing_s = time.monotonic() + _DRAW_EVERY_S
 
     def draw(self) -> None:
-        """Write curves.png, of all that is logged."""
+        """Write curves.png from the whole log."""
         lines = _lines(self._path)
         names = [name for name in _PANELS if any(name in line for line in lines)]
         with_iou = any(line.get("iou") for line in lines)

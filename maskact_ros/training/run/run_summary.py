@@ -1,4 +1,4 @@
-"""What is printed before the first step: what is trained, what is frozen, at which rate, and on which rows."""
+"""Prints the plan before the first step: trained and frozen parts, learning rates, and rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`TrainSettings`: what a training run is told; RUN/run.json keeps it for --resume."""
+"""`TrainSettings`: the settings of a training run; RUN/run.json stores them for --resume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maskact_ros.core.specification import STAGES
 from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run.augment import PRESETS, Augmentation, augmentation_from_dict
 
-PRECISIONS = ("auto", "fp32", "bf16")  # fp16 would want its losses scaled, and CUDA cards that train have bf16
+PRECISIONS = ("auto", "fp32", "bf16")  # fp16 would need scaled losses, and GPUs for training have bf16
 CACHE_FEATURES = ("auto", "always", "never")
 MOST_STEPS = _MOST = 1_000_000_000
 
@@ -29,22 +29,22 @@ class TrainSettings:
     config: Path
     out: Path
     stage: str = "stage2"
-    init: Path | None = None  # a checkpoint to take weights from
+    init: Path | None = None  # a checkpoint with initial weights
     steps: int = 20_000
     batch_size: int = 32  # pictures a step, of all processes together
     seed: int = 0
     threads: int = 0  # of torch on the CPU; 0 leaves it to torch
     augment: Augmentation = field(default=PRESETS["standard"])
     ema: float = 0.0  # decay of the averaged weights; 0 is off
-    val_episodes: float = 0.1  # share of the episodes that is held out
+    val_episodes: float = 0.1  # share of held-out episodes
     eval_every: int = 500  # steps between two held-out losses, each of which saves the run
     warmup: int = 200  # steps until the learning rates are at their full value
     clip_norm: float = 10.0  # largest norm of the gradient
     device: str = "auto"
-    precision: str = "auto"  # that a step computes in; weights stay in single precision
-    compile: bool = False  # the transformers, by torch.compile
+    precision: str = "auto"  # of a step's computation; weights stay in single precision
+    compile: bool = False  # whether torch.compile compiles the transformers
     cache: Path | None = None  # folder of decoded frames and features; None is .cache in the dataset
-    cache_features: str = "auto"  # of a frozen backbone
+    cache_features: str = "auto"  # whether to cache a frozen backbone's features
 
     def __post_init__(self) -> None:
         if not self.datasets:

@@ -1,6 +1,6 @@
-"""What a run starts from: its policy's definition, and a model with the weights to begin with.
+"""The beginning of a run: the policy's definition, and a model with its initial weights.
 
-In: settings and datasets. Out: a `MaskACT` of the stage, and a line for people that says where its weights come from.
+In: settings and datasets. Out: a `MaskACT` of the stage, and a line that names the source of its weights.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from maskact_ros.training.run.settings import TrainSettings
 
 _HEADS = ("mask_head.", "auxiliary_head.")
 _OF_HEADS = ("use_aux_head", "num_mask", "mask_head_channels")
-# What encoder and mask heads are made of; a stage 1 checkpoint gives these and no more.
+# The parameters that define encoder and mask heads, the parts that a stage 1 checkpoint provides.
 _PERCEPTION = ("normalization_mapping", "use_lora", "lora_config", "dim_model", *_OF_HEADS)
 
 
 def open_datasets(settings: TrainSettings) -> list[Dataset]:
-    """All datasets of a run; raises MaskACTError where they are of different robots or classes."""
+    """All datasets of a run; raises MaskACTError if they have different robots or classes."""
     datasets = [Dataset.open(folder) for folder in settings.datasets]
     first = datasets[0]
     for dataset in datasets[1:]:
@@ -56,7 +56,7 @@ def initial_model(settings: TrainSettings, datasets: Sequence[Dataset]) -> tuple
     """The model before the first step.
 
     Raises:
-        MaskACTError: the policy's JSON is not valid, or does not go with the dataset or with --init.
+        MaskACTError: the policy's JSON is not valid, or does not match the dataset or --init.
     """
     written = read_policy(settings.config)
     config, geometry = replace(written.config, training_stage=settings.stage), written.geometry
@@ -76,7 +76,7 @@ def initial_model(settings: TrainSettings, datasets: Sequence[Dataset]) -> tuple
     _check_goes_on(info, config, geometry, datasets[0], with_planner)
     classes = _mask_classes(settings, written, datasets[0], info)
     if with_planner:
-        statistics = info.statistics  # the planner's numbers mean nothing without them
+        statistics = info.statistics  # the planner's weights are valid only with its own statistics
     backbone = BackboneSource(settings=info.backbone, weights=None, folder=info.folder, origin=str(info.folder))
     spec = _spec(config, geometry, classes, statistics, datasets[0], backbone)
     model = untrained_policy(spec, backbone, settings.seed)
@@ -117,13 +117,13 @@ def _still(spec: PolicySpec) -> str:
 
 
 def _statistics(datasets: Sequence[Dataset]) -> Statistics:
-    """Of the rows of all datasets."""
+    """The statistics of the rows of all datasets."""
     states, actions = ([getattr(dataset, name) for dataset in datasets] for name in ("states", "actions"))
     return replace(datasets[0], states=np.concatenate(states), actions=np.concatenate(actions)).statistics
 
 
 def _check_masks(config: MaskACTConfig, dataset: Dataset) -> None:
-    """Raise TrainingError on a dataset whose masks cannot train the policy's."""
+    """Raise TrainingError for a dataset whose masks do not match the policy's."""
     if not config.use_mask:
         return
     if dataset.mask_classes is None:
@@ -139,10 +139,10 @@ def _check_masks(config: MaskACTConfig, dataset: Dataset) -> None:
 def _mask_classes(
     settings: TrainSettings, written: WrittenPolicy, dataset: Dataset, info: CheckpointInfo | None
 ) -> tuple[str, ...]:
-    """The dataset's, else what the policy's JSON names, else the initial checkpoint's, else the default ones.
+    """The mask classes of the dataset, else of the policy's JSON, else of the initial checkpoint, else the defaults.
 
-    Labels, a mask head's weights, and the JSON's rules and weights are by id, so another order would give them to other
-    classes. Other names for the same ids are fine, as long as the JSON does not say otherwise.
+    Labels, a mask head's weights, and the JSON's rules and weights are by id, so another order would assign them to
+    other classes. Other names for the same ids are allowed, unless the JSON contradicts them.
 
     Raises:
         TrainingError: they are not the same.
@@ -166,7 +166,7 @@ def _mask_classes(
 
 @dataclass(frozen=True)
 class _Named:
-    """Mask classes, and where they are named."""
+    """Mask classes, and their source."""
 
     where: str
     classes: tuple[str, ...]
@@ -175,10 +175,10 @@ class _Named:
 def _check_goes_on(
     info: CheckpointInfo, config: MaskACTConfig, geometry: ImageGeometry, dataset: Dataset, with_planner: bool
 ) -> None:
-    """Raise TrainingError with every difference that makes the checkpoint's weights useless here."""
+    """Raise TrainingError with every difference due to which the checkpoint's weights cannot be used."""
     names = [n for n, p in PARAMETERS.items() if p.scope == "checkpoint"] if with_planner else list(_PERCEPTION)
     if not with_planner and info.config.use_mask and not config.use_mask:
-        names = [name for name in names if name not in _OF_HEADS]  # the heads stay behind
+        names = [name for name in names if name not in _OF_HEADS]  # the heads are not loaded
     elif not with_planner:
         names.append("use_mask")
     theirs, ours = info.config.to_dict(), config.to_dict()

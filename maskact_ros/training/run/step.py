@@ -1,4 +1,4 @@
-"""One step of the optimizer, at its number's learning rates; all randomness follows from seed and number."""
+"""One step of the optimizer; its learning rates depend on its number, all randomness on seed and number."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from maskact_ros.training.errors import TrainingError
 from maskact_ros.training.run.devices import computing, moved
 from maskact_ros.training.run.training_run import Run
 
-_FLOOR = 0.01  # of the learning rates, at the end of the cosine
-_FORWARD = 2  # what a random stream is for, beside those of batches
+_FLOOR = 0.01  # factor of the learning rates at the end of the cosine
+_FORWARD = 2  # a random stream's purpose, besides those of batches
 
 
 def take_step(run: Run, step: int, batch: TrainingBatch) -> dict[str, float]:
-    """One step of the optimizer; the losses by name, with the gradient's norm."""
+    """Do one step of the optimizer; return the losses by name, and the gradient's norm."""
     model, optimizer = run.learner.model, run.learner.optimizer
     stream = np.random.SeedSequence([run.settings.seed, _FORWARD, step, run.accelerator.process_index])
     torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]))
@@ -32,7 +32,7 @@ def take_step(run: Run, step: int, batch: TrainingBatch) -> dict[str, float]:
     run.accelerator.backward(losses.total)
     norm = run.accelerator.clip_grad_norm_(model.parameters(), run.settings.clip_norm)
     optimizer.step()
-    # Only now: the first number that is asked for waits for a GPU. What is not finite ends the run, and is not saved.
+    # Only now, because reading a number waits for the GPU. A value that is not finite ends the run without saving.
     named = losses.named()
     _check_finite(named, "loss", step, run)
     named |= {"gradient_norm": float(norm)}
@@ -43,7 +43,7 @@ def take_step(run: Run, step: int, batch: TrainingBatch) -> dict[str, float]:
 
 
 def rate_factor(step: int, steps: int, warmup: int) -> float:
-    """What a step's learning rates are of their full values: up in a line, then down along half a cosine."""
+    """The factor of a step's learning rates: a linear rise to 1, then a fall along half a cosine."""
     warmup = min(warmup, steps // 2)
     if step < warmup:
         return (step + 1) / warmup
@@ -53,7 +53,7 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
 
 @torch.no_grad()
 def average(ema: MaskACT, model: MaskACT, decay: float) -> None:
-    """ema = decay * ema + (1 - decay) * model, in place; counters are copied, what is frozen is the same in both."""
+    """ema = decay * ema + (1 - decay) * model, in place; counters are copied; frozen parameters are equal in both."""
     learning: list[tuple[torch.Tensor, torch.Tensor]] = [
         (a, b) for a, b in zip(ema.parameters(), model.parameters(), strict=True) if b.requires_grad
     ]

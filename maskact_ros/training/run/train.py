@@ -1,7 +1,7 @@
 """`train`: one training stage, from datasets to a checkpoint.
 
-In: settings. Out: the folder of a run. The loop takes steps, logs, evaluates and saves, and ends well on a signal. A
-run that was killed ends, on a CPU, as if it had not been.
+In: settings. Out: the folder of a run. The loop takes steps, logs, evaluates and saves; on a signal it saves and ends.
+On a CPU a run that was killed and resumed gives the same result as without the kill.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from maskact_ros.training.run.settings import TrainSettings
 from maskact_ros.training.run.step import take_step
 from maskact_ros.training.run.training_run import Run, prepare
 
-_LOG_EVERY = 50  # steps that a line of the log is the mean of
+_LOG_EVERY = 50  # steps whose mean is a line of the log
 
 
 def train(settings: TrainSettings, *, resume: bool = False) -> int:
-    """Run a stage to its end, or until a signal; the exit status.
+    """Run a stage to its end, or until a signal; return the exit status.
 
     Raises:
-        MaskACTError: what was given does not fit together, the loss is not finite, or the disk is full.
+        MaskACTError: the settings do not fit together, the loss is not finite, or the disk is full.
     """
     accelerator = start_accelerator(settings)
     run = prepare(settings, accelerator, resume=resume)
@@ -44,7 +44,7 @@ def train(settings: TrainSettings, *, resume: bool = False) -> int:
     with _signals() as received:
         try:
             return _loop(run, received)
-        except OSError as error:  # of the log; what else is written says so itself
+        except OSError as error:  # of the log; other writers raise their own errors
             reason = error.strerror or str(error)
             raise TrainingError(
                 f"{settings.out}: cannot be written ({reason}); the last state saved is whole"
@@ -52,7 +52,7 @@ def train(settings: TrainSettings, *, resume: bool = False) -> int:
 
 
 def resumed(out: Path) -> TrainSettings:
-    """The settings of the run in a folder; raises TrainingError where there is none."""
+    """The settings of the run in a folder; raises TrainingError if there is none."""
     return RunFolder(out).settings()
 
 
@@ -130,7 +130,7 @@ def _log_training(run: Run, log: RunLog | None, seen: list[dict[str, float]]) ->
 
 
 def _report(run: Run, steps: int, computing_s: float, waited_s: float) -> None:
-    """Print, and log, how fast it went."""
+    """Print and log the speed."""
     if not steps:
         print(f"{run.folder.path}: nothing to do, all {run.settings.steps} steps are done")
         return
@@ -144,7 +144,7 @@ def _report(run: Run, steps: int, computing_s: float, waited_s: float) -> None:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM: the step in progress is finished and saved. A second one has its usual effect."""
+    """Collect SIGINT and SIGTERM, so that the present step is finished and saved. A second signal acts as usual."""
     received: list[int] = []
     usual: dict[int, Any] = {}
 
@@ -162,7 +162,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _any_received(run: Run, received: list[int]) -> bool:
-    """Whether a signal has come, to any of the processes."""
+    """Whether any of the processes has received a signal."""
     if run.accelerator.num_processes == 1:
         return bool(received)
     if received:

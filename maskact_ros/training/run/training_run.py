@@ -1,6 +1,6 @@
-"""`Run`: a run in progress, in one process; `prepare` makes it of settings.
+"""`Run`: a run in progress, in one process; `prepare` makes it from settings.
 
-Settings → datasets and their decoded frames → model and optimizer, with the state of a run that goes on → batches.
+Settings → datasets and their decoded frames → model and optimizer, with the state of a resumed run → batches.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Run:
 
 
 def prepare(settings: TrainSettings, accelerator: Accelerator, *, resume: bool = False) -> Run:
-    """All that a run needs before its next step; a new run gets its folder. Raises MaskACTError as `train`."""
+    """Prepare all that a run needs for its next step, and create a new run's folder. Raises MaskACTError as `train`."""
     folder = RunFolder(settings.out)
     if not resume:
         sources = (*settings.datasets, *([settings.init] if settings.init else []))
@@ -75,7 +75,7 @@ def prepare(settings: TrainSettings, accelerator: Accelerator, *, resume: bool =
     progressed = folder.restore(learner) if resume and folder.has_state else Progressed()
     with accelerator.main_process_first():
         tokens, uncached = open_tokens(settings, model, frames, caches)
-    # Written down, so that the run goes on as it was begun, whatever the machine then is.
+    # Stored, so that a run resumed on another machine continues in the same way.
     settings = replace(
         settings, precision=chosen_precision(settings), cache_features="never" if tokens is None else "always"
     )
@@ -104,7 +104,7 @@ def prepare(settings: TrainSettings, accelerator: Accelerator, *, resume: bool =
     if accelerator.is_main_process:
         if resume:
             folder.clear()
-        else:  # last: what was refused leaves no run behind
+        else:  # last, so that a refused run leaves no folder
             folder.create(settings, model.spec, fingerprints)
         print(origin)
         print("features: " + (f"computed in each step, as {uncached}" if uncached else "cached"))
@@ -124,7 +124,7 @@ def prepare(settings: TrainSettings, accelerator: Accelerator, *, resume: bool =
 def _begun(
     settings: TrainSettings, datasets: Sequence[Dataset], spec: PolicySpec | None, has_state: bool
 ) -> tuple[MaskACT, str]:
-    """The model that a run begins with, or goes on with where it has a state; and where its weights come from."""
+    """The model that a run begins or continues with, and the source of its weights."""
     if spec is not None and has_state:
         return MaskACT(spec), f"the state of {settings.out}"
     model, origin = initial_model(settings, datasets)
