@@ -114,6 +114,7 @@ def test_messages_that_were_received_at_time_0_are_left_out_and_counted(tmp_path
     bag = bags.write(tmp_path / "bag", early + messages)
     done = convert([bag], Contract.from_yaml(bags.contract(tmp_path)), tmp_path / "out", pictures="png")
     assert done.frames == 12
+    assert any("messages were not used: /arm/joints: received at time 0" in note for note in done.notes)
     assert done.recorded_s == pytest.approx(1.36, abs=0.02)
     ignored = json.loads((tmp_path / "out/meta/maskact/report.json").read_text())["bags"][0]["ignored"]
     assert sum(times for reason, times in ignored.items() if "received at time 0" in reason) == 9

@@ -134,7 +134,7 @@ class McapFile:
         """Chunks, the order of messages outside of them, and what is lost, by the heads of its records."""
         chunks, survey, lost = list[Chunk](), OrderSurvey(self._path.name), Counter[str]()
         at, ended = len(_MAGIC), False
-        while True:
+        while at < self._size:
             raw.seek(at)
             head = raw.read(_HEAD.size)
             if len(head) < _HEAD.size:
@@ -260,7 +260,8 @@ class McapFile:
         footer = raw.read()
         if footer[-len(_MAGIC) :] != _MAGIC or footer[0] != _FOOTER:
             return 0
-        return int.from_bytes(footer[9:17], "little")
+        start = int.from_bytes(footer[9:17], "little")
+        return start if start < self._size else 0
 
 
 class _Unpacked(io.RawIOBase):

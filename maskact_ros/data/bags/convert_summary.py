@@ -85,8 +85,10 @@ def kept_of(bags: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def notes_of(bag: Mapping[str, Any]) -> list[str]:
     """What is odd about a bag, but did not keep it from being used."""
-    apart = [f"{Path(bag['path']).name}: {bag['clocks_apart']}"] if "clocks_apart" in bag else []
-    return [*bag["notes"], *apart]
+    name = Path(bag["path"]).name
+    apart = [f"{name}: {bag['clocks_apart']}"] if "clocks_apart" in bag else []
+    ignored = [f"{name}: {times} messages were not used: {reason}" for reason, times in bag["ignored"].items()]
+    return [*bag["notes"], *apart, *ignored[:3]]
 
 
 def why_nothing(bag: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def chunks_of_index(raw: BinaryIO, summary_start: int) -> list[Chunk] | None:
             return None
         found.append((Chunk(first_ns, last_ns, start, unpacked), start + size + index_bytes))
     found.sort(key=lambda entry: entry[0].start)
-    if not found or found[0][0].start < _FIRST:
+    if not found or found[0][0].start < _FIRST or found[-1][1] > summary_start:
         return None
     for (_, end), (following, _) in pairwise(found):
         if following.start != end:

@@ -44,7 +44,7 @@ def in_order(messages: Iterator[Message]) -> Iterator[Message]:
             newest_ns = 0
         newest_ns = max(newest_ns, message.received_ns)
         heapq.heappush(waiting, (message.received_ns, count, message))
-        while waiting[0][0] <= newest_ns - OUT_OF_ORDER_NS:
+        while waiting and waiting[0][0] <= newest_ns - OUT_OF_ORDER_NS:
             yield heapq.heappop(waiting)[2]
     while waiting:
         yield heapq.heappop(waiting)[2]
