@@ -1,6 +1,18 @@
 """What holds of all tests."""
 
+import signal
+
 import pytest
+
+
+def pytest_configure():
+    """Programs that tests start get the signals of a terminal, also where a script started pytest in the background.
+
+    There a shell ignores SIGINT and SIGQUIT, nohup SIGHUP, and every program inherits that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,7 +22,7 @@ import yaml
 from maskact_ros.core.errors import MaskACTError
 from maskact_ros.core.paths import read_bytes, shared
 from maskact_ros.core.robot import RobotSpec
-from support import foreign
+from support import foreign, fuzz_bags
 from support.mutations import EXTREMES, WORDS, damaged_bytes, damaged_folder, damaged_tree, odd_value, replaced_file
 
 TINY = Path(__file__).parent / "tiny"
@@ -425,4 +425,6 @@ ENTRANCES: dict[str, Callable[[], Entrance]] = {
     "YAML": lambda: Entrance(_write_yaml, _damage_any, _enter_yaml),
     "JSON": lambda: Entrance(_write_json, _damage_any, _enter_json),
     "URDF": lambda: Entrance(_write_urdf, _damage_urdf, _enter_urdf),
+    "mcap": lambda: Entrance(fuzz_bags.writer("mcap"), fuzz_bags.damage, fuzz_bags.enter),
+    "db3": lambda: Entrance(fuzz_bags.writer("sqlite3"), fuzz_bags.damage, fuzz_bags.enter),
 }

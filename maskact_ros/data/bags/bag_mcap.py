@@ -28,6 +28,7 @@ from maskact_ros.data.bags.recorded_message import (
     Message,
     UnreadableError,
     decompressed,
+    most_unpacked,
     plain,
 )
 
@@ -36,7 +37,7 @@ _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05
 _FOOTER_BYTES = 9 + 20 + len(_MAGIC)
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQI")
-_LARGEST = 2**32  # bytes of a record; beyond, its length was not written by a recorder
+_LARGEST = 2**28  # bytes of a record; beyond, its length was not written by a recorder
 
 
 class McapFile:
@@ -226,7 +227,7 @@ class McapFile:
         if codec == "":
             records: memoryview = packed
         elif codec in ("zstd", "lz4"):
-            unpacked, whole = decompressed(packed, codec)
+            unpacked, whole = decompressed(packed, codec, min(size, most_unpacked(len(packed))))
             records = memoryview(unpacked)
         else:
             raise BagError(f"{self._path}: its chunks are compressed with {codec!r}; allowed: zstd, lz4")

@@ -17,12 +17,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from maskact_ros.data.bags.log_order import END_OF_TIME_NS, SORTED, OrderSurvey, Piece, Run
-from maskact_ros.data.bags.recorded_message import PIECE_BYTES, BagError, Message, UnreadableError, plain
+from maskact_ros.data.bags.recorded_message import (
+    PIECE_BYTES,
+    BagError,
+    Message,
+    UnreadableError,
+    most_unpacked,
+    plain,
+)
 
 _ROWS = "SELECT id, topic_id, timestamp, data FROM messages ORDER BY id"
 _PART = "SELECT id, topic_id, timestamp, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id"
 _ORDER = "SELECT id, topic_id, timestamp FROM messages ORDER BY id"
 _JOURNAL = "-journal"
+_LONGEST = 2**28  # bytes of a message
+_TABLES = "SELECT name, type, sql FROM sqlite_master WHERE name IN ('topics', 'messages')"
 
 
 class SqliteFile:
@@ -77,7 +86,7 @@ class SqliteFile:
             last = self._last(database)
             for at, key, received_ns, data in database.execute(_PART, (run.start, run.end)):
                 self.progress = max(self.progress, at / last) if last else 1.0
-                if key in wanted and isinstance(data, bytes):
+                if key in wanted and isinstance(data, bytes) and isinstance(received_ns, int):
                     yield Message(received_ns, *wanted[key], plain(memoryview(data)))
 
     def messages(self, topics: Collection[str]) -> Iterator[Message]:
@@ -91,7 +100,7 @@ class SqliteFile:
             try:
                 for at, key, received_ns, data in self._rows(database):
                     self.progress = at / last if last else 1.0
-                    if key in wanted and isinstance(data, bytes):
+                    if key in wanted and isinstance(data, bytes) and isinstance(received_ns, int):
                         yield Message(received_ns, *wanted[key], plain(memoryview(data)))
             except sqlite3.DatabaseError as error:
                 self.losses.append(f"{self._path.name}: torn; what came after message {at} is lost ({error})")
@@ -108,6 +117,8 @@ class SqliteFile:
         if missing <= 0 or _logs(path):
             yield from rows
             return
+        if missing > most_unpacked(path.stat().st_size):
+            raise sqlite3.DatabaseError(f"its header says that {missing} bytes are missing, which is not so")
         with self._temporary_folder() as folder:
             filled = folder / "filled.db3"
             shutil.copyfile(path, filled)
@@ -149,8 +160,11 @@ class SqliteFile:
 
     def _unpacked(self) -> Path:
         with pa.input_stream(str(self._path), compression="zstd") as stream, self._temporary_folder() as folder:
+            most = most_unpacked(self._path.stat().st_size)
             with (folder / self._path.stem).open("wb") as file:
                 while piece := self._piece(stream, file.tell()):
+                    if file.tell() + len(piece) > most:
+                        raise UnreadableError(f"{self._path}: unpacks to more than {most} bytes, too many for its size")
                     file.write(piece)
             return folder / self._path.stem
 
@@ -180,10 +194,18 @@ class SqliteFile:
 
     def _topics(self, database: sqlite3.Connection) -> dict[int, tuple[str, str]]:
         try:
+            self._check_tables(database)
             rows = database.execute("SELECT id, name, type FROM topics").fetchall()
         except sqlite3.DatabaseError as error:
             raise UnreadableError(f"{self._path}: not a bag, or its beginning is damaged ({error})") from None
-        return {key: (topic, kind) for key, topic, kind in rows}
+        return {key: (topic, kind) for key, topic, kind in rows if isinstance(topic, str) and isinstance(kind, str)}
+
+    def _check_tables(self, database: sqlite3.Connection) -> None:
+        """Refuse what only looks like a table: a view has no end, and a generated column computes what it likes."""
+        for name, kind, sql in database.execute(_TABLES).fetchall():
+            plain_table = kind == "table" and isinstance(sql, str) and sql.lstrip().upper().startswith("CREATE TABLE")
+            if not plain_table or any(column[6] for column in database.execute(f"PRAGMA table_xinfo({name})")):
+                raise UnreadableError(f"{self._path}: not a bag: its {name} are no plain table")
 
     def _last(self, database: sqlite3.Connection) -> int:
         try:
@@ -201,4 +223,6 @@ def _logs(path: Path) -> list[Path]:
 def _connect(uri: str) -> sqlite3.Connection:
     database = sqlite3.connect(uri, uri=True)
     database.execute("PRAGMA writable_schema=ON")  # only so does SQLite read a file that was cut off
+    database.execute("PRAGMA trusted_schema=OFF")
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
     return database

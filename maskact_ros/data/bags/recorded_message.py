@@ -14,6 +14,9 @@ from maskact_ros.core.errors import MaskACTError
 ZSTD = b"\x28\xb5\x2f\xfd"
 OUT_OF_ORDER_NS = 500_000_000  # recorders write nearly in order; so much is put right
 PIECE_BYTES = 2**16  # of a torn stream, the piece with the tear is lost
+_LARGE_PIECE_BYTES = 2**22
+_ALWAYS_UNPACKED = 2**26  # bytes; and otherwise so many times what is packed, as of pictures of one colour
+_MOST_TIMES = 1100
 
 
 class BagError(MaskACTError):
@@ -50,20 +53,24 @@ def in_order(messages: Iterator[Message]) -> Iterator[Message]:
         yield heapq.heappop(waiting)[2]
 
 
-def decompressed(content: bytes | memoryview, codec: str) -> tuple[bytes, bool]:
-    """What can be had of compressed content, and whether that is all of it."""
-    with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream:
-        try:
-            return stream.read(), True
-        except OSError:
-            pass
-    pieces = []
-    with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream, suppress(OSError):
-        while piece := stream.read(PIECE_BYTES):
-            pieces.append(piece)
-    return b"".join(pieces), False
+def most_unpacked(packed: int) -> int:
+    """How many bytes so many compressed ones may make; more is a file that was made to fill memory or disk."""
+    return max(_ALWAYS_UNPACKED, _MOST_TIMES * packed)
+
+
+def decompressed(content: bytes | memoryview, codec: str, most: int) -> tuple[bytes, bool]:
+    """What can be had of compressed content, up to `most` bytes, and whether that is all of it."""
+    pieces: list[bytes] = []
+    for piece_bytes in (_LARGE_PIECE_BYTES, PIECE_BYTES):
+        pieces, held = [], 0
+        with suppress(OSError), pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), codec) as stream:
+            while held <= most and (piece := stream.read(piece_bytes)):
+                pieces.append(piece)
+                held += len(piece)
+            return b"".join(pieces)[:most], held <= most
+    return b"".join(pieces)[:most], False
 
 
 def plain(data: memoryview) -> memoryview:
     """A message's own bytes, where the recorder compressed each message by itself."""
-    return memoryview(decompressed(data, "zstd")[0]) if data[:4] == ZSTD else data
+    return memoryview(decompressed(data, "zstd", most_unpacked(len(data)))[0]) if data[:4] == ZSTD else data
