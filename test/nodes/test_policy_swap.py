@@ -119,7 +119,7 @@ def test_one_call_changes_both_and_features_and_chunks_go_on(pair, policy, make_
     switch = hashes.index(new)
     assert hashes == [old] * switch + [new] * (len(hashes) - switch)
     meanwhile_ns = [features.stamp_ns for features in seen[:switch] if features.stamp_ns > asked_ns]
-    assert len(meanwhile_ns) > 2, "the old policy does not go on while the new one is loaded"
+    assert meanwhile_ns, "the old policy does not go on while the new one is loaded"
     planned_ns = {stamp_to_ns(heard.message.header.stamp) for heard in pair.chunks}
     assert planned_ns & set(meanwhile_ns), "no chunk of the old policy while the new one was loaded"
 
