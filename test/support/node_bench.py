@@ -43,6 +43,9 @@ BEST_EFFORT = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 PATIENCE_S = 60.0  # for an event: ten times what it takes where other tests have both cores
 LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _PR_SET_PDEATHSIG = 1
+_UNDER_WAY_S = (
+    0.2  # for messages of killed programs: Fast DDS has crashed of one that came while a reader was destroyed
+)
 _libc = ctypes.CDLL(None)
 
 
@@ -286,6 +289,7 @@ class Bench:
     def __exit__(self, *_) -> None:
         for program in self._programs:
             program.kill()
+        time.sleep(_UNDER_WAY_S)
         self.probe.close()
         self._remove_what_the_killed_shared()
         self.domain.close()
