@@ -16,6 +16,7 @@ from support.soundness import assert_ends_at_rest, assert_sound
 from support.stand_ins import Arm, Witness
 
 from maskact_ros.core.checkpoint import WEIGHTS, CheckpointInfo, PolicySpec, write_checkpoint
+from maskact_ros.core.outputs import MARK
 from maskact_ros.tools.bringup import consequence
 
 ENDED_S = 6.0  # half of that on an idle machine; other processes may take the other half
@@ -154,13 +155,14 @@ def test_the_demonstration_with_the_expert_solves_its_task_and_writes_its_pictur
 def test_a_demonstration_that_ends_before_anything_moved_says_so_and_keeps_earlier_pictures(bench, tmp_path):
     out = tmp_path / "demo"
     out.mkdir()
-    (out / "overview.png").write_text("of an earlier one")
+    earlier = f"of an earlier one, {MARK}"
+    (out / "overview.png").write_text(earlier)
     demo = bench.run([*MASKACT, "demo", "--headless", "--out", str(out)], XDG_CACHE_HOME=str(tmp_path / "cache"))
     bench.probe.wait(lambda: (out / "log.txt").exists(), "the log")
     demo.send(signal.SIGINT)
     assert demo.wait(within_s=30.0) == 0, demo.output
     assert "no pictures, as nothing was seen yet" in demo.output
-    assert (out / "overview.png").read_text() == "of an earlier one"
+    assert (out / "overview.png").read_text() == earlier
     assert "Traceback" not in demo.output
 
 

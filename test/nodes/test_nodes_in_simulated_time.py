@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
+from support.bringup_processes import PATIENT
 from support.node_bench import set_points, state_of
 from support.soundness import assert_sound, story
 from support.stand_ins import Arm, Camera, Planner
@@ -66,7 +67,7 @@ def running(module_bench, robot):
     programs = [
         module_bench.start("camera_encoder", use_sim_time=True),
         module_bench.start("inference", use_sim_time=True),
-        module_bench.start("action_publisher", use_sim_time=True, engage_tolerance_s=60.0, following_tolerance_s=0.0),
+        module_bench.start("action_publisher", use_sim_time=True, **PATIENT["action_publisher"]),
     ]
     for name, program in zip(("camera_encoder", "inference", "action_publisher"), programs, strict=True):
         module_bench.wait_until_active(name, program)

@@ -18,6 +18,7 @@ from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
+from support.bringup_processes import PATIENT
 
 from maskact_ros.cli import main
 from maskact_ros.core.checkpoint import CheckpointInfo
@@ -34,7 +35,7 @@ from maskact_ros.training.evaluation.sim_messages import SimMessages
 
 NODES = ("sim_robot", "camera_encoder", "inference", "action_publisher")
 RATE_HZ = 5.0  # slow enough for a busy machine to keep
-PARAMETERS = {"sim_robot": {"image_rate_hz": RATE_HZ}}
+PARAMETERS = {"sim_robot": {"image_rate_hz": RATE_HZ}} | PATIENT
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.extended]  # five processes, three of them with torch or MuJoCo
 

@@ -45,6 +45,7 @@ class Chain:
             hold_timeout_s=3.0,
             engage_tolerance_s=60.0,
             following_tolerance_s=0.0,  # the stand-in arm is a thread of a busy process
+            clamp_timeout_s=60.0,  # an untrained policy wants more than the limits allow
         )
 
     @property
