@@ -19,6 +19,11 @@ _MOST_TIMES = 100  # as large as the file; of measured numbers, no compression s
 DEFLATE_TIMES = 1100  # as large as the file, of pictures of one colour: deflate cannot save more
 
 
+def likely_bytes(size: int, times: int = _MOST_TIMES) -> int:
+    """How many bytes a file, or a part of one, of `size` bytes may stand for; more was made to fill memory or disk."""
+    return max(_ALWAYS_ALLOWED, times * size)
+
+
 @contextmanager
 def reading(path: Path, kind: str, error: type[MaskACTError]) -> Iterator[None]:
     """A block in which a library reads a regular file of a format; our own errors pass as they are.
@@ -42,7 +47,7 @@ def reading(path: Path, kind: str, error: type[MaskACTError]) -> Iterator[None]:
 
 def check_claim(path: Path, claimed: int, what: str, error: type[MaskACTError], *, times: int = _MOST_TIMES) -> None:
     """Raise `error` when a file claims to hold more bytes of something than its own size makes likely."""
-    allowed = max(_ALWAYS_ALLOWED, times * regular_size(path))
+    allowed = likely_bytes(regular_size(path), times)
     if not 0 <= claimed <= allowed:
         raise error(f"{path}: claims {claimed} bytes of {what}; allowed for a file of its size: {allowed}")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from distributed import Client
 
+from maskact_ros.tools.bench.children import end_with_parent
 from support.source_tree import ROOT
 
 # As in `shared_work`, whose functions the workers import.
@@ -51,6 +52,7 @@ class Cluster:
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,  # a test's Ctrl-C is not theirs
+            preexec_fn=end_with_parent,
         )
         self._processes.append(process)
         return process

@@ -5,7 +5,6 @@ Waiting is for events, each with a deadline that is generous on a loaded machine
 """
 
 import contextlib
-import ctypes
 import functools
 import gc
 import itertools
@@ -33,6 +32,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from std_srvs.srv import SetBool, Trigger
 
+from maskact_ros.tools.bench.children import end_with_parent
 from maskact_ros.tools.bringup import Process
 from maskact_ros.tools.isolation import IsolatedDomain
 
@@ -42,11 +42,9 @@ RELIABLE = QoSProfile(depth=2000, reliability=QoSReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 PATIENCE_S = 60.0  # for an event: ten times what it takes where other tests have both cores
 LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-_PR_SET_PDEATHSIG = 1
 _UNDER_WAY_S = (
     0.2  # for messages of killed programs: Fast DDS has crashed of one that came while a reader was destroyed
 )
-_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -236,7 +234,7 @@ class Program:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_the_test,
+                preexec_fn=end_with_parent,
             )
 
     @property
@@ -265,11 +263,6 @@ class Program:
         if self.running:
             self.send(signal.SIGKILL)
         self._process.wait()
-
-
-def _end_with_the_test() -> None:
-    """A pytest that is killed takes its programs along."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Bench:

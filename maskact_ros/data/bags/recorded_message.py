@@ -10,13 +10,12 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from maskact_ros.core.errors import MaskACTError
+from maskact_ros.core.foreign_file import DEFLATE_TIMES, likely_bytes
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 OUT_OF_ORDER_NS = 500_000_000  # recorders write nearly in order; so much is put right
 PIECE_BYTES = 2**16  # of a torn stream, the piece with the tear is lost
 _LARGE_PIECE_BYTES = 2**22
-_ALWAYS_UNPACKED = 2**26  # bytes; and otherwise so many times what is packed, as of pictures of one colour
-_MOST_TIMES = 1100
 
 
 class BagError(MaskACTError):
@@ -54,8 +53,8 @@ def in_order(messages: Iterator[Message]) -> Iterator[Message]:
 
 
 def most_unpacked(packed: int) -> int:
-    """How many bytes so many compressed ones may make; more is a file that was made to fill memory or disk."""
-    return max(_ALWAYS_UNPACKED, _MOST_TIMES * packed)
+    """How many bytes so many compressed ones may make: pictures of one colour become very small."""
+    return likely_bytes(packed, DEFLATE_TIMES)
 
 
 def decompressed(content: bytes | memoryview, codec: str, most: int) -> tuple[bytes, bool]:
