@@ -173,7 +173,8 @@ def test_importance_weights_set_while_it_runs_give_the_features_of_a_node_starte
 
 @pytest.mark.extended
 def test_the_overlays_look_changes_with_its_parameter(tmp_path, policy, robot):
-    with encoding(tmp_path / "a", policy, robot) as (bench, _):
+    things = [0.1, 0.1, 10.0]  # else all would be background, which has no colour
+    with encoding(tmp_path / "a", policy, robot, mask_importance_weights=things) as (bench, _):
         overlays = bench.probe.hear(Image, "mask_overlay", BEST_EFFORT)
         bench.probe.wait(lambda: overlays, "an overlay")
         before = bytes(overlays[-1].message.data)
